@@ -1,0 +1,58 @@
+# simreg: `make figures` and `make test` set everything up; nothing else is needed but make and Python 3.11 to 3.13.
+
+# quick, paper, or the path of a YAML file; empty: paper where there is a GPU, else quick
+PROFILE ?=
+# 1: compute everything again instead of drawing from what is there
+RECOMPUTE ?=
+PYTHON ?= python3
+
+# An active conda environment made from environment.yml is used as it is; else a virtual environment in .venv.
+ifeq ($(CONDA_DEFAULT_ENV),simreg)
+  BIN := $(CONDA_PREFIX)/bin
+  READY :=
+else
+  BIN := .venv/bin
+  READY := .venv/ready
+endif
+
+.PHONY: help figures test setup lab lint status select publish clean
+
+help:
+	@echo "make figures    every figure of PROFILE (quick | paper | path.yaml), RECOMPUTE=1 to compute all again"
+	@echo "make test       all tests, the notebooks included"
+	@echo "make lab        JupyterLab on the first notebook"
+	@echo "make setup      the environment alone"
+	@echo "make status     what is computed, what is missing, how long it will take"
+	@echo "make select     choose alpha and the threshold on validation images"
+	@echo "make publish    copy records beside the figures, write notebook outputs (before a commit)"
+	@echo "make lint       style and format"
+	@echo "make clean      remove the environment and the caches (not runs/)"
+
+figures: $(READY)
+	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+setup: $(READY)
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+status select publish: $(READY)
+	$(BIN)/python -m simreg_core $@ $(if $(PROFILE),--profile $(PROFILE))
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v < (3, 14); sys.exit(0 if ok else "simreg needs Python 3.11, 3.12 or 3.13, this is %d.%d; give another with PYTHON=..." % v[:2])'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The laboratory: everything that touches disk, time or configuration."""

@@ -1,0 +1,178 @@
+"""The laboratory from a shell: `python -m simreg_core --help`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from simreg_core.lab import studies
+from simreg_core.lab.drawing import DrawingError, make_figures, missing, publish, studies_of
+from simreg_core.lab.experiment import (
+    Experiment,
+    FgsmEvaluation,
+    NoiseEvaluation,
+    Profile,
+    SpecError,
+    build,
+    load_profile,
+)
+from simreg_core.lab.progress import duration
+from simreg_core.lab.runner import Plan, RunnerError, compute, estimate_seconds, plan
+from simreg_core.lab.store import Store
+from simreg_core.lab.training import TrainingError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+ATTACKS = (*NoiseEvaluation.model_fields["attack"].annotation.__args__, "fgsm", "boundary")
+TARGETS = {"none": studies.NONE, "pixel": studies.PIXEL, "threshold": studies.THRESHOLD}
+
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", help="quick, paper, or the path of a YAML file; by default what the machine has."),
+]
+TargetOption = Annotated[str, typer.Option(help="none, pixel or threshold.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
+AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
+ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
+PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if not the profile's.")]
+
+
+@app.callback()
+def about() -> None:
+    """simreg: pixel-similarity regularization, reproduced (arXiv 2410.03952)."""
+
+
+@app.command()
+def figures(
+    profile: ProfileOption = None,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Compute everything again.")] = False,
+) -> None:
+    """Compute what is missing and draw every figure."""
+    chosen, name = _profile(profile)
+    make_figures(chosen, name, recompute)
+
+
+@app.command()
+def status(profile: ProfileOption = None) -> None:
+    """What is done, what is missing, and how long it will take."""
+    chosen, _ = _profile(profile)
+    store = Store(published=studies.published_folder(chosen))
+    for study in studies_of(chosen):
+        measurements = list(study.measurements())
+        todo = plan(measurements, store)
+        left = f"about {duration(estimate_seconds(todo))} left" if todo else "done"
+        print(f"{study.name}: {len(measurements) - len(todo.measurements)} of {len(measurements)} records, {left}")
+    todo = missing(chosen, store)
+    if todo:
+        print(studies.describe("together, shared experiments once", todo))
+
+
+@app.command()
+def train(
+    target: TargetOption = "threshold",
+    seed: SeedOption = 0,
+    alpha: AlphaOption = None,
+    threshold: ThresholdOption = None,
+    k: PairsOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Train one network of a profile."""
+    chosen, _ = _profile(profile)
+    one = _experiment(chosen, target, seed, alpha, threshold, k)
+    store = Store()
+    if not store.is_trained(one):
+        compute(Plan((one,), ()), store, f"training {one.key}")
+    print(f"experiment {one.key}: {store.weights_path(one)}")
+
+
+@app.command()
+def evaluate(
+    attack: Annotated[str, typer.Option(help=f"One of: {', '.join(ATTACKS)}.")] = "gaussian",
+    epsilon: Annotated[list[float] | None, typer.Option(help="Strength in [0, 1]; may be given several times.")] = None,
+    protocol: Annotated[str, typer.Option(help="released or strict.")] = "released",
+    target: TargetOption = "threshold",
+    seed: SeedOption = 0,
+    alpha: AlphaOption = None,
+    threshold: ThresholdOption = None,
+    k: PairsOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Attack one network of a profile, training it first if need be."""
+    chosen, _ = _profile(profile)
+    if attack not in ATTACKS:
+        raise SpecError(f"unknown attack '{attack}'; allowed: {', '.join(ATTACKS)}")
+    one = _experiment(chosen, target, seed, alpha, threshold, k)
+    evaluation = _evaluation(chosen, attack, epsilon, protocol)
+    store = Store(published=studies.published_folder(chosen))
+    compute(plan([(one, evaluation)], store), store, f"{attack} on {one.key}")
+    print("metric,epsilon,repeat,value,attempted,failed")
+    for v in store.record(one, evaluation).values:
+        print(f"{v.metric},{_blank(v.epsilon)},{_blank(v.repeat)},{v.value:.6g},{v.attempted},{v.failed}")
+
+
+@app.command()
+def select(profile: ProfileOption = None) -> None:
+    """Choose alpha and the threshold on validation images, by the paper's criterion."""
+    chosen, _ = _profile(profile)
+    study = studies.selection(chosen).run()
+    print(studies.selection_ratios(study.table()).to_string(index=False, float_format="%.3f"))
+
+
+@app.command(name="publish")
+def publish_command(profile: ProfileOption = None) -> None:
+    """Copy a profile's records beside its figures and write the notebooks' outputs (before a commit)."""
+    publish(_profile(profile)[0])
+
+
+def main() -> None:
+    """Run a command; a known error is one line on standard error and exit status 2."""
+    try:
+        app()
+    except (ValueError, TrainingError, RunnerError, DrawingError) as error:
+        print(f"simreg: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _profile(name: str | None) -> tuple[Profile, str]:
+    """A profile, and the name under which a notebook finds it."""
+    name = name or ("paper" if torch.cuda.is_available() else "quick")
+    profile = load_profile(name)
+    return profile, str(Path(name).resolve()) if Path(name).suffix in (".yaml", ".yml") else name
+
+
+def _experiment(
+    profile: Profile, target: str, seed: int, alpha: float | None, threshold: float | None, k: int | None
+) -> Experiment:
+    if target not in TARGETS:
+        raise SpecError(f"unknown target '{target}'; allowed: {', '.join(TARGETS)}")
+    given = {"alpha": alpha, "threshold": threshold, "pairs_per_step": k}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if target == "none" and changes:
+        raise SpecError(f"target 'none' has no {', '.join(changes)}")
+    return studies.experiment(profile, TARGETS[target], seed, **changes)
+
+
+def _evaluation(profile: Profile, attack: str, epsilons: list[float] | None, protocol: str):
+    if attack == "boundary":
+        if epsilons:
+            raise SpecError("attack 'boundary' has no epsilon: it looks for the smallest one")
+        return studies.boundary(profile).changed(protocol=protocol)
+    if attack == "fgsm":
+        base = studies.fgsm(profile, "released")
+        return build(FgsmEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
+    base = studies.gaussian(profile, "released")
+    return build(NoiseEvaluation, {**base.model_dump(), "attack": attack, "protocol": protocol, **_epsilons(epsilons)})
+
+
+def _epsilons(given: list[float] | None) -> dict:
+    for epsilon in given or []:
+        if not 0 <= epsilon <= 1:
+            hint = f"; did you mean {epsilon:g}/255?" if epsilon > 1 else ""
+            raise SpecError(f"epsilon must lie in [0, 1] (pixels are in [0, 1]), got {epsilon:g}{hint}")
+    return {"epsilons": tuple(given)} if given else {}
+
+
+def _blank(value: float | int | None) -> str:
+    return "" if value is None else f"{value:g}"

@@ -1,0 +1,253 @@
+"""Named image sets as uint8 tensors with labels and a checksum.
+
+Bundled, no download: 'photos', 'photos-foreign', 'digits'. Through torchvision, downloaded with its
+checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder of that name
+in the data folder: NAME/train/CLASS/*.png and NAME/test/CLASS/*.png (or NAME/CLASS/*.png, all one split).
+The data folder is `$SIMREG_DATA`, else `data` in the project's folder.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+BUNDLED = ("photos", "photos-foreign", "digits")
+
+TASK_PHOTOS = (
+    "brick", "cat", "china", "coins", "flower",
+    "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "motorcycle",
+)  # fmt: skip
+FOREIGN_PHOTOS = ("astronaut", "camera", "cell", "coffee", "moon", "retina", "rocket")
+SPLIT_SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
+PATCHES_A_PHOTO = {"train": 400, "validation": 200, "test": 200}
+FOREIGN_PATCHES_A_PHOTO = 300
+PHOTO_SHRINK = 2  # at full size 16 pixels of a photograph hold little but blur
+
+
+class DataError(ValueError):
+    """An image set that is unknown, missing, corrupt or does not fit; the message names it."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with labels.
+
+    name: as given to `load_image_set`.  split: 'train', 'validation' or 'test'.
+    images: [n, c, h, w] uint8.  labels: [n] int64.  classes: a name for each label.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The images as float32 in [0, 1], [n, c, h, w]."""
+        return self.images.float() / 255
+
+    @property
+    def checksum(self) -> str:
+        """First 16 hex digits of SHA-256 over the shape, pixels and labels."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def take(self, indices: Tensor) -> "ImageSet":
+        """The images of these indices, in this order."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+
+def data_folder() -> Path:
+    """Where downloads go and folders of images are looked for."""
+    return Path(os.environ.get("SIMREG_DATA") or Path(__file__).parents[2] / "data").expanduser()
+
+
+@lru_cache(maxsize=16)  # several experiments of one worker share a set; nothing writes to it
+def load_image_set(name: str, split: str, size: tuple[int, int] | None = None, channels: int = 1) -> ImageSet:
+    """An image set by name.
+
+    split: 'train', 'validation' or 'test'; only 'photos' has validation images of its own.
+    size: (height, width); None keeps the set's own size. Photos are cut to it, others resized.
+    channels: 1 (gray, PIL's 'L') or 3.
+    Raises DataError for an unknown set, split or channel number, and for missing or corrupt files.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split '{split}'; allowed: {', '.join(SPLITS)}")
+    if channels not in (1, 3):
+        raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels}")
+    if size is not None and min(size) < 8:
+        raise DataError(f"size must be at least 8 pixels a side, got {size[0]}x{size[1]}")
+    if name in ("photos", "photos-foreign"):
+        return _photos(name, split, size or (16, 16), channels)
+    if name == "digits":
+        return _digits(split, size, channels)
+    if name in TORCHVISION:
+        return _torchvision(name, split, size, channels)
+    return _folder(name, split, size, channels)
+
+
+def _photos(name: str, split: str, size: tuple[int, int], channels: int) -> ImageSet:
+    """Patches of bundled photographs; the label is the photograph. Splits come from disjoint blocks."""
+    foreign = name == "photos-foreign"
+    if foreign and split != "train":
+        raise DataError(f"'{name}' is a regularization set: it has no {split} images")
+    photographs = FOREIGN_PHOTOS if foreign else TASK_PHOTOS
+    images, labels = [], []
+    for label, photograph in enumerate(photographs):
+        generator = np.random.default_rng(label)  # part of the set's definition: the same cuts everywhere
+        picture = _photograph(photograph, channels)
+        patches = _patches(picture, size, None if foreign else split, generator)
+        images.append(patches)
+        labels.append(np.full(len(patches), label))
+    return _image_set(name, split, np.concatenate(images), np.concatenate(labels), photographs)
+
+
+def _photograph(name: str, channels: int) -> np.ndarray:
+    """One bundled photograph at half size, [c, h, w] float in [0, 255]."""
+    from skimage import data, transform
+    from sklearn.datasets import load_sample_image
+
+    if name in ("china", "flower"):
+        picture = load_sample_image(f"{name}.jpg")
+    elif name == "motorcycle":
+        picture = data.stereo_motorcycle()[0]
+    else:
+        picture = getattr(data, name)()
+    picture = _as_channels(Image.fromarray(picture), channels).astype(np.float64)
+    return transform.downscale_local_mean(picture, (1, PHOTO_SHRINK, PHOTO_SHRINK))
+
+
+def _patches(picture: np.ndarray, size: tuple[int, int], split: str | None, generator) -> np.ndarray:
+    """Patches [n, c, h, w] uint8 at random places inside the blocks of a split (None: all blocks)."""
+    height, width = (2 * side for side in size)  # a block is two patches a side
+    corners = [
+        (top, left)
+        for top in range(0, picture.shape[1] - height + 1, height)
+        for left in range(0, picture.shape[2] - width + 1, width)
+    ]
+    if len(corners) < len(SPLITS):
+        raise DataError(f"photos are too small for patches of {size[0]}x{size[1]}; at most 32x32 fits")
+    corners = [corners[i] for i in generator.permutation(len(corners))]
+    count = FOREIGN_PATCHES_A_PHOTO
+    if split is not None:
+        ends = np.cumsum([max(1, round(SPLIT_SHARES[s] * len(corners))) for s in SPLITS[:-1]])
+        bounds = dict(zip(SPLITS, zip([0, *ends], [*ends, len(corners)], strict=True), strict=True))
+        corners = corners[slice(*bounds[split])]
+        count = PATCHES_A_PHOTO[split]
+    patches = []
+    for index in range(count):
+        top, left = corners[index % len(corners)]
+        top += generator.integers(size[0] + 1)
+        left += generator.integers(size[1] + 1)
+        patches.append(picture[:, top : top + size[0], left : left + size[1]])
+    return np.stack(patches).round().astype(np.uint8)
+
+
+def _digits(split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+    """scikit-learn's 8x8 handwritten digits: the first 1,297 are for training, the last 500 for test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    part = slice(None, 1297) if split == "train" else slice(1297, None)
+    if split == "validation":
+        raise DataError("'digits' has no validation images of its own; take them from 'train'")
+    pictures = [
+        _as_channels(_resized(Image.fromarray(picture), size), channels)
+        for picture in (digits.images[part] * 255 / 16).round().astype(np.uint8)
+    ]
+    return _image_set("digits", split, np.stack(pictures), digits.target[part], tuple("0123456789"))
+
+
+def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+    from torchvision import datasets
+
+    if split == "validation":
+        raise DataError(f"'{name}' has no validation images of its own; take them from 'train'")
+    folder = data_folder()
+    try:
+        dataset = getattr(datasets, TORCHVISION[name])(folder, train=split == "train", download=True)
+    except Exception as error:  # torchvision raises whatever its download or unpacking meets
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"image set '{name}' could not be had in {folder}: {reason}") from error
+    pictures = np.stack(
+        [_as_channels(_resized(Image.fromarray(np.asarray(picture)), size), channels) for picture in dataset.data]
+    )
+    return _image_set(name, split, pictures, np.asarray(dataset.targets), tuple(dataset.classes))
+
+
+def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+    """A folder-per-class tree in the data folder."""
+    root = data_folder() / name
+    if not root.is_dir():
+        known = ", ".join((*BUNDLED, *TORCHVISION))
+        raise DataError(f"unknown image set '{name}'; allowed: {known}, or a folder of that name in {data_folder()}")
+    has_splits = any((root / s).is_dir() for s in SPLITS)
+    tree = root / split if has_splits else root
+    if not tree.is_dir() or (not has_splits and split != "train"):
+        raise DataError(f"image set '{name}' has no {split} images: {root / split} is missing")
+    classes = sorted(path.name for path in tree.iterdir() if path.is_dir())
+    files = [
+        (path, label)
+        for label, class_name in enumerate(classes)
+        for path in sorted((tree / class_name).iterdir())
+        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+    ]
+    if not files:
+        raise DataError(f"image set '{name}' is empty: no class folder with images in {tree}")
+    pictures = [_read(path, size, channels) for path, _ in files]
+    shapes = {picture.shape for picture in pictures}
+    if len(shapes) > 1:
+        a, b = sorted(shapes)[:2]
+        raise DataError(
+            f"image set '{name}' mixes image sizes ({a[1]}x{a[2]} and {b[1]}x{b[2]}); give a size to resize to"
+        )
+    return _image_set(name, split, np.stack(pictures), np.array([label for _, label in files]), tuple(classes))
+
+
+def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            # decoded to RGB before gray, as torchvision's loaders do
+            return _as_channels(_resized(picture.convert("RGB"), size), channels)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise DataError(f"image file {path} cannot be read: {error}") from error
+
+
+def _resized(picture: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """Centre crop to the wanted proportions, then an antialiased resize."""
+    if size is None or picture.size == size[::-1]:
+        return picture
+    height, width = size
+    scale = min(picture.width / width, picture.height / height)
+    crop = (round(width * scale), round(height * scale))
+    left, top = (picture.width - crop[0]) // 2, (picture.height - crop[1]) // 2
+    return picture.crop((left, top, left + crop[0], top + crop[1])).resize(
+        (width, height), Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BICUBIC
+    )
+
+
+def _as_channels(picture: Image.Image, channels: int) -> np.ndarray:
+    """[c, h, w] uint8."""
+    if channels == 1:
+        return np.asarray(picture.convert("L"))[None]
+    return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+
+
+def _image_set(name: str, split: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> ImageSet:
+    return ImageSet(
+        name, split, torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)), classes
+    )

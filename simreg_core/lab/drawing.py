@@ -1,0 +1,183 @@
+"""Computes a profile's studies and draws its notebooks; what is up to date is left alone."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from simreg_core.lab.experiment import PROJECT, Profile
+from simreg_core.lab.runner import Plan, compute, plan
+from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
+from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, step_costs
+
+NOTEBOOKS = PROJECT / "notebooks"
+DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
+AT_ONCE = 2  # notebooks; each is a kernel of its own
+
+
+class DrawingError(RuntimeError):
+    """A notebook that failed; the message names it and its error."""
+
+
+def notebook_paths() -> list[Path]:
+    """The numbered notebooks, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def studies_of(profile: Profile) -> list[Study]:
+    """The profile's studies, in the order of their notebooks."""
+    return [make(profile) for make in STUDIES.values()]
+
+
+def missing(profile: Profile, store: Store) -> Plan:
+    """What all figures of a profile lack, each thing once."""
+    return plan([one for study in studies_of(profile) for one in study.measurements()], store)
+
+
+def make_figures(profile: Profile, profile_name: str, recompute: bool) -> None:
+    """Compute what is missing and draw every notebook whose inputs changed.
+
+    profile_name: what the notebooks are given, a shipped profile's name or an absolute path.
+    Raises what `compute` raises, and DrawingError for a notebook that failed.
+    """
+    store = Store(published=published_folder(profile))
+    if recompute:
+        _forget(profile, store)
+        store = Store()
+    todo = missing(profile, store)
+    if todo:
+        print(describe(profile.name, todo), flush=True)
+        compute(todo, store, f"computing profile '{profile.name}'")
+    else:
+        where = "this machine's store" if not _from_published(profile, store) else "published records"
+        print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
+    step_costs(profile, Store() if recompute else store)
+    _draw(profile, profile_name)
+
+
+def _from_published(profile: Profile, store: Store) -> bool:
+    own = Store(store.root)
+    return bool(missing(profile, own).measurements)
+
+
+def _forget(profile: Profile, store: Store) -> None:
+    """Remove what this profile has in the store, so that it is computed again."""
+    print(f"{profile.name}: computing everything again", flush=True)
+    for study in studies_of(profile):
+        for experiment, evaluation in study.measurements():
+            store.forget(experiment, evaluation)
+    store.forget_costs(profile)
+
+
+def _draw(profile: Profile, profile_name: str) -> None:
+    paths = notebook_paths()
+    stale = [path for path in paths if not _is_drawn(path, profile)]
+    for path in paths:
+        if path not in stale:
+            print(f"{path.stem}: up to date", flush=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for path, problem in zip(
+            stale, pool.map(lambda p: _run_notebook(p, profile, profile_name), stale), strict=True
+        ):
+            if problem is not None:
+                raise DrawingError(f"notebook {path.name} failed: {problem}")
+            write_text(_stamp(path, profile), _inputs(path, profile))
+            print(f"{path.stem}: drawn to {_shown(figures_folder(profile))}", flush=True)
+
+
+def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None:
+    """Execute a notebook with papermill.  Returns its error in one line, or None."""
+    output = Store().root / "notebooks" / profile.name / path.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(path),
+        str(output),
+        "-k",
+        "python3",
+        "-p",
+        "profile",
+        profile_name,
+    ]
+    done = subprocess.run(
+        [*command, "--cwd", str(NOTEBOOKS), "--no-progress-bar"], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return None if done.returncode == 0 else (lines[-1] if lines else f"exit status {done.returncode}")
+
+
+def _is_drawn(path: Path, profile: Profile) -> bool:
+    stamp = _stamp(path, profile)
+    figures = [figures_folder(profile) / f"{path.stem}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
+    if not stamp.is_file() or not all(figure.is_file() for figure in figures):
+        return False
+    return stamp.read_text() == _inputs(path, profile)
+
+
+def _stamp(path: Path, profile: Profile) -> Path:
+    return Store().root / "drawn" / profile.name / f"{path.stem}.txt"
+
+
+def _inputs(path: Path, profile: Profile) -> str:
+    """A digest of all that a notebook's figure depends on."""
+    digest = hashlib.sha256(profile.key.encode())
+    digest.update("".join(f"{name} {version(name)}" for name in DRAWING_LIBRARIES).encode())
+    for cell in json.loads(path.read_text())["cells"]:
+        digest.update("".join(cell["source"]).encode())
+    for file in [
+        *sorted((PROJECT / "simreg_core").rglob("*.py")),
+        *sorted((PROJECT / "figures/reference").glob("*.csv")),
+    ]:
+        digest.update(file.read_bytes())
+    if path.stem in STUDIES:
+        digest.update(STUDIES[path.stem](profile).digest().encode())
+    return digest.hexdigest() + "\n"
+
+
+def publish(profile: Profile) -> None:
+    """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
+
+    The notebooks keep the outputs of their own default profile, quick.
+    Raises StoreError where the store lacks a record.
+    """
+    store = Store()
+    if missing(profile, store).measurements:
+        raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
+    target = published_folder(profile)
+    shutil.rmtree(target, ignore_errors=True)
+    for study in studies_of(profile):
+        for experiment, evaluation in study.measurements():
+            source = store.record_paths(experiment, evaluation)[0]
+            copy = target / source.relative_to(store.root / "records")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    costs = store.costs_paths(profile)[0]
+    if costs.is_file():
+        shutil.copyfile(costs, target / costs.name)
+    if profile.name == "quick":
+        for path in notebook_paths():
+            _execute_in_place(path)
+
+
+def _execute_in_place(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of this run
+    notebook.metadata.pop("widgets", None)
+    write_text(path, nbformat.writes(notebook) + "\n")
+    print(f"{path.stem}: outputs written", flush=True)
+
+
+def _shown(path: Path) -> str:
+    """A path as a user would type it in the project's folder."""
+    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)

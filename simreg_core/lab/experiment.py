@@ -1,0 +1,244 @@
+"""Frozen, validated specifications: what is trained, what is measured, how big a study is. Each has a stable key.
+
+A key is a hash of the canonical JSON without empty fields, so an optional field can be added later without
+changing the keys of what has been computed before.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from simreg_core.attacks import NOISES
+
+# Raise when the code computes something else from the same specification: old results then no longer match.
+COMPUTATION_VERSION = 1
+
+Protocol = Literal["released", "strict"]
+Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+Count = Annotated[int, Field(ge=1)]
+Epsilons = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
+PROJECT = Path(__file__).parents[2]
+PROFILES = PROJECT / "notebooks" / "profiles"
+
+
+class SpecError(ValueError):
+    """A specification that cannot be; the message is one line and names key, value and what is allowed."""
+
+
+class Spec(BaseModel):
+    """A frozen specification; unknown keys and impossible values are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits; equal specifications have equal keys."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def changed(self, **changes):
+        """A validated copy with some fields replaced."""
+        return build(type(self), {**self.model_dump(), **changes})
+
+
+def build(kind: type[Spec], values: dict, where: str = "") -> Spec:
+    """A specification from plain values.  Raises SpecError with one line for the first thing that is wrong."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(where + describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a pydantic error, in one line."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "specification"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{place}' (value {first['input']!r})"
+    if first["type"] == "missing":
+        return f"missing key '{place}'"
+    return f"{place}: got {first['input']!r}; {first['msg'].removeprefix('Value error, ')}"
+
+
+class Task(Spec):
+    """Labelled images to be classified.
+
+    images: name of an image set.  size: (height, width).  channels: 1 or 3.
+    validation_images: cut off the training images where the set has no validation images of its own.
+    augment: 'none', 'flip', or 'crop-flip' (reflect-pad 4, random crop, flip).
+    """
+
+    images: str
+    size: Size
+    channels: Literal[1, 3] = 1
+    validation_images: Count = 500
+    augment: Literal["none", "flip", "crop-flip"] = "none"
+
+
+class Network(Spec):
+    """A network of `simreg_core.model`; width 64 is the paper's. shift, gain: see `ResNet`."""
+
+    name: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
+    width: Count = 64
+    shift: float = 0.5
+    gain: float = 5.0
+
+
+class Regularizer(Spec):
+    """alpha * L_sim; fields as in `SimilarityRegularizer`.
+
+    images, size: regularization set; the task's size where size is empty.  count: N, number of images.
+    augment_once: crop and flip each image once, when it is loaded, as the released code does for CIFAR.
+    """
+
+    images: str
+    size: Size | None = None
+    count: Annotated[int, Field(ge=2)] = 5000
+    augment_once: bool = False
+    target: Literal["threshold", "pixel"] = "threshold"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
+    low_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    pairs_per_step: Count = 16
+    alpha: Annotated[float, Field(gt=0)] = 10.0
+
+    @model_validator(mode="after")
+    def _enough_pairs(self):
+        if self.pairs_per_step > (most := self.count * (self.count - 1) // 2):
+            raise ValueError(f"pairs_per_step={self.pairs_per_step} exceeds the {most} pairs of {self.count} images")
+        return self
+
+
+class Optimization(Spec):
+    """SGD; learning rate * decay^phase, phases of `phase_epochs` epochs, back to the first after `phases`."""
+
+    epochs: Count = 40
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.3
+    phase_epochs: Count = 4
+    phases: Count = 5
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        return self.learning_rate * self.decay ** (epoch // self.phase_epochs % self.phases)
+
+
+class Experiment(Spec):
+    """One training run.
+
+    protocol: 'released' regularizes on the first `count` training images, validation images included, where
+    task and regularization set are the same; 'strict' keeps the validation images out.
+    """
+
+    task: Task
+    network: Network
+    regularizer: Regularizer | None = None
+    optimization: Optimization = Optimization()
+    seed: Annotated[int, Field(ge=0)] = 0
+    protocol: Protocol = "released"
+    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+
+class _Evaluation(Spec):
+    """What every evaluation has.  images: a random choice of that many (all where empty), the same for all models."""
+
+    protocol: Protocol = "released"
+    split: Literal["test", "validation"] = "test"
+    images: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+
+class NoiseEvaluation(_Evaluation):
+    """Accuracy under random noise, one draw for each epsilon."""
+
+    attack: Literal[tuple(NOISES)]
+    epsilons: Epsilons
+
+
+class FgsmEvaluation(_Evaluation):
+    """Accuracy under FGSM transferred from a surrogate, itself an experiment."""
+
+    attack: Literal["fgsm"] = "fgsm"
+    epsilons: Epsilons
+    surrogate: Experiment
+
+
+class BoundaryEvaluation(_Evaluation):
+    """Sizes of boundary-attack perturbations, and their spectrum.
+
+    steps, directions: see `attacks.boundary_attack`.  repeats: attacks on the same images.
+    """
+
+    attack: Literal["boundary"] = "boundary"
+    steps: Count = 50
+    repeats: Count = 5
+    directions: Count = 1000
+
+
+Evaluation = Annotated[NoiseEvaluation | FgsmEvaluation | BoundaryEvaluation, Field(discriminator="attack")]
+
+
+class StudySizes(Spec):
+    """How much of each figure a profile computes.  Epsilon upper ends: ten equal levels, zero included."""
+
+    gaussian_epsilon: Annotated[float, Field(gt=0, le=1)]
+    fgsm_epsilon: Annotated[float, Field(gt=0, le=1)]
+    boundary_images: Count
+    boundary_repeats: Count
+    boundary_directions: Count = 1000
+    spectrum_images: Count
+    spectrum_steps: Count
+    spectrum_seeds: Count
+    pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=2)]
+
+
+class Selection(Spec):
+    """The grid from which alpha and the threshold are chosen, on validation images (paper, v2 Fig. 4)."""
+
+    alphas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=2)]
+
+
+class Profile(Spec):
+    """How big a study is.
+
+    name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
+    seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    description: str
+    task: Task
+    network: Network
+    regularizer: Regularizer
+    pixel_alpha: Annotated[float, Field(gt=0)]
+    optimization: Optimization
+    protocol: Protocol = "released"
+    seeds: Annotated[int, Field(ge=2)]
+    selection: Selection
+    studies: StudySizes
+
+
+def load_profile(name: str | Path) -> Profile:
+    """A profile that ships, by name, or a YAML file, by path.  Raises SpecError naming what is wrong."""
+    shipped = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    path = PROFILES / f"{name}.yaml" if str(name) in shipped else Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(shipped)}, or the path of a .yaml file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"profile {path} must be a mapping of keys, got {type(values).__name__}")
+    return build(Profile, values, where=f"profile {path}: ")

@@ -1,0 +1,273 @@
+"""Computes what is missing: trainings first, then evaluations, as many at once as the machine has cores."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from simreg_core.lab.data import ImageSet
+from simreg_core.lab.evaluation import evaluate
+from simreg_core.lab.experiment import BoundaryEvaluation, Evaluation, Experiment, FgsmEvaluation, NoiseEvaluation
+from simreg_core.lab.progress import Progress
+from simreg_core.lab.store import Store
+from simreg_core.lab.training import build_network, build_regularizer, load_data, steps_per_epoch, train
+
+Measurement = tuple[Experiment, Evaluation]
+
+# glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
+
+
+class RunnerError(RuntimeError):
+    """A worker that died; what it had finished is in the store."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be computed: each thing once.
+
+    trainings: experiments, surrogates among them.  measurements: (experiment, evaluation).
+    """
+
+    trainings: tuple[Experiment, ...]
+    measurements: tuple[Measurement, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.trainings or self.measurements)
+
+
+def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
+    """What is missing of these measurements."""
+    missing = {
+        (experiment.key, evaluation.key): (experiment, evaluation)
+        for experiment, evaluation in measurements
+        if store.record(experiment, evaluation) is None
+    }
+    needed: dict[str, Experiment] = {}
+    for experiment, evaluation in missing.values():
+        if isinstance(evaluation, FgsmEvaluation):
+            needed[evaluation.surrogate.key] = evaluation.surrogate
+        needed[experiment.key] = experiment
+    trainings = tuple(experiment for experiment in needed.values() if not store.is_trained(experiment))
+    return Plan(trainings, tuple(missing.values()))
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute(todo: Plan, store: Store, label: str) -> None:
+    """Compute a plan and store the results; what was finished stays where a later part fails.
+
+    Raises the first error of a worker (DataError, StoreError, TrainingError, ValueError), or RunnerError
+    where a worker died.
+    """
+    if not todo:
+        return
+    costs = Costs()
+    training = [(train_task, (experiment, store), costs.training(experiment)) for experiment in todo.trainings]
+    measuring = [
+        (evaluate_task, (experiment, evaluation, store), costs.evaluation(experiment, evaluation))
+        for experiment, evaluation in todo.measurements
+    ]
+    with Progress(sum(cost for *_, cost in training + measuring), label) as progress, _workers() as workers:
+        # trainings first: an evaluation may need any of them as its surrogate
+        for tasks in (training, measuring):
+            # the longest first, so that no core waits long at the end; equal ones in the order given
+            _run_all(workers, sorted(tasks, key=lambda task: -task[2]), progress)
+
+
+def estimate_seconds(todo: Plan) -> float:
+    """Seconds that a plan will take on this machine, from a few timed training steps."""
+    costs = Costs()
+    total = sum(costs.training(experiment) for experiment in todo.trainings)
+    total += sum(costs.evaluation(*measurement) for measurement in todo.measurements)
+    return total / (1 if torch.cuda.is_available() else _cores())
+
+
+class Costs:
+    """Estimated seconds on one core (or the GPU) of trainings and evaluations, measured on random pixels."""
+
+    def __init__(self):
+        self._step_seconds: dict[str, float] = {}
+
+    def training(self, experiment: Experiment) -> float:
+        """Seconds to train an experiment from the start."""
+        settings = experiment.optimization
+        images = _training_images(experiment)
+        steps = settings.epochs * steps_per_epoch(images, settings.batch_size)
+        return steps * self._step(experiment)
+
+    def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
+        """Seconds to attack a trained experiment."""
+        images = evaluation.images or 1000
+        if isinstance(evaluation, NoiseEvaluation):
+            passes = len(evaluation.epsilons)
+        elif isinstance(evaluation, FgsmEvaluation):
+            passes = len(evaluation.epsilons) + 3
+        else:
+            assert isinstance(evaluation, BoundaryEvaluation)
+            # a tenth more for checked spherical steps, the blending line, and some tries for a start
+            passes = evaluation.repeats * (1.1 * evaluation.steps + 51 + 20)
+        bare = experiment.changed(regularizer=None)
+        batch = bare.optimization.batch_size
+        # a training step is a forward pass and about two more backwards
+        return images * passes * self._step(bare) / (3 * batch)
+
+    def _step(self, experiment: Experiment) -> float:
+        spec = experiment.regularizer
+        shape = (experiment.task.size, experiment.task.channels, experiment.optimization.batch_size)
+        pairs = None if spec is None else (spec.size, spec.pairs_per_step)
+        kind = repr((experiment.network, shape, pairs))
+        if kind not in self._step_seconds:
+            self._step_seconds[kind] = seconds_per_step(experiment, steps=3)
+        return self._step_seconds[kind]
+
+
+def _training_images(experiment: Experiment) -> int:
+    """Number of training images, without loading a set that has to be downloaded."""
+    known = {"cifar10": 50_000, "cifar100": 50_000, "mnist": 60_000, "fashion-mnist": 60_000}
+    task = experiment.task
+    if task.images in known:
+        return known[task.images] - task.validation_images
+    return len(load_data(experiment.changed(regularizer=None)).train)
+
+
+def seconds_per_step(experiment: Experiment, steps: int) -> float:
+    """Median seconds of a training step of this experiment, on random pixels, on one core or the GPU."""
+    device = default_device()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        step = _random_step(experiment, device)
+        step()  # the first call allocates
+        return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _timed(step: Callable[[], None], device: torch.device) -> float:
+    started = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _random_step(experiment: Experiment, device: torch.device) -> Callable[[], None]:
+    """A training step on random pixels: the same work as training, without its data."""
+    task, spec = experiment.task, experiment.regularizer
+    generator = torch.Generator().manual_seed(0)
+    network = build_network(experiment, num_classes=10).to(device, memory_format=torch.channels_last).train()
+    pixels = torch.rand(experiment.optimization.batch_size, task.channels, *task.size, generator=generator).to(device)
+    labels = torch.randint(0, 10, (len(pixels),), generator=generator).to(device)
+    regularizer = None
+    if spec is not None:
+        size = (max(64, spec.pairs_per_step), task.channels, *(spec.size or task.size))
+        random_set = ImageSet(
+            "random", "train", torch.randint(0, 256, size, generator=generator).byte(), torch.zeros(size[0]), ()
+        )
+        free = spec.changed(pairs="all", low_threshold=None, augment_once=False)
+        regularizer = build_regularizer(network, free, random_set, seed=0)
+    parameters = [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
+    optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
+
+    def step() -> None:
+        loss = torch.nn.functional.cross_entropy(network(pixels), labels)
+        if regularizer is not None:
+            loss = loss + 1e-6 * regularizer()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+# Workers
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _workers():
+    """A pool with one single-thread process a core: two threads in one process are far slower than two processes."""
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang
+    reports = context.SimpleQueue()
+    count = 1 if torch.cuda.is_available() else _cores()
+    before = {name: os.environ.get(name) for name in ALLOCATOR}
+    if not torch.cuda.is_available():
+        os.environ.update(ALLOCATOR)  # read by each worker as it starts
+    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(reports, os.getpid()))
+    try:
+        yield pool, reports
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_reports = None  # of this worker
+
+
+def _start_worker(reports, parent: int) -> None:
+    global _reports
+    _reports = reports
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this worker where its parent was killed: an orphan would go on computing beside the next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def train_task(experiment: Experiment, store: Store, cost: float) -> None:
+    """A worker's task: train, and report the work done."""
+    train(experiment, store, default_device(), lambda share: _reports.put(share * cost))
+
+
+def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:
+    """A worker's task: evaluate, and report the work done."""
+    evaluate(experiment, evaluation, store, default_device())
+    _reports.put(cost)
+
+
+def _run_all(workers, tasks: list, progress: Progress) -> None:
+    pool, reports = workers
+    futures = {pool.submit(function, *arguments, cost) for function, arguments, cost in tasks}
+    try:
+        while futures:
+            done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+            while not reports.empty():
+                progress.advance(reports.get())
+            for future in done:
+                _raise_error_of(future)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _raise_error_of(future: Future) -> None:
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise RunnerError(
+            "a worker process died (killed, or out of memory); what was finished is kept: run again to go on"
+        ) from error

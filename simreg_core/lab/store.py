@@ -1,0 +1,305 @@
+"""The run directory: checkpoints and records; atomic, resumable, and read before anything is computed.
+
+    runs/experiments/KEY/experiment.json      the specification
+                         resume.safetensors   the state after the last epoch, while training
+                         weights.safetensors  the trained network, once done
+                         history.json         losses by epoch, once done
+    runs/records/EXPERIMENT-KEY/EVALUATION-KEY.json
+    runs/records/costs-PROFILE-KEY.json       measured step times
+    figures/PROFILE/records/...               published records, the same layout, committed
+
+A record that was computed here goes before a published one.
+"""
+
+import errno
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from simreg_core.lab.experiment import PROJECT, Evaluation, Experiment, Profile, describe
+
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "foolbox")
+
+
+class StoreError(ValueError):
+    """A file of the store that is corrupt, does not fit, or cannot be written; the message names it."""
+
+
+class _Stored(BaseModel):
+    # infinite and missing distances are results: written as strings, which JSON has
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class Provenance(_Stored):
+    """What is needed to trust a number."""
+
+    commit: str
+    dirty: bool
+    libraries: dict[str, str]
+    python: str
+    device: str
+    seconds: float
+    image_set: str
+    checksum: str
+    regularization_set: str | None = None
+    regularization_checksum: str | None = None
+
+
+class Value(_Stored):
+    """One measured number.  epsilon: strength; repeat: which of several attacks; both empty where there is none."""
+
+    metric: str
+    value: Annotated[float, Field(allow_inf_nan=True)]
+    attempted: int
+    failed: int = 0
+    epsilon: float | None = None
+    repeat: int | None = None
+
+
+class Record(_Stored):
+    """The numbers of one evaluation of one trained network, which share their provenance.
+
+    arrays: spectra and the like, as nested lists.
+    """
+
+    experiment_key: str
+    evaluation_key: str
+    experiment: Experiment
+    evaluation: Evaluation
+    values: tuple[Value, ...]
+    arrays: dict[str, Any] = {}
+    provenance: Provenance
+
+
+@lru_cache(maxsize=1)
+def commit() -> tuple[str, bool]:
+    """The git commit of this code and whether files differ from it; ('unknown', True) outside a checkout."""
+    try:
+        git = ["git", "-C", str(PROJECT)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        # what is computed depends on the code alone, not on figures that are being redrawn
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "simreg_core"], capture_output=True, text=True, check=True
+        ).stdout
+        return head, bool(changed.strip())
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True
+
+
+def device_name(device: torch.device) -> str:
+    """'cuda (its model)' or 'cpu (its architecture)'."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return f"{device.type} ({name})"
+
+
+def provenance(device: torch.device, seconds: float, **sets: str | None) -> Provenance:
+    """Provenance of what was computed just now on a device.  sets: names and checksums of the image sets."""
+    head, dirty = commit()
+    return Provenance(
+        commit=head,
+        dirty=dirty,
+        libraries={library: version(library) for library in LIBRARIES},
+        python=platform.python_version(),
+        device=device_name(device),
+        seconds=round(seconds, 2),
+        **sets,
+    )
+
+
+class Store:
+    """Reads and writes one run directory.
+
+    root: the run directory; `$SIMREG_RUNS`, else `runs` in the project's folder.
+    published: a folder of published records to fall back to, or None.
+    """
+
+    def __init__(self, root: Path | None = None, published: Path | None = None):
+        self.root = Path(root or os.environ.get("SIMREG_RUNS") or PROJECT / "runs")
+        self.published = published
+
+    # records
+
+    def record(self, experiment: Experiment, evaluation: Evaluation) -> Record | None:
+        """The record of an evaluation, from the store, else published; None where there is none."""
+        for path in self.record_paths(experiment, evaluation):
+            if path.is_file():
+                return self._read_record(path, experiment, evaluation)
+        return None
+
+    def record_paths(self, experiment: Experiment, evaluation: Evaluation) -> list[Path]:
+        """Where a record may lie, the store's own place first."""
+        place = Path(experiment.key) / f"{evaluation.key}.json"
+        published = [] if self.published is None else [self.published / place]
+        return [self.root / "records" / place, *published]
+
+    def save_record(self, record: Record) -> None:
+        """Write a record, whole or not at all."""
+        path = self.record_paths(record.experiment, record.evaluation)[0]
+        write_text(path, record.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+    def _read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+        try:
+            record = Record.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise StoreError(f"record {path} is corrupt or of another version: {describe(error)}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"record {path} cannot be read: {error}") from error
+        if (record.experiment, record.evaluation) != (experiment, evaluation):
+            raise StoreError(f"record {path} does not belong here: it was made from another specification")
+        return record
+
+    def forget(self, experiment: Experiment, evaluation: Evaluation) -> None:
+        """Remove a record, its experiment and its surrogate from this store (not from the published ones)."""
+        self.record_paths(experiment, evaluation)[0].unlink(missing_ok=True)
+        for one in (experiment, getattr(evaluation, "surrogate", experiment)):
+            shutil.rmtree(self._folder(one), ignore_errors=True)
+
+    # times, which differ from run to run and so are kept apart from the records
+
+    def costs_paths(self, profile: Profile) -> list[Path]:
+        """Where measured step times may lie, the store's own place first."""
+        name = f"costs-{profile.key}.json"
+        return [self.root / "records" / name, *([] if self.published is None else [self.published / name])]
+
+    def costs(self, profile: Profile) -> dict | None:
+        """Measured step times; None where there are none."""
+        for path in self.costs_paths(profile):
+            if path.is_file():
+                try:
+                    return json.loads(path.read_text())
+                except ValueError as error:
+                    raise StoreError(f"times {path} are corrupt: {error}; delete the file") from error
+        return None
+
+    def save_costs(self, profile: Profile, costs: dict) -> None:
+        """Write measured step times."""
+        write_text(self.costs_paths(profile)[0], json.dumps(costs, indent=1) + "\n")
+
+    def forget_costs(self, profile: Profile) -> None:
+        """Remove measured step times from this store."""
+        self.costs_paths(profile)[0].unlink(missing_ok=True)
+
+    # checkpoints
+
+    def weights_path(self, experiment: Experiment) -> Path:
+        """Where the trained network lies."""
+        return self._folder(experiment) / "weights.safetensors"
+
+    def resume_path(self, experiment: Experiment) -> Path:
+        """Where the state of an unfinished training lies."""
+        return self._folder(experiment) / "resume.safetensors"
+
+    def is_trained(self, experiment: Experiment) -> bool:
+        """Whether the training is done."""
+        return self.weights_path(experiment).is_file()
+
+    def save_resume(self, experiment: Experiment, tensors: dict[str, Tensor], history: list[dict]) -> None:
+        """Write the state after an epoch."""
+        write_text(self._folder(experiment) / "experiment.json", experiment.model_dump_json(indent=1) + "\n")
+        write_tensors(self.resume_path(experiment), tensors, {"key": experiment.key, "history": json.dumps(history)})
+
+    def load_resume(self, experiment: Experiment) -> tuple[dict[str, Tensor], list[dict]] | None:
+        """The state after the last epoch and the history so far; None where training has not begun."""
+        path = self.resume_path(experiment)
+        if not path.is_file():
+            return None
+        tensors, notes = read_tensors(path)
+        self._check_owner(path, notes, experiment)
+        return tensors, json.loads(notes["history"])
+
+    def save_trained(self, experiment: Experiment, weights: dict[str, Tensor], history: dict) -> None:
+        """Write the trained network; the state for resuming is no longer needed."""
+        write_text(self._folder(experiment) / "history.json", json.dumps(history, indent=1) + "\n")
+        write_tensors(self.weights_path(experiment), weights, {"key": experiment.key})
+        self.resume_path(experiment).unlink(missing_ok=True)
+
+    def load_weights(self, experiment: Experiment, network: torch.nn.Module) -> torch.nn.Module:
+        """Put the trained weights into a network of the same shape.  Raises StoreError where they do not fit."""
+        path = self.weights_path(experiment)
+        weights, notes = read_tensors(path)
+        self._check_owner(path, notes, experiment)
+        return load_into(network, weights, path)
+
+    def _folder(self, experiment: Experiment) -> Path:
+        return self.root / "experiments" / experiment.key
+
+    @staticmethod
+    def _check_owner(path: Path, notes: dict[str, str], experiment: Experiment) -> None:
+        if notes.get("key") != experiment.key:
+            raise StoreError(
+                f"checkpoint {path} belongs to experiment {notes.get('key')}, not {experiment.key}; "
+                "delete it to train again"
+            )
+
+
+def load_into(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> torch.nn.Module:
+    """Load weights read from `path`.  Raises StoreError naming the first tensor that does not fit."""
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        have, want = weights.get(name), wanted.get(name)
+        if have is None or want is None or have.shape != want.shape:
+            raise StoreError(
+                f"checkpoint {path} is of another network: '{name}' is {_shape(have)} there and {_shape(want)} here"
+            )
+    network.load_state_dict(weights)
+    return network
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else str(list(tensor.shape))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and notes of a safetensors file.  Raises StoreError where it is missing or corrupt."""
+    if not path.is_file():
+        raise StoreError(f"checkpoint {path} is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"checkpoint {path} is corrupt: {error}; delete it to compute it again") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _written_whole(path) as temporary:
+        save_file(plain, temporary, metadata=notes)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with _written_whole(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that replaces it at the end, or is removed where writing failed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        reason = "no space left on the disk" if full else str(error)
+        raise StoreError(f"cannot write {path}: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,297 @@
+"""One training loop: classify a batch, regularize a pair batch, step."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from simreg_core import SimilarityRegularizer
+from simreg_core.lab.data import DataError, ImageSet, load_image_set
+from simreg_core.lab.experiment import Experiment, Task
+from simreg_core.lab.experiment import Regularizer as RegularizerSpec
+from simreg_core.lab.store import Store, load_into
+from simreg_core.model import BLOCKS, ResNet
+
+VALIDATION_BATCH = 500
+CROP_PADDING = 4  # released code, CIFAR
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the message says which and why."""
+
+
+@dataclass
+class Data:
+    """The three sets of an experiment; validation and regularization may overlap under 'released'."""
+
+    train: ImageSet
+    validation: ImageSet
+    regularization: ImageSet | None
+
+
+def stream(seed: int, purpose: str) -> int:
+    """A seed of its own for each use of randomness, so that none shifts another."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
+
+
+def load_data(experiment: Experiment) -> Data:
+    """Image sets of an experiment.  Raises DataError where a set is too small for what is asked."""
+    task, spec = experiment.task, experiment.regularizer
+    train, validation = _train_and_validation(task, experiment.seed)
+    if spec is None:
+        return Data(train, validation, None)
+    if spec.images == task.images and experiment.protocol == "strict":
+        candidates = train  # validation images kept out
+    else:
+        candidates = load_image_set(spec.images, "train", spec.size or task.size, task.channels)
+    if len(candidates) < spec.count:
+        raise DataError(f"regularizer.count is {spec.count}, but '{spec.images}' has {len(candidates)} images for it")
+    return Data(train, validation, candidates.take(_regularization_choice(candidates, spec.count)))
+
+
+def _regularization_choice(candidates: ImageSet, count: int) -> Tensor:
+    """The first N images, as released; where a set is sorted by class, N spread evenly over it."""
+    if bool((candidates.labels[1:] >= candidates.labels[:-1]).all()):
+        return torch.linspace(0, len(candidates) - 1, count).round().long()
+    return torch.arange(count)
+
+
+def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images; these are cut off the former where the set has none of its own."""
+    train = load_image_set(task.images, "train", task.size, task.channels)
+    try:
+        validation = load_image_set(task.images, "validation", task.size, task.channels)
+    except DataError:
+        validation = None
+    generator = torch.Generator().manual_seed(stream(seed, "validation"))
+    if validation is not None:
+        chosen = torch.randperm(len(validation), generator=generator)[: task.validation_images]
+        return train, validation.take(chosen)
+    if task.validation_images >= len(train):
+        raise DataError(
+            f"validation_images is {task.validation_images}, but '{task.images}' has {len(train)} training images"
+        )
+    order = torch.randperm(len(train), generator=generator)
+    held_out, rest = order[: task.validation_images], order[task.validation_images :].sort().values
+    return train.take(rest), train.take(held_out)
+
+
+def build_network(experiment: Experiment, num_classes: int) -> ResNet:
+    """The experiment's untrained network; the same weights for the same seed, whatever the global random state."""
+    spec = experiment.network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(experiment.seed, "network"))
+        return ResNet(BLOCKS[spec.name], experiment.task.channels, num_classes, spec.width, spec.shift, spec.gain)
+
+
+def build_regularizer(network: ResNet, spec: RegularizerSpec, images: ImageSet, seed: int) -> SimilarityRegularizer:
+    """The experiment's regularizer on a network that is already on its device."""
+    pixels = images.pixels
+    if spec.augment_once:
+        pixels = augment(pixels, "crop-flip", torch.Generator().manual_seed(stream(seed, "regularization images")))
+    return SimilarityRegularizer(
+        network,
+        network.features,
+        pixels,
+        spec.threshold,
+        targets=spec.target,
+        pairs=spec.pairs,
+        low_threshold=spec.low_threshold,
+        batch_pairs=spec.pairs_per_step,
+        seed=stream(seed, "pairs"),
+    )
+
+
+def augment(pixels: Tensor, how: str, generator: torch.Generator) -> Tensor:
+    """'none', 'flip' (left-right, half of the images) or 'crop-flip' (reflect-pad 4, random crop, flip).
+
+    pixels: [b, c, h, w].  generator: CPU generator.  Returns the same shape.
+    """
+    if how == "none":
+        return pixels
+    b, _, h, w = pixels.shape
+    if how == "crop-flip":
+        offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, b), generator=generator).to(pixels.device)
+        padded = F.pad(pixels, [CROP_PADDING] * 4, mode="reflect")
+        rows = offsets[0][:, None] + torch.arange(h, device=pixels.device)  # [b, h]
+        cols = offsets[1][:, None] + torch.arange(w, device=pixels.device)  # [b, w]
+        batch = torch.arange(b, device=pixels.device)[:, None, None]
+        pixels = padded[batch, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+    flipped = (torch.rand(b, generator=generator) < 0.5).to(pixels.device)
+    return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Full batches in an epoch; the rest is dropped, as released."""
+    return images // batch_size
+
+
+def train(
+    experiment: Experiment, store: Store, device: torch.device, progress: Callable[[float], None] = lambda work: None
+) -> None:
+    """Train and store an experiment, going on from its last finished epoch.
+
+    progress: called with the share of the training that each epoch is.
+    Raises DataError, StoreError, or TrainingError where the loss is no longer finite.
+    """
+    if store.is_trained(experiment):
+        return
+    # the same weights on every run: no algorithm chosen by timing, no reduced precision
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        _Run(experiment, store, device).finish(progress)
+
+
+class _Run:
+    """One training under way: everything that changes, so that it can be written down and taken up again."""
+
+    def __init__(self, experiment: Experiment, store: Store, device: torch.device):
+        self.experiment, self.store, self.device = experiment, store, device
+        data = load_data(experiment)
+        self.images, self.labels = data.train.images.to(device), data.train.labels.to(device)
+        self.validation = (data.validation.pixels.to(device), data.validation.labels.to(device))
+        settings = experiment.optimization
+        if steps_per_epoch(len(self.images), settings.batch_size) == 0:
+            raise DataError(f"batch_size {settings.batch_size} exceeds the {len(self.images)} training images")
+        self.network = build_network(experiment, len(data.train.classes)).to(device, memory_format=torch.channels_last)
+        self.regularizer = None
+        if experiment.regularizer is not None:
+            self.regularizer = build_regularizer(
+                self.network, experiment.regularizer, data.regularization, experiment.seed
+            ).to(device)
+        self.optimizer = torch.optim.SGD(
+            self._parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        self.order = torch.Generator().manual_seed(stream(experiment.seed, "order"))
+        self.history: list[dict] = []
+        self.best_loss, _ = self._validate()  # the untrained state counts, as released
+        self.best = self._copy_of_weights()
+
+    def finish(self, progress: Callable[[float], None]) -> None:
+        self._resume()
+        epochs = self.experiment.optimization.epochs
+        progress(len(self.history) / epochs)
+        while len(self.history) < epochs:
+            self._epoch(len(self.history))
+            self.store.save_resume(self.experiment, self._state(), self.history)
+            progress(1 / epochs)
+        seconds = sum(row["seconds"] for row in self.history)
+        self.store.save_trained(
+            self.experiment, self.best, {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
+        )
+
+    def _epoch(self, epoch: int) -> None:
+        settings = self.experiment.optimization
+        started = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(epoch)
+        if self.regularizer is not None:
+            self.regularizer.sampler.restart()  # released: all pairs are shuffled afresh each epoch
+        self.network.train()
+        steps = steps_per_epoch(len(self.images), settings.batch_size)
+        order = torch.randperm(len(self.images), generator=self.order)[: steps * settings.batch_size]
+        losses = torch.zeros(2, device=self.device)
+        for batch in order.to(self.device).split(settings.batch_size):
+            losses += self._step(batch)
+        task_loss, similarity_loss = (losses / steps).tolist()
+        if not torch.isfinite(losses).all():
+            raise TrainingError(
+                f"training {self.experiment.key} diverged in epoch {epoch + 1}: task loss {task_loss:.3g}, similarity "
+                f"loss {similarity_loss:.3g}; a smaller learning_rate or alpha may help"
+            )
+        self._note(epoch, task_loss, similarity_loss, started)
+
+    def _step(self, batch: Tensor) -> Tensor:
+        """One update.  Returns the two losses before it, [2]."""
+        pixels = augment(self.images[batch].float() / 255, self.experiment.task.augment, self.order)
+        task_loss = F.cross_entropy(self.network(pixels), self.labels[batch])
+        similarity_loss = torch.zeros((), device=self.device)
+        loss = task_loss
+        if self.regularizer is not None:
+            similarity_loss = self.regularizer()
+            loss = loss + self.experiment.regularizer.alpha * similarity_loss
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return torch.stack([task_loss.detach(), similarity_loss.detach()])
+
+    def _note(self, epoch: int, task_loss: float, similarity_loss: float, started: float) -> None:
+        validation_loss, validation_accuracy = self._validate()
+        if validation_loss < self.best_loss:
+            self.best_loss, self.best = validation_loss, self._copy_of_weights()
+        weights = None if self.regularizer is None else self.regularizer.layer_weights.tolist()
+        self.history.append(
+            {
+                "epoch": epoch + 1,
+                "task_loss": task_loss,
+                "similarity_loss": similarity_loss,
+                "validation_loss": validation_loss,
+                "validation_accuracy": validation_accuracy,
+                "layer_weights": weights,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, float]:
+        self.network.eval()
+        pixels, labels = self.validation
+        logits = torch.cat([self.network(batch) for batch in pixels.split(VALIDATION_BATCH)])
+        accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
+        return F.cross_entropy(logits, labels).item(), accuracy
+
+    def _copy_of_weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        regularizer = [] if self.regularizer is None else list(self.regularizer.parameters())
+        return [*self.network.parameters(), *regularizer]
+
+    def _state(self) -> dict[str, Tensor]:
+        """Everything that the next epoch depends on, as tensors."""
+        state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        state["best_loss"] = torch.tensor(self.best_loss, dtype=torch.float64)
+        state["order"] = self.order.get_state()
+        for index, parameter in enumerate(self._parameters()):
+            state[f"momentum.{index}"] = self.optimizer.state[parameter].get("momentum_buffer", torch.zeros(0))
+        if self.regularizer is not None:
+            parts = self.regularizer.state_dict()
+            extra = parts.pop("_extra_state")
+            state |= {f"regularizer.{name}": tensor for name, tensor in parts.items()}
+            state |= {f"pairs.{name}": tensor for name, tensor in extra.items()}
+        return state
+
+    def _resume(self) -> None:
+        saved = self.store.load_resume(self.experiment)
+        if saved is None:
+            return
+        state, self.history = saved
+        path = self.store.resume_path(self.experiment)
+        part = _parts(state)
+        load_into(self.network, part["network"], path)
+        self.best = {name: tensor.to(self.device) for name, tensor in part["best"].items()}
+        self.best_loss = state["best_loss"].item()
+        self.order.set_state(state["order"])
+        for index, parameter in enumerate(self._parameters()):
+            momentum = part["momentum"][str(index)]
+            if momentum.numel():
+                # in the parameter's own memory format, or the sums round differently
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict({**part["regularizer"], "_extra_state": part["pairs"]})
+
+
+def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors grouped by the part of their name before the first dot."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        group, _, rest = name.partition(".")
+        parts.setdefault(group, {})[rest] = tensor
+    return parts

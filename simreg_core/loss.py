@@ -1,0 +1,184 @@
+"""The similarity loss, and the regularizer that adds it to any training loop."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from simreg_core.model import FeatureMaps, FeatureTaps, probe_features
+from simreg_core.targets import PairSampler, check_images, pixel_similarity, threshold_targets
+
+
+def similarity_loss(predicted: Tensor, target: Tensor, eps: float = 1e-5) -> Tensor:
+    """Mean squared difference of transformed similarities, L_sim as released.
+
+    predicted, target: [k], similarities in [-1, 1].
+    eps: > 0, keeps the logarithms finite; a target of 1 becomes 12.206 with the default.
+    Returns a scalar: mean over pairs of (phi(s) - phi(t))^2, phi(x) = ln(1+x+eps) - ln(1-x+eps).
+    phi is 2 arctanh as eps -> 0, so this is FOUR times the paper's printed formula taken as a mean.
+    Raises ValueError for different shapes, no pairs, or eps <= 0.
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(f"predicted {list(predicted.shape)} and target {list(target.shape)} differ in shape")
+    if predicted.numel() == 0:
+        raise ValueError("similarity_loss needs at least one pair, got none")
+    if not eps > 0:
+        raise ValueError(f"eps must be positive, got {eps}")
+    return (_phi(predicted, eps) - _phi(target.to(predicted), eps)).square().mean()
+
+
+def _phi(x: Tensor, eps: float) -> Tensor:
+    return torch.log(1 + x + eps) - torch.log(1 - x + eps)
+
+
+class SimilarityRegularizer(nn.Module):
+    """L_sim for any network, in three lines of your own training loop:
+
+        regularizer = SimilarityRegularizer(model, layers=["relu", "layer1", "layer2"],
+                                            images=reg_images, threshold=0.8)
+        optimizer = torch.optim.SGD([*model.parameters(), *regularizer.parameters()], lr=0.1)
+        loss = cross_entropy(model(x), y) + 10 * regularizer()      # every step
+
+    Each call draws `batch_pairs` pairs of the regularization images, passes both halves through the
+    network (in the mode that it is in: batch norm in training mode sees them, as in the released
+    code), and compares S^CNN = sum_l gamma_l cos(map_l - mean_l) with the target of each pair.
+
+    model: any nn.Module whose forward takes a batch of images. It is not registered here: its weights
+        are in `model.parameters()` alone, and `regularizer.to(device)` does not move it.
+    layers: names as in `model.named_modules()`, or a callable images -> sequence of feature maps. A map is
+        [b, channels, ...], or [b, tokens, channels] where it has three axes.
+    images: [n, c, h, w], float in [0, 1]; need not be labelled nor come from the task's own set.
+    threshold: Th in (0, 1); 0.8 is the paper's choice for CIFAR-10.
+    targets: 'threshold' for S^Th, 'pixel' for S^pixel, or your own [n, n] matrix in [-1, 1].
+    pairs: 'all', 'high', 'low', 'double', 'positive' or 'negative', see `PairSampler`.
+    low_threshold: for pairs='double' alone.
+    batch_pairs: k, pairs per call; 16 in the released code.
+    momentum: of the per-channel running means, updated before use, in training mode only.
+    preprocess: applied to a batch of pixels before the network, where the network does not normalize
+        inside (for example torchvision.transforms.Normalize).
+    seed: of the order in which pairs are drawn.
+
+    `regularizer.layer_weights` is gamma, softmax of trained logits, [layers]. `state_dict()` holds the logits,
+    the running means and the sampler's state (not the images), so a loaded regularizer draws the same pairs.
+    `train()`/`eval()` decide whether the running means follow.
+    Raises ValueError for anything outside these bounds, naming it; for an unknown layer it lists those there are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[str] | FeatureMaps,
+        images: Tensor | list[Tensor],
+        threshold: float = 0.8,
+        *,
+        targets: str | Tensor = "threshold",
+        pairs: str = "all",
+        low_threshold: float | None = None,
+        batch_pairs: int = 16,
+        momentum: float = 0.9,
+        preprocess: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        if isinstance(layers, str):
+            raise ValueError(f"layers must be a list of names or a callable, got the string '{layers}'")
+        # in a tuple, so that a module given as callable is not registered: its weights are the model's
+        self._features = (layers if callable(layers) else FeatureTaps(model, layers),)
+        self._preprocess = preprocess
+        self.momentum = momentum
+        self.batch_pairs = batch_pairs
+        self.generator = torch.Generator().manual_seed(seed)
+
+        images = check_images(images)
+        similarity = pixel_similarity(images)
+        self.sampler = PairSampler(
+            similarity, _target_matrix(targets, similarity, threshold), pairs, threshold, low_threshold
+        )
+        if not 1 <= batch_pairs <= len(self.sampler):
+            raise ValueError(
+                f"batch_pairs must lie in [1, {len(self.sampler)}], the pairs in range '{pairs}', got {batch_pairs}"
+            )
+        parameter = next(model.parameters(), images)
+        self.register_buffer("images", images.to(parameter.device), persistent=False)
+        maps = probe_features(model, self._maps, self.images[:1])
+        if not maps:
+            raise ValueError("layers gave no feature map; at least one is needed")
+        self.layer_logits = nn.Parameter(torch.zeros(len(maps), device=parameter.device))
+        for index, feature_map in enumerate(maps):
+            self.register_buffer(f"mean{index}", torch.zeros(_channels(feature_map), device=parameter.device))
+
+    @property
+    def layer_weights(self) -> Tensor:
+        """gamma, [layers]: the share of each layer in S^CNN; positive, sums to 1."""
+        return self.layer_logits.softmax(dim=0)
+
+    def forward(self) -> Tensor:
+        """L_sim of the next k pairs: a scalar to be multiplied by alpha and added to the task's loss."""
+        rows, cols, target = self.sampler.draw(self.batch_pairs, self.generator)
+        return similarity_loss(self.similarity(rows, cols), target.to(self.images.device))
+
+    def similarity(self, rows: Tensor, cols: Tensor) -> Tensor:
+        """S^CNN of given pairs.  rows, cols: [k] indices into the images.  Returns [k] in [-1, 1]."""
+        return self.layer_weights @ self.layer_similarities(rows, cols)
+
+    def layer_similarities(self, rows: Tensor, cols: Tensor) -> Tensor:
+        """S^CNN-l: cosine of the mean-subtracted feature maps of given pairs, [layers, k]."""
+        device = self.images.device
+        # one pass a half, as released: each half has batch-norm statistics of its own
+        pairs_of_maps = zip(
+            self._maps(self.images[rows.to(device)]), self._maps(self.images[cols.to(device)]), strict=True
+        )
+        similarities = []
+        with torch.autocast(device.type, enabled=False):  # 1 - s is lost in half precision
+            for index, (first, second) in enumerate(pairs_of_maps):
+                mean = getattr(self, f"mean{index}")
+                first, second = _channels_first(first).float(), _channels_first(second).float()
+                if self.training:
+                    # before use, as the released code does: the first batch centres itself
+                    batch_mean = 0.5 * (first.detach().mean(dim=(0, 2)) + second.detach().mean(dim=(0, 2)))
+                    mean.lerp_(batch_mean, 1 - self.momentum)
+                centre = mean[:, None].clone()  # a copy: the next call changes the mean before backward may run
+                similarities.append(
+                    F.cosine_similarity((first - centre).flatten(1), (second - centre).flatten(1), dim=1)
+                )
+        return torch.stack(similarities)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        return {"generator": self.generator.get_state(), **self.sampler.state()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        self.generator.set_state(state["generator"].cpu())
+        self.sampler.load_state(state)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.images)} images, {len(self.sampler)} pairs, k={self.batch_pairs}"
+
+    def _maps(self, images: Tensor) -> Sequence[Tensor]:
+        (features,) = self._features
+        return features(images if self._preprocess is None else self._preprocess(images))
+
+
+def _target_matrix(targets: str | Tensor, similarity: Tensor, threshold: float) -> Tensor:
+    if isinstance(targets, Tensor):
+        return targets
+    if targets == "threshold":
+        return threshold_targets(similarity, threshold)
+    if targets == "pixel":
+        return similarity
+    raise ValueError(f"unknown targets '{targets}'; allowed: 'threshold', 'pixel' or an [n, n] matrix")
+
+
+def _channels_first(feature_map: Tensor) -> Tensor:
+    """[b, channels, positions] of a map [b, c], [b, tokens, c] or [b, c, h, w]."""
+    if feature_map.ndim < 2:
+        raise ValueError(f"a feature map must have shape [b, channels, ...], got {list(feature_map.shape)}")
+    if feature_map.ndim == 3:
+        return feature_map.transpose(1, 2)
+    return feature_map.reshape(*feature_map.shape[:2], -1)
+
+
+def _channels(feature_map: Tensor) -> int:
+    return _channels_first(feature_map).shape[1]

@@ -1,0 +1,153 @@
+"""The paper's residual networks, small versions of them, and feature taps for any network."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FeatureMaps = Callable[[Tensor], Sequence[Tensor]]
+BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+LISTED_LAYERS = 40  # an error message stays readable
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut; [b, inputs, h, w] -> [b, outputs, h', w']."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Residual network of the paper's released code: pixels [0, 1] in, logits out.
+
+    blocks: residual blocks in each of the four stages.
+    in_channels: 1 for gray, 3 for colour.  num_classes: number of logits.
+    width: channels of stem and first stage; the stages have 1, 2, 4, 8 times as many.
+    shift, gain: the network sees gain * (pixel - shift). CIFAR: 0.5 and 5; MNIST: 0 and 1.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        in_channels: int = 1,
+        num_classes: int = 10,
+        width: int = 64,
+        shift: float = 0.5,
+        gain: float = 5.0,
+    ):
+        super().__init__()
+        for name, value in (("in_channels", in_channels), ("num_classes", num_classes), ("width", width)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.shift, self.gain = shift, gain
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 7, 1, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        channels = width
+        for stage, count in enumerate(blocks, start=1):
+            outputs = width * 2 ** (stage - 1)
+            strides = [1 if stage == 1 else 2] + [1] * (count - 1)
+            layers = []
+            for stride in strides:
+                layers.append(BasicBlock(channels, outputs, stride))
+                channels = outputs
+            self.add_module(f"stage{stage}", nn.Sequential(*layers))
+        self.head = nn.Linear(channels, num_classes)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The five similarity maps: stem, then the four stages.
+
+        x: [b, c, h, w] in [0, 1].  Returns [b, width, h, w] twice, then [b, 2*width, h/2, w/2] and so on.
+        """
+        maps = [self.stem(self.gain * (x - self.shift))]
+        for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
+            maps.append(stage(maps[-1]))
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[-1].mean(dim=(2, 3)))  # [b, num_classes]
+
+
+def resnet18(in_channels: int = 1, num_classes: int = 10, width: int = 64, **scaling: float) -> ResNet:
+    """The paper's ResNet18; 11,175,370 weights with the defaults. Arguments as `ResNet`."""
+    return ResNet(BLOCKS["resnet18"], in_channels, num_classes, width, **scaling)
+
+
+def resnet34(in_channels: int = 1, num_classes: int = 10, width: int = 64, **scaling: float) -> ResNet:
+    """The paper's ResNet34; 21,283,530 weights with the defaults. Arguments as `ResNet`."""
+    return ResNet(BLOCKS["resnet34"], in_channels, num_classes, width, **scaling)
+
+
+class FeatureTaps:
+    """Feature maps of any network by the names of its layers.
+
+    model: any nn.Module.  layers: names as in `model.named_modules()`, at least one.
+    Calling it with images runs the network and returns the named layers' outputs, in that order;
+    a layer that runs more than once gives its last output.
+    Raises ValueError for an unknown name (and says which exist), or a layer that gave no tensor.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]):
+        modules = {name: module for name, module in model.named_modules() if name}
+        if not layers:
+            raise ValueError(f"at least one layer is needed; layers of this network: {_listed(modules)}")
+        for name in layers:
+            if name not in modules:
+                raise ValueError(f"unknown layer '{name}'; layers of this network: {_listed(modules)}")
+        self.model = model
+        self.layers = tuple(layers)
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        maps: dict[str, Tensor] = {}
+        modules = dict(self.model.named_modules())
+        # hooks live for one pass, so that the network can still be copied, saved and used elsewhere
+        hooks = [
+            modules[name].register_forward_hook(lambda _m, _i, out, name=name: maps.update({name: out}))
+            for name in self.layers
+        ]
+        try:
+            self.model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in self.layers:
+            if not isinstance(maps.get(name), Tensor):
+                raise ValueError(f"layer '{name}' gave {type(maps.get(name)).__name__}, not a tensor")
+        return [maps[name] for name in self.layers]
+
+
+def _listed(modules: dict[str, nn.Module]) -> str:
+    """Names of the layers, the outer ones first where there are too many for a message."""
+    names = sorted(modules, key=lambda name: name.count("."))[:LISTED_LAYERS]
+    left = len(modules) - len(names)
+    return ", ".join(names) + (f" and {left} deeper ones" if left else "")
+
+
+@torch.no_grad()
+def probe_features(model: nn.Module, features: FeatureMaps, image: Tensor) -> list[Tensor]:
+    """Feature maps of one image [1, c, h, w], leaving the network as it was (statistics, modes).
+
+    Raises ValueError where the network refuses the image.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        return list(features(image))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the network refuses images of shape {list(image.shape[1:])}: {reason}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,65 @@
+"""Fourier view of perturbations: where in frequency an attack puts its power."""
+
+import math
+
+import torch
+from torch import Tensor
+
+RADIAL_BINS = 24  # the published radial curve has vertices at multiples of 1/24
+
+
+def mean_power_spectrum(perturbations: Tensor) -> Tensor:
+    """Mean of |FFT2(x_adv - x)|^2 over images and channels, zero frequency in the centre (Li et al. 2023).
+
+    perturbations: [n, c, h, w], n >= 1, in pixel units.
+    Returns [h, w] in pixel units squared; entry [h // 2, w // 2] is the zero frequency.
+    Raises ValueError for another shape, no image, or values that are not finite.
+    """
+    if perturbations.ndim != 4 or len(perturbations) == 0:
+        raise ValueError(f"perturbations must have shape [n, c, h, w] with n >= 1, got {list(perturbations.shape)}")
+    if not torch.isfinite(perturbations).all():
+        raise ValueError("perturbations hold NaN or infinite values; leave failed images out")
+    power = torch.fft.fft2(perturbations.double()).abs().square()
+    return torch.fft.fftshift(power, dim=(-2, -1)).mean(dim=(0, 1))
+
+
+def cumulative_radial_profile(power: Tensor, bins: int = RADIAL_BINS) -> tuple[Tensor, Tensor]:
+    """Share of power up to each radius (paper, v2 Fig. 7, right).
+
+    power: [h, w], centred, not negative, not all zero.
+    bins: rings of equal width from the zero frequency to the corner of the plane.
+    Returns radius [bins] = 0, 1/bins, ..., (bins-1)/bins in units of the corner's radius
+    (sqrt(1/2) cycles/pixel), and cumulative [bins] in [0, 1]: the power of the rings up to and with that one.
+    Raises ValueError for another shape, negative, NaN or no power, or bins < 2.
+    """
+    if power.ndim != 2:
+        raise ValueError(f"power must have shape [h, w], got {list(power.shape)}")
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, got {bins}")
+    total = power.sum().item()
+    if not (power.min() >= 0 and 0 < total < math.inf):
+        raise ValueError(f"power must be finite, not negative and not all zero; it sums to {total:g}")
+    fy, fx = (torch.fft.fftshift(torch.fft.fftfreq(n, dtype=torch.float64)) for n in power.shape)  # cycles/pixel
+    radius = (fy[:, None].square() + fx.square()).sqrt() / math.sqrt(0.5)
+    ring = (radius * bins).long().clamp_max(bins - 1).to(power.device)
+    rings = torch.zeros(bins, dtype=power.dtype, device=power.device).index_add_(0, ring.flatten(), power.flatten())
+    edges = torch.arange(bins, dtype=power.dtype, device=power.device) / bins
+    return edges, rings.cumsum(0) / rings.sum()
+
+
+def half_power_frequency(radius: Tensor, cumulative: Tensor) -> float:
+    """Where the cumulative profile crosses one half, in the units of `radius`, by linear interpolation.
+
+    radius, cumulative: [bins], both not decreasing.  A profile that starts above one half crosses at radius[0].
+    Raises ValueError for shapes that differ or a profile that never reaches one half.
+    """
+    if radius.shape != cumulative.shape or radius.ndim != 1:
+        raise ValueError(f"radius {list(radius.shape)} and cumulative {list(cumulative.shape)} must be [bins] both")
+    if not cumulative[-1] >= 0.5:
+        raise ValueError(f"the profile ends at {cumulative[-1]:.3g}, below one half")
+    after = int((cumulative >= 0.5).nonzero()[0])
+    if after == 0:
+        return radius[0].item()
+    low, high = cumulative[after - 1], cumulative[after]
+    share = (0.5 - low) / (high - low)
+    return (radius[after - 1] + share * (radius[after] - radius[after - 1])).item()

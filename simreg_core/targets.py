@@ -1,0 +1,248 @@
+"""Pixel similarity, the targets made from it, and the drawing of image pairs."""
+
+import math
+
+import torch
+from torch import Tensor
+
+PAIR_RANGES = ("all", "high", "low", "double", "positive", "negative")
+TINY_NORM = 1e-8  # an image that equals the mean image has no direction: its similarities are 0
+
+
+def check_images(images: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Images as one checked tensor; a list of equal-sized images is stacked.
+
+    images: [n, c, h, w], n >= 2, float in [0, 1].
+    Returns the tensor, float32 or float64 as given.
+    Raises ValueError for fewer than two images, mixed sizes, integer, NaN or out-of-range pixels.
+    """
+    if isinstance(images, list | tuple):
+        sizes = sorted({tuple(image.shape) for image in images})
+        if len(sizes) > 1:
+            raise ValueError(f"images must all have one size, got {sizes[0]} and {sizes[1]}")
+        images = torch.stack(list(images)) if images else torch.empty(0, 1, 1, 1)
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape [n, c, h, w], got {list(images.shape)}")
+    if len(images) < 2:
+        raise ValueError(f"at least two images are needed to compare, got {len(images)}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 by 255")
+    if not torch.isfinite(images).all():
+        raise ValueError("images hold NaN or infinite pixels; pixels must lie in [0, 1]")
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(f"pixels must lie in [0, 1], got [{low:.6g}, {high:.6g}]")
+    return images
+
+
+def pixel_similarity(images: Tensor | list[Tensor]) -> Tensor:
+    """Cosine similarity of mean-subtracted pixels, S^pixel (paper, section 3).
+
+    images: [n, c, h, w] in [0, 1], n >= 2; colour is averaged to gray first.
+    Returns [n, n] in [-1, 1]. The mean IMAGE over the n images is subtracted, not each image's own
+    mean; an image that equals the mean image has similarity 0 to all.
+    Raises ValueError as `check_images` does.
+    """
+    pixels = check_images(images).mean(dim=1).flatten(1)  # [n, h*w]
+    centred = pixels - pixels.mean(dim=0)
+    unit = centred / centred.norm(dim=1, keepdim=True).clamp_min(TINY_NORM)
+    return (unit @ unit.T).clamp_(-1, 1)
+
+
+def threshold_targets(similarity: Tensor, threshold: float) -> Tensor:
+    """Ternary similarity targets S^Th (paper, Eq. 5).
+
+    similarity: [n, n], cosine similarities in [-1, 1].
+    threshold: Th in (0, 1). A pair is +1 above it, -1 below its negative, else 0 (strict inequalities).
+    Returns [n, n] in {-1, 0, +1}, same dtype and device.
+    Raises ValueError for a threshold outside (0, 1).
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
+    return (similarity > threshold).to(similarity) - (similarity < -threshold).to(similarity)
+
+
+class PairSampler:
+    """Draws image pairs i < j uniformly, without replacement within an epoch.
+
+    similarity: [n, n], S^pixel; decides which pairs a range keeps (released code, `--reg_range`).
+    targets: [n, n] in [-1, 1]; the value that goes with each pair.
+    pairs: which pairs are drawn
+        'all'       every pair
+        'high'      |S| > threshold
+        'low'       |S| < threshold
+        'double'    |S| > threshold or |S| < low_threshold (the band between is dropped)
+        'positive'  S > threshold or |S| < threshold
+        'negative'  S < -threshold or |S| < threshold
+    threshold: in (0, 1); needed by every range but 'all'.
+    low_threshold: in (0, threshold); needed by 'double' alone.
+
+    `len(sampler)` is the number of pairs in the range. Memory: one matrix, and 4 bytes a pair for a
+    range other than 'all'; the random order itself is computed, not stored.
+    Raises ValueError for an unknown range, a threshold missing or outside its bounds, matrices that do
+    not fit, NaN, targets outside [-1, 1], and a range without pairs (and says which threshold has some).
+    """
+
+    def __init__(
+        self,
+        similarity: Tensor,
+        targets: Tensor,
+        pairs: str = "all",
+        threshold: float | None = None,
+        low_threshold: float | None = None,
+    ):
+        _check_matrices(similarity, targets)
+        _check_range(pairs, threshold, low_threshold)
+        n = len(similarity)
+        self.pairs = pairs
+        self.targets = targets.detach().cpu()
+        self._kept = None
+        if pairs != "all":
+            kept = _pairs_in_range(similarity.detach().cpu(), pairs, threshold, low_threshold)
+            if len(kept) == 0:
+                raise ValueError(_no_pairs_message(similarity, pairs, threshold, low_threshold))
+            self._kept = kept
+        self._count = n * (n - 1) // 2 if self._kept is None else len(self._kept)
+        self._keys: Tensor | None = None
+        self._position = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def draw(self, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The next k pairs of this epoch; a new epoch starts when fewer than k are left.
+
+        k: number of pairs, 1 <= k <= len(self).
+        generator: CPU generator; read once an epoch, to order the pairs anew.
+        Returns rows [k] int64, cols [k] int64 with rows < cols, and target [k], all on the CPU.
+        Raises ValueError for a k outside its bounds.
+        """
+        if not 1 <= k <= self._count:
+            raise ValueError(f"k must lie in [1, {self._count}], the number of pairs in range '{self.pairs}', got {k}")
+        if self._keys is None or self._position + k > self._count:
+            self._keys = torch.randint(0, 2**31, (ROUNDS,), generator=generator)
+            self._position = 0
+        order = torch.arange(self._position, self._position + k)
+        self._position += k
+        index = _permute(order, self._count, self._keys)
+        if self._kept is not None:
+            index = self._kept[index].long()
+        rows, cols = _pair_of_index(index)
+        return rows, cols, self.targets[rows, cols]
+
+    def restart(self) -> None:
+        """Start a new epoch at the next draw."""
+        self._keys = None
+
+    def state(self) -> dict[str, Tensor]:
+        """What `load_state` needs to go on with the same pairs."""
+        keys = torch.empty(0, dtype=torch.int64) if self._keys is None else self._keys
+        return {"keys": keys, "position": torch.tensor(self._position)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue where `state()` was taken."""
+        self._keys = state["keys"].clone() if len(state["keys"]) else None
+        self._position = int(state["position"])
+
+
+def _check_matrices(similarity: Tensor, targets: Tensor) -> None:
+    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+        raise ValueError(f"similarity must have shape [n, n], got {list(similarity.shape)}")
+    if len(similarity) < 2:
+        raise ValueError(f"at least two images are needed to draw pairs, got {len(similarity)}")
+    if targets.shape != similarity.shape:
+        raise ValueError(
+            f"targets must have the shape of similarity, {list(similarity.shape)}, got {list(targets.shape)}"
+        )
+    if torch.isnan(similarity).any():
+        raise ValueError("similarity holds NaN; its values must lie in [-1, 1]")
+    low, high = targets.min().item(), targets.max().item()
+    if not (low >= -1 and high <= 1):
+        raise ValueError(f"targets must lie in [-1, 1], got [{low:.6g}, {high:.6g}]")
+
+
+def _check_range(pairs: str, threshold: float | None, low_threshold: float | None) -> None:
+    if pairs not in PAIR_RANGES:
+        raise ValueError(f"unknown pair range '{pairs}'; allowed: {', '.join(PAIR_RANGES)}")
+    if pairs == "all":
+        return
+    if threshold is None or not 0 < threshold < 1:
+        raise ValueError(f"pair range '{pairs}' needs a threshold in (0, 1), got {threshold}")
+    if pairs == "double" and (low_threshold is None or not 0 < low_threshold < threshold):
+        raise ValueError(f"pair range 'double' needs a low_threshold in (0, {threshold}), got {low_threshold}")
+
+
+def _in_range(s: Tensor, pairs: str, threshold: float, low_threshold: float | None) -> Tensor:
+    if pairs == "high":
+        return s.abs() > threshold
+    if pairs == "low":
+        return s.abs() < threshold
+    if pairs == "double":
+        return (s.abs() > threshold) | (s.abs() < low_threshold)
+    if pairs == "positive":
+        return (s > threshold) | (s.abs() < threshold)
+    return (s < -threshold) | (s.abs() < threshold)
+
+
+def _pairs_in_range(similarity: Tensor, pairs: str, threshold: float, low_threshold: float | None) -> Tensor:
+    """Indices (see `_pair_of_index`) of the pairs in a range, int32 where they fit."""
+    n = len(similarity)
+    dtype = torch.int32 if n * (n - 1) // 2 < 2**31 else torch.int64
+    blocks = []
+    for start in range(0, n, 1024):  # in blocks, so that the memory stays near the result's own
+        block = similarity[start : start + 1024]
+        inside = _in_range(block, pairs, threshold, low_threshold).tril(start - 1)
+        larger, smaller = inside.nonzero(as_tuple=True)
+        larger += start
+        blocks.append((larger * (larger - 1) // 2 + smaller).to(dtype))
+    return torch.cat(blocks)
+
+
+def _no_pairs_message(similarity: Tensor, pairs: str, threshold: float, low_threshold: float | None) -> str:
+    """For an empty range: what was asked, and a threshold that would give pairs."""
+    off_diagonal = similarity.detach().abs().clone().fill_diagonal_(-1)
+    largest = off_diagonal.max().item()
+    smallest = off_diagonal.fill_diagonal_(2).min().item()
+    asked = f"no pair of images lies in range '{pairs}' at threshold {threshold}"
+    if pairs == "high":
+        return f"{asked}: the largest |S| is {largest:.4f}; a threshold below that would give pairs"
+    if pairs == "double":
+        asked += f" and low_threshold {low_threshold}"
+    return f"{asked}: |S| lies in [{smallest:.4f}, {largest:.4f}]; a threshold above {smallest:.4f} would give pairs"
+
+
+def _pair_of_index(index: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair (i, j), i < j, number index = j(j-1)/2 + i in the list (0,1), (0,2), (1,2), (0,3), ..."""
+    j = ((1 + (1 + 8 * index.double()).sqrt()) / 2).long()
+    j -= (j * (j - 1) // 2 > index).long()  # float64 rounds at large indices
+    j += (j * (j + 1) // 2 <= index).long()
+    return index - j * (j - 1) // 2, j
+
+
+# A random order of up to 10^8 pairs of which an epoch uses a few thousand is not worth storing.
+# A Feistel network is a permutation of 0 .. 4^b - 1 for any round function; applying it again until
+# the value falls below `count` makes it one of 0 .. count - 1 (Black & Rogaway 2002, cycle walking).
+ROUNDS = 6
+
+
+def _permute(values: Tensor, count: int, keys: Tensor) -> Tensor:
+    half_bits = max(1, math.ceil((count - 1).bit_length() / 2))
+    values = _feistel(values, half_bits, keys)
+    while (outside := values >= count).any():
+        values[outside] = _feistel(values[outside], half_bits, keys)
+    return values
+
+
+def _feistel(values: Tensor, half_bits: int, keys: Tensor) -> Tensor:
+    mask = (1 << half_bits) - 1
+    left, right = values >> half_bits, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & mask)
+    return (left << half_bits) | right
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A 32-bit integer hash; each product stays below 2^63, so int64 never overflows."""
+    for _ in range(2):
+        x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    return x ^ (x >> 15)

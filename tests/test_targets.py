@@ -1,0 +1,203 @@
+"""Targets against plain double loops, invariances, every pair range, and the errors."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from simreg_core import PairSampler, pixel_similarity, threshold_targets
+from simreg_core.targets import PAIR_RANGES, _permute
+
+
+def similarity_by_loops(images: np.ndarray) -> np.ndarray:
+    gray = images.mean(axis=1).reshape(len(images), -1)
+    mean = gray.mean(axis=0)
+    result = np.zeros((len(images), len(images)))
+    for i in range(len(images)):
+        for j in range(len(images)):
+            a, b = gray[i] - mean, gray[j] - mean
+            result[i, j] = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+    return result
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_similarity_equals_a_double_loop(channels, generator):
+    images = torch.rand(12, channels, 5, 7, generator=generator, dtype=torch.float64)
+    np.testing.assert_allclose(pixel_similarity(images).numpy(), similarity_by_loops(images.numpy()), atol=1e-12)
+
+
+def test_targets_equal_a_double_loop(generator):
+    similarity = pixel_similarity(torch.rand(30, 1, 2, 2, generator=generator))
+    targets = threshold_targets(similarity, 0.4)
+    for i in range(30):
+        for j in range(30):
+            s = similarity[i, j].item()
+            assert targets[i, j].item() == (1 if s > 0.4 else -1 if s < -0.4 else 0)
+    assert set(targets.unique().tolist()) == {-1, 0, 1}
+
+
+def test_thresholds_are_strict():
+    similarity = torch.tensor([[1.0, 0.5], [-0.5, 1.0]])
+    assert threshold_targets(similarity, 0.5).tolist() == [[1, 0], [0, 1]]
+
+
+def test_similarity_is_unchanged_by_scale_and_by_permuting_pixels_alike(generator):
+    images = torch.rand(10, 1, 6, 6, generator=generator, dtype=torch.float64)
+    expected = pixel_similarity(images)
+    torch.testing.assert_close(pixel_similarity(images * 0.3), expected)
+    order = torch.randperm(36, generator=generator)
+    permuted = images.flatten(2)[:, :, order].reshape(images.shape)
+    torch.testing.assert_close(pixel_similarity(permuted), expected)
+
+
+def test_scaling_one_image_about_the_mean_image_leaves_its_cosines(generator):
+    # a pair of images moved oppositely keeps the mean image; their own lengths must not matter
+    base = torch.full((4, 1, 3, 3), 0.5, dtype=torch.float64)
+    moves = 0.1 * torch.rand(2, 1, 3, 3, generator=generator, dtype=torch.float64)
+    images = torch.cat([base[:2] + moves, base[:2] - moves])
+    scaled = images.clone()
+    scaled[[0, 2]] = 0.5 + 3 * (images[[0, 2]] - 0.5)
+    torch.testing.assert_close(pixel_similarity(scaled), pixel_similarity(images))
+
+
+def test_an_image_equal_to_the_mean_is_similar_to_none():
+    images = torch.stack([torch.zeros(1, 2, 2), torch.full((1, 2, 2), 0.5), torch.ones(1, 2, 2)])
+    assert pixel_similarity(images)[1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(1, 1, 4, 4), "at least two images"),
+        (torch.full((3, 1, 2, 2), float("nan")), "NaN"),
+        (torch.full((3, 1, 2, 2), 1.5), r"\[0, 1\], got \[1.5, 1.5\]"),
+        (torch.zeros(3, 1, 2, 2, dtype=torch.uint8), "divide uint8 by 255"),
+        (torch.rand(3, 4), "shape"),
+        ([torch.rand(1, 4, 4), torch.rand(1, 5, 5)], "one size"),
+        ([], "at least two images"),
+    ],
+)
+def test_bad_images_are_named(images, message):
+    with pytest.raises(ValueError, match=message):
+        pixel_similarity(images)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.2, 1.5, float("nan")])
+def test_threshold_outside_its_bounds(threshold):
+    with pytest.raises(ValueError, match=r"threshold must lie in \(0, 1\), got"):
+        threshold_targets(torch.eye(3), threshold)
+
+
+def in_range(s, pairs, high, low):
+    return {
+        "all": True,
+        "high": abs(s) > high,
+        "low": abs(s) < high,
+        "double": abs(s) > high or abs(s) < low,
+        "positive": s > high or abs(s) < high,
+        "negative": s < -high or abs(s) < high,
+    }[pairs]
+
+
+@pytest.mark.parametrize("pairs", PAIR_RANGES)
+def test_an_epoch_draws_each_pair_of_its_range_once(pairs, generator):
+    similarity = pixel_similarity(torch.rand(25, 1, 2, 2, generator=generator))
+    targets = threshold_targets(similarity, 0.6)
+    sampler = PairSampler(similarity, targets, pairs, threshold=0.6, low_threshold=0.2)
+    expected = {
+        (i, j) for i in range(25) for j in range(i + 1, 25) if in_range(similarity[i, j].item(), pairs, 0.6, 0.2)
+    }
+    assert len(sampler) == len(expected) > 0
+    drawn = []
+    for _ in range(len(sampler)):
+        rows, cols, target = sampler.draw(1, generator)
+        assert target.item() == targets[rows, cols].item()
+        drawn.append((rows.item(), cols.item()))
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) == expected
+
+
+def test_a_new_epoch_has_another_order_and_drops_the_rest(generator):
+    similarity = pixel_similarity(torch.rand(6, 1, 3, 3, generator=generator))
+    sampler = PairSampler(similarity, similarity)  # 15 pairs
+    epochs = []
+    for _ in range(2):
+        batches = [sampler.draw(4, generator) for _ in range(3)]  # three are left, fewer than four
+        epochs.append([pair for rows, cols, _ in batches for pair in zip(rows.tolist(), cols.tolist(), strict=True)])
+        assert len(set(epochs[-1])) == 12
+    assert epochs[0] != epochs[1]
+
+
+def test_draws_depend_on_the_generator_alone():
+    similarity = pixel_similarity(torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(1)))
+
+    def draw(seed):
+        rows, cols, _ = PairSampler(similarity, similarity).draw(20, torch.Generator().manual_seed(seed))
+        return rows.tolist(), cols.tolist()
+
+    assert draw(5) == draw(5) != draw(6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 65, 1000, 4950])
+def test_the_order_is_a_permutation(count, generator):
+    keys = torch.randint(0, 2**31, (6,), generator=generator)
+    assert sorted(_permute(torch.arange(count), count, keys).tolist()) == list(range(count))
+
+
+def test_first_draws_are_uniform():
+    # chi-square of 66 pairs over 6,600 first draws: mean 65, s.d. 11.4
+    similarity = pixel_similarity(torch.rand(12, 1, 3, 3, generator=torch.Generator().manual_seed(2)))
+    generator = torch.Generator().manual_seed(4)
+    counts = torch.zeros(12, 12)
+    for _ in range(6600):
+        rows, cols, _ = PairSampler(similarity, similarity).draw(1, generator)
+        counts[rows, cols] += 1
+    rows, cols = torch.triu_indices(12, 12, offset=1)
+    assert 30 < ((counts[rows, cols] - 100).square() / 100).sum() < 120
+
+
+def test_state_goes_on_with_the_same_pairs(generator):
+    similarity = pixel_similarity(torch.rand(20, 1, 3, 3, generator=generator))
+    first, second = PairSampler(similarity, similarity), PairSampler(similarity, similarity)
+    first.draw(7, generator)
+    second.load_state(first.state())
+    unused = torch.Generator()
+    assert first.draw(7, unused)[0].tolist() == second.draw(7, unused)[0].tolist()
+
+
+def test_sampler_errors(generator):
+    similarity = pixel_similarity(torch.rand(8, 1, 9, 9, generator=generator))
+    targets = threshold_targets(similarity, 0.5)
+    with pytest.raises(ValueError, match="unknown pair range 'some'; allowed: all, high"):
+        PairSampler(similarity, targets, "some")
+    with pytest.raises(ValueError, match="needs a threshold"):
+        PairSampler(similarity, targets, "high")
+    with pytest.raises(ValueError, match=r"low_threshold in \(0, 0.5\), got 0.7"):
+        PairSampler(similarity, targets, "double", threshold=0.5, low_threshold=0.7)
+    with pytest.raises(ValueError, match=r"k must lie in \[1, 28\].*got 29"):
+        PairSampler(similarity, targets).draw(29, generator)
+    with pytest.raises(ValueError, match="shape of similarity"):
+        PairSampler(similarity, targets[:4, :4])
+    with pytest.raises(ValueError, match=r"targets must lie in \[-1, 1\]"):
+        PairSampler(similarity, targets * 2 + 3)
+    with pytest.raises(ValueError, match="NaN"):
+        PairSampler(similarity * float("nan"), targets)
+
+
+def test_an_empty_range_says_which_threshold_would_give_pairs(generator):
+    similarity = pixel_similarity(torch.rand(8, 1, 9, 9, generator=generator))
+    off_diagonal = similarity[~torch.eye(8, dtype=torch.bool)].abs()
+    with pytest.raises(ValueError, match=f"largest .S. is {off_diagonal.max():.4f}; a threshold below"):
+        PairSampler(similarity, similarity, "high", threshold=0.99)
+    with pytest.raises(ValueError, match=f"a threshold above {off_diagonal.min():.4f} would give pairs"):
+        PairSampler(similarity, similarity, "low", threshold=1e-9)
+
+
+def test_five_thousand_images_are_ready_in_two_seconds(generator):
+    images = torch.rand(5000, 1, 32, 32, generator=generator)
+    started = time.process_time()
+    similarity = pixel_similarity(images)
+    PairSampler(similarity, threshold_targets(similarity, 0.8), "low", threshold=0.8)
+    # processor time, which other processes do not change; two cores halve what is threaded
+    assert time.process_time() - started < 4
