@@ -15,7 +15,7 @@ else
   READY := .venv/ready
 endif
 
-.PHONY: help figures test setup lab lint status select publish clean
+.PHONY: help lock figures test setup lab lint status select publish clean
 
 help:
 	@echo "make figures    every figure of PROFILE (quick | paper | path.yaml), RECOMPUTE=1 to compute all again"
@@ -45,6 +45,11 @@ status select publish: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# needs uv (https://docs.astral.sh/uv/); only after a change of the dependencies in pyproject.toml
+lock:
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --extra test \
+	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v < (3, 14); sys.exit(0 if ok else "simreg needs Python 3.11, 3.12 or 3.13, this is %d.%d; give another with PYTHON=..." % v[:2])'

@@ -19,6 +19,10 @@ from torch import Tensor
 
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+TORCHVISION_COUNTS = {  # training, test
+    "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000),
+    "mnist": (60_000, 10_000), "fashion-mnist": (60_000, 10_000),
+}  # fmt: skip
 BUNDLED = ("photos", "photos-foreign", "digits")
 
 TASK_PHOTOS = (
@@ -27,8 +31,10 @@ TASK_PHOTOS = (
 )  # fmt: skip
 FOREIGN_PHOTOS = ("astronaut", "camera", "cell", "coffee", "moon", "retina", "rocket")
 SPLIT_SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
-PATCHES_A_PHOTO = {"train": 400, "validation": 200, "test": 200}
+PATCHES_A_PHOTO = {"train": 400, "validation": 100, "test": 100}
 FOREIGN_PATCHES_A_PHOTO = 300
+LEAST_CONTRAST = 12  # s.d. of gray levels: a flat patch (sky, backdrop) could come from any photograph
+TRIES_FOR_CONTRAST = 50
 PHOTO_SHRINK = 2  # at full size 16 pixels of a photograph hold little but blur
 
 
@@ -66,6 +72,17 @@ class ImageSet:
         digest.update(self.labels.numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the images come class by class."""
+        return bool((self.labels[1:] >= self.labels[:-1]).all())
+
+    def first(self, count: int) -> "ImageSet":
+        """The first `count` images; of a set sorted by class, as many evenly spread over it."""
+        if count > len(self):
+            raise DataError(f"{count} images are asked for, but '{self.name}' has {len(self)} for this")
+        return self.take(_spread(len(self), count) if self.is_sorted else torch.arange(count))
+
     def take(self, indices: Tensor) -> "ImageSet":
         """The images of these indices, in this order."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
@@ -76,14 +93,30 @@ def data_folder() -> Path:
     return Path(os.environ.get("SIMREG_DATA") or Path(__file__).parents[2] / "data").expanduser()
 
 
+def _spread(total: int, count: int) -> Tensor:
+    return torch.linspace(0, total - 1, count, dtype=torch.float64).round().long()
+
+
+def count_images(name: str, split: str) -> int:
+    """Number of images of a set, found without decoding a folder or downloading.  Raises DataError as loading does."""
+    if name in TORCHVISION:
+        return TORCHVISION_COUNTS[name][split == "test"]
+    if name in BUNDLED:
+        return len(load_image_set(name, split))
+    return len(_folder_files(name, split)[0])
+
+
 @lru_cache(maxsize=16)  # several experiments of one worker share a set; nothing writes to it
-def load_image_set(name: str, split: str, size: tuple[int, int] | None = None, channels: int = 1) -> ImageSet:
+def load_image_set(
+    name: str, split: str, size: tuple[int, int] | None = None, channels: int = 1, count: int | None = None
+) -> ImageSet:
     """An image set by name.
 
     split: 'train', 'validation' or 'test'; only 'photos' has validation images of its own.
     size: (height, width); None keeps the set's own size. Photos are cut to it, others resized.
     channels: 1 (gray, PIL's 'L') or 3.
-    Raises DataError for an unknown set, split or channel number, and for missing or corrupt files.
+    count: as many of its images as `ImageSet.first` gives; of a folder only these are read.
+    Raises DataError for an unknown set, split or channel number, too few images, and missing or corrupt files.
     """
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; allowed: {', '.join(SPLITS)}")
@@ -92,12 +125,14 @@ def load_image_set(name: str, split: str, size: tuple[int, int] | None = None, c
     if size is not None and min(size) < 8:
         raise DataError(f"size must be at least 8 pixels a side, got {size[0]}x{size[1]}")
     if name in ("photos", "photos-foreign"):
-        return _photos(name, split, size or (16, 16), channels)
-    if name == "digits":
-        return _digits(split, size, channels)
-    if name in TORCHVISION:
-        return _torchvision(name, split, size, channels)
-    return _folder(name, split, size, channels)
+        images = _photos(name, split, size or (16, 16), channels)
+    elif name == "digits":
+        images = _digits(split, size, channels)
+    elif name in TORCHVISION:
+        images = _torchvision(name, split, size, channels)
+    else:
+        return _folder(name, split, size, channels, count)
+    return images if count is None else images.first(count)
 
 
 def _photos(name: str, split: str, size: tuple[int, int], channels: int) -> ImageSet:
@@ -148,13 +183,19 @@ def _patches(picture: np.ndarray, size: tuple[int, int], split: str | None, gene
         bounds = dict(zip(SPLITS, zip([0, *ends], [*ends, len(corners)], strict=True), strict=True))
         corners = corners[slice(*bounds[split])]
         count = PATCHES_A_PHOTO[split]
-    patches = []
-    for index in range(count):
-        top, left = corners[index % len(corners)]
+    return np.stack([_patch(picture, corners, size, generator) for _ in range(count)]).round().astype(np.uint8)
+
+
+def _patch(picture: np.ndarray, corners: list, size: tuple[int, int], generator) -> np.ndarray:
+    """One patch at a random place of a random block, drawn again while it is flat."""
+    for _ in range(TRIES_FOR_CONTRAST):
+        top, left = corners[generator.integers(len(corners))]
         top += generator.integers(size[0] + 1)
         left += generator.integers(size[1] + 1)
-        patches.append(picture[:, top : top + size[0], left : left + size[1]])
-    return np.stack(patches).round().astype(np.uint8)
+        patch = picture[:, top : top + size[0], left : left + size[1]]
+        if patch.mean(axis=0).std() >= LEAST_CONTRAST:
+            break
+    return patch
 
 
 def _digits(split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
@@ -189,8 +230,8 @@ def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: 
     return _image_set(name, split, pictures, np.asarray(dataset.targets), tuple(dataset.classes))
 
 
-def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
-    """A folder-per-class tree in the data folder."""
+def _folder_files(name: str, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
+    """Files with labels, class by class, and the classes' names."""
     root = data_folder() / name
     if not root.is_dir():
         known = ", ".join((*BUNDLED, *TORCHVISION))
@@ -208,6 +249,16 @@ def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int) 
     ]
     if not files:
         raise DataError(f"image set '{name}' is empty: no class folder with images in {tree}")
+    return files, tuple(classes)
+
+
+def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int, count: int | None) -> ImageSet:
+    """A folder-per-class tree in the data folder."""
+    files, classes = _folder_files(name, split)
+    if count is not None:
+        if count > len(files):
+            raise DataError(f"{count} images are asked for, but '{name}' has {len(files)} for this")
+        files = [files[index] for index in _spread(len(files), count).tolist()]
     pictures = [_read(path, size, channels) for path, _ in files]
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:
@@ -215,7 +266,7 @@ def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int) 
         raise DataError(
             f"image set '{name}' mixes image sizes ({a[1]}x{a[2]} and {b[1]}x{b[2]}); give a size to resize to"
         )
-    return _image_set(name, split, np.stack(pictures), np.array([label for _, label in files]), tuple(classes))
+    return _image_set(name, split, np.stack(pictures), np.array([label for _, label in files]), classes)
 
 
 def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray:

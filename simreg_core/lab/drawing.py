@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from simreg_core.lab.experiment import PROJECT, Profile
+from simreg_core.lab.experiment import PROJECT, Profile, load_profile
 from simreg_core.lab.runner import Plan, compute, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
 from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, step_costs
@@ -173,9 +173,22 @@ def _execute_in_place(path: Path) -> None:
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run
+        if "summary" in cell.metadata.get("tags", []):
+            cell.source = _summary(path)
     notebook.metadata.pop("widgets", None)
     write_text(path, nbformat.writes(notebook) + "\n")
     print(f"{path.stem}: outputs written", flush=True)
+
+
+def _summary(path: Path) -> str:
+    """The verdicts of a figure as text, for the top of its notebook."""
+    made = json.loads((figures_folder(load_profile("quick")) / f"{path.stem}.json").read_text())
+    lines = [
+        f"- {claim['claim']}: **{claim['verdict']}** ({claim['statistic']}: {claim['estimate']:.3f} "
+        f"[{claim['low']:.3f}, {claim['high']:.3f}], {claim['n']} seeds)"
+        for claim in made["claims"]
+    ]
+    return "**Verdict** (quick profile, protocol `released`):\n\n" + "\n".join(lines)
 
 
 def _shown(path: Path) -> str:

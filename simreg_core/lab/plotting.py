@@ -28,6 +28,8 @@ PUBLISHED = {
     "fgsm": ("fgsm_acc", {NONE: "unregularized", PIXEL: "S_pixel", THRESHOLD: "S_Th reg=ImageNet"}),
     "boundary": ("boundary_sqL2_per_pixel(1e-3)", {NONE: "unregularized", THRESHOLD: "reg=ImageNet"}),
 }
+PUBLISHED_SPECTRA = {NONE: "unregularized", THRESHOLD: "reg=ImageNet"}
+PUBLISHED_HALF_POWER = {NONE: 0.546, THRESHOLD: 0.433}  # where the published curves cross one half
 PUBLISHED_PANELS = ("4i", "2b CIFAR10-ImageNet R18", "3a CIFAR10-ImageNet R18")
 
 
@@ -94,8 +96,7 @@ def attack_curves(table: pd.DataFrame, protocol: str) -> Figure:
         _epsilon_axis(ax, attack)
     axes[0].set_ylabel("Test accuracy")
     axes[0].legend(title="regularizer", loc="lower left")
-    axes[1].plot([], [], color="0.5", lw=0.8, ls="--", label="published, gray\nCIFAR-10, ResNet18")
-    axes[1].legend(loc="lower left")
+    _published_legend(axes[1])
     boundary = [_rows(summary, series, "boundary", "median_squared_l2_per_pixel") for series in COLOURS]
     _size_bars(axes[2], boundary, [LABELS[s] for s in COLOURS], list(COLOURS.values()))
     for place, series in enumerate(COLOURS):
@@ -121,8 +122,7 @@ def batch_size_curves(table: pd.DataFrame, costs: dict) -> Figure:
         _epsilon_axis(ax, attack)
     axes[0, 0].set_ylabel("Test accuracy")
     axes[0, 0].legend(title="pairs a step", loc="lower left", fontsize="small")
-    axes[0, 1].plot([], [], color="0.5", lw=0.8, ls="--", label="published, gray\nCIFAR-10, ResNet18")
-    axes[0, 1].legend(loc="lower left")
+    _published_legend(axes[0, 1])
     boundary = [_rows(summary, name, "boundary", "median_squared_l2_per_pixel") for name in series]
     _size_bars(axes[1, 0], boundary, [name.removeprefix("k = ") for name in series], colours)
     axes[1, 0].set_xlabel("Pairs a step, k")
@@ -186,34 +186,55 @@ def _cost_lines(ax: Axes, costs: dict) -> None:
 
 
 def frequency_spectra(study: Study) -> Figure:
-    """2-D spectra, each scaled to its own maximum, and the cumulative radial profile."""
+    """2-D spectra, the cumulative radial profile, and the half-power frequency of each network."""
     use_style()
-    power, cumulative = study.arrays("power"), study.arrays("cumulative")
-    radius = next(iter(study.arrays("radius").values()))[0]
-    figure, axes = plt.subplots(1, 4, figsize=(PAGE, 2.3), width_ratios=(1, 1, 1, 1.6))
-    for ax, series in zip(axes[:3], COLOURS, strict=True):
-        mean = power[series].mean(axis=0)
-        image = ax.imshow(mean / mean.max(), cmap="magma", vmin=0, vmax=1, extent=(-0.5, 0.5, 0.5, -0.5))
+    figure = plt.figure(figsize=(PAGE, 4.4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+    _power_maps(top, study.arrays("power"))
+    left, right = bottom.subplots(1, 2, width_ratios=(1.6, 1))
+    _radial_profiles(left, study.arrays("cumulative"), next(iter(study.arrays("radius").values()))[0])
+    _half_power_dots(right, study.table())
+    return figure
+
+
+def _power_maps(figure, power: dict[str, np.ndarray]) -> None:
+    """Each map over its own maximum, as published; logarithmic, since the zero frequency outshines the rest."""
+    axes = figure.subplots(1, len(power))
+    for ax, (series, maps) in zip(axes, power.items(), strict=True):
+        mean = maps.mean(axis=0)
+        norm = mpl.colors.LogNorm(1e-2, 1)
+        image = ax.imshow(np.maximum(mean / mean.max(), 1e-2), cmap="magma", norm=norm, extent=(-0.5, 0.5, 0.5, -0.5))
         ax.set_title(LABELS[series], fontsize="medium")
         ax.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5), xlabel="cycles/pixel")
     axes[0].set_ylabel("cycles/pixel")
-    figure.colorbar(image, ax=axes[:3].tolist(), orientation="horizontal", shrink=0.5, label="Power / maximum")
-    half = summarize(study.table())
-    for series, colour in COLOURS.items():
-        names = {NONE: "unregularized", THRESHOLD: "reg=ImageNet"}
-        published = reference("cumulative_power", names.get(series), ("4ii radial spectrum",))
-        axes[3].plot(published["x"], published["y"], color=colour, lw=0.8, ls="--")
-        mean = cumulative[series].mean(axis=0)
-        error = cumulative[series].std(axis=0, ddof=1) / np.sqrt(len(cumulative[series]))
-        frequency = half[(half["series"] == series) & (half["metric"] == "half_power_frequency")]["mean"].item()
-        label = f"{LABELS[series]}: {frequency:.2f} (n = {len(cumulative[series])})"
-        axes[3].plot(radius, mean, color=colour, marker=MARKERS[series], ms=3, label=label)
-        axes[3].fill_between(radius, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
-    axes[3].axhline(0.5, color="0.7", lw=0.6)
-    axes[3].set(xlabel="Radial frequency (corner = 1)", ylabel="Cumulative power", xlim=(0, 1), ylim=(0, 1.02))
-    axes[3].plot([], [], color="0.5", lw=0.8, ls="--", label="published")
-    axes[3].legend(title="half-power frequency", loc="lower right", fontsize="small", title_fontsize="small")
-    return figure
+    figure.colorbar(image, ax=list(axes), label="Power / maximum")
+
+
+def _radial_profiles(ax: Axes, cumulative: dict[str, np.ndarray], radius: np.ndarray) -> None:
+    for series, profiles in cumulative.items():
+        published = reference("cumulative_power", PUBLISHED_SPECTRA.get(series), ("4ii radial spectrum",))
+        ax.plot(published["x"], published["y"], color=COLOURS[series], lw=0.8, ls="--")
+        mean, error = profiles.mean(axis=0), profiles.std(axis=0, ddof=1) / np.sqrt(len(profiles))
+        label = f"{LABELS[series]} (n = {len(profiles)})"
+        ax.plot(radius, mean, color=COLOURS[series], marker=MARKERS[series], ms=3, label=label)
+        ax.fill_between(radius, mean - error, mean + error, color=COLOURS[series], alpha=0.2, lw=0)
+    ax.plot([], [], color="0.5", lw=0.8, ls="--", label="published")
+    ax.axhline(0.5, color="0.7", lw=0.6)
+    ax.set(xlabel="Radial frequency (corner = 1)", ylabel="Cumulative power", xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend(loc="lower right", fontsize="small")
+
+
+def _half_power_dots(ax: Axes, table: pd.DataFrame) -> None:
+    rows = table[table["metric"] == "half_power_frequency"]
+    for place, series in enumerate(COLOURS):
+        values = rows[rows["series"] == series]["value"]
+        ax.plot([place] * len(values), values, MARKERS[series], color=COLOURS[series], mfc="none")
+        ax.plot([place - 0.25, place + 0.25], [values.mean()] * 2, color=COLOURS[series], lw=2)
+        published = PUBLISHED_HALF_POWER.get(series)
+        if published is not None:
+            ax.plot([place - 0.4, place + 0.4], [published] * 2, color="0.5", lw=0.8, ls="--")
+    ax.set_xticks(range(len(COLOURS)), [LABELS[series] for series in COLOURS])
+    ax.set(ylabel="Half-power frequency\n(corner = 1)", xlim=(-0.6, len(COLOURS) - 0.4), ylim=(0, 0.7))
 
 
 def spectrum_table(study: Study) -> pd.DataFrame:
@@ -260,6 +281,11 @@ def _label(series: str, rows: pd.DataFrame) -> str:
 def _published_line(ax: Axes, attack: str, series: str) -> None:
     published = published_curve(attack, series)
     ax.plot(published["x"], published["y"], color=COLOURS[series], lw=0.8, ls="--")
+
+
+def _published_legend(ax: Axes) -> None:
+    line = mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--", label="published, gray\nCIFAR-10, ResNet18")
+    ax.legend(handles=[line], loc="lower left")
 
 
 def _epsilon_axis(ax: Axes, attack: str) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
-from simreg_core.lab.data import ImageSet
+from simreg_core.lab.data import ImageSet, count_images
 from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import BoundaryEvaluation, Evaluation, Experiment, FgsmEvaluation, NoiseEvaluation
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import build_network, build_regularizer, load_data, steps_per_epoch, train
+from simreg_core.lab.training import build_network, build_regularizer, steps_per_epoch, train
 
 Measurement = tuple[Experiment, Evaluation]
 
@@ -73,6 +73,7 @@ def compute(todo: Plan, store: Store, label: str) -> None:
     """
     if not todo:
         return
+    _require_image_sets(todo)
     costs = Costs()
     training = [(train_task, (experiment, store), costs.training(experiment)) for experiment in todo.trainings]
     measuring = [
@@ -84,6 +85,14 @@ def compute(todo: Plan, store: Store, label: str) -> None:
         for tasks in (training, measuring):
             # the longest first, so that no core waits long at the end; equal ones in the order given
             _run_all(workers, sorted(tasks, key=lambda task: -task[2]), progress)
+
+
+def _require_image_sets(todo: Plan) -> None:
+    """Raise DataError now for a set that is missing, not after hours of training on another."""
+    tasks = {experiment.task.images for experiment in todo.trainings}
+    regularizations = {one.regularizer.images for one in todo.trainings if one.regularizer is not None}
+    for name in sorted(tasks | regularizations):
+        count_images(name, "train")
 
 
 def estimate_seconds(todo: Plan) -> float:
@@ -134,12 +143,10 @@ class Costs:
 
 
 def _training_images(experiment: Experiment) -> int:
-    """Number of training images, without loading a set that has to be downloaded."""
-    known = {"cifar10": 50_000, "cifar100": 50_000, "mnist": 60_000, "fashion-mnist": 60_000}
+    """Number of training images, found without decoding or downloading them."""
     task = experiment.task
-    if task.images in known:
-        return known[task.images] - task.validation_images
-    return len(load_data(experiment.changed(regularizer=None)).train)
+    has_own_validation = task.images == "photos"
+    return count_images(task.images, "train") - (0 if has_own_validation else task.validation_images)
 
 
 def seconds_per_step(experiment: Experiment, steps: int) -> float:
@@ -208,9 +215,13 @@ def _workers():
     before = {name: os.environ.get(name) for name in ALLOCATOR}
     if not torch.cuda.is_available():
         os.environ.update(ALLOCATOR)  # read by each worker as it starts
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(reports, os.getpid()))
+    stop = context.Event()
+    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(reports, stop, os.getpid()))
     try:
         yield pool, reports
+    except BaseException:
+        stop.set()  # an error or Ctrl-C: what runs is given up and resumed the next time
+        raise
     finally:
         for name, value in before.items():
             if value is None:
@@ -223,17 +234,17 @@ def _workers():
 _reports = None  # of this worker
 
 
-def _start_worker(reports, parent: int) -> None:
+def _start_worker(reports, stop, parent: int) -> None:
     global _reports
     _reports = reports
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
-    """End this worker where its parent was killed: an orphan would go on computing beside the next run."""
-    while os.getppid() == parent:
+def _leave_with(parent: int, stop) -> None:
+    """End this worker when told to, or when its parent was killed: an orphan would compute beside the next run."""
+    while os.getppid() == parent and not stop.is_set():
         time.sleep(0.5)
     os._exit(1)
 

@@ -45,19 +45,9 @@ def load_data(experiment: Experiment) -> Data:
     if spec is None:
         return Data(train, validation, None)
     if spec.images == task.images and experiment.protocol == "strict":
-        candidates = train  # validation images kept out
-    else:
-        candidates = load_image_set(spec.images, "train", spec.size or task.size, task.channels)
-    if len(candidates) < spec.count:
-        raise DataError(f"regularizer.count is {spec.count}, but '{spec.images}' has {len(candidates)} images for it")
-    return Data(train, validation, candidates.take(_regularization_choice(candidates, spec.count)))
-
-
-def _regularization_choice(candidates: ImageSet, count: int) -> Tensor:
-    """The first N images, as released; where a set is sorted by class, N spread evenly over it."""
-    if bool((candidates.labels[1:] >= candidates.labels[:-1]).all()):
-        return torch.linspace(0, len(candidates) - 1, count).round().long()
-    return torch.arange(count)
+        return Data(train, validation, train.first(spec.count))  # validation images kept out
+    size = spec.size or task.size
+    return Data(train, validation, load_image_set(spec.images, "train", size, task.channels, spec.count))
 
 
 def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:

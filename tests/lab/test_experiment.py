@@ -1,0 +1,114 @@
+"""Specifications: keys, profiles, and errors in one line."""
+
+import pytest
+import yaml
+
+from simreg_core.lab import studies
+from simreg_core.lab.experiment import (
+    BoundaryEvaluation,
+    Experiment,
+    NoiseEvaluation,
+    Optimization,
+    Regularizer,
+    SpecError,
+    build,
+    load_profile,
+)
+
+
+def test_equal_specifications_share_a_key(tiny):
+    first, second = (studies.experiment(tiny, "S^Th", 0) for _ in range(2))
+    assert first.key == second.key == build(Experiment, first.model_dump(mode="json")).key
+    assert len({studies.experiment(tiny, target, seed).key for target in ("none", "S^Th") for seed in (0, 1)}) == 4
+
+
+def test_keys_are_stable():
+    # published records are found by these; raise COMPUTATION_VERSION rather than change them by accident
+    assert NoiseEvaluation(attack="gaussian", epsilons=(0.0, 0.1)).key == "d529376d64cc927c"
+    assert BoundaryEvaluation(images=100, repeats=2).key == "548ca88db02e363f"
+
+
+def test_learning_rates_as_released():
+    rates = [Optimization().learning_rate_at(epoch) for epoch in range(0, 40, 4)]
+    assert rates == pytest.approx([0.1, 0.03, 0.009, 0.0027, 0.00081] * 2)
+
+
+@pytest.mark.parametrize("name", ["quick", "paper"])
+def test_profiles_that_ship(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.studies.pairs_per_step == (4, 8, 16, 32)
+
+
+def test_the_paper_profile_has_the_papers_numbers():
+    paper = load_profile("paper")
+    assert (paper.seeds, paper.regularizer.count, paper.regularizer.pairs_per_step) == (7, 5000, 16)
+    assert (paper.regularizer.alpha, paper.regularizer.threshold, paper.network.width) == (10, 0.8, 64)
+    assert (paper.optimization.epochs, paper.optimization.batch_size, paper.optimization.learning_rate) == (40, 64, 0.1)
+    assert (paper.studies.boundary_images, paper.studies.boundary_repeats) == (1000, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "unknown key 'colour'"),
+        ({"seeds": 1}, "seeds: got 1"),
+        ({"seeds": "many"}, "seeds: got 'many'"),
+        ({"regularizer.threshold": 1.2}, "regularizer.threshold: got 1.2"),
+        ({"regularizer.threshold": float("nan")}, "regularizer.threshold: got nan"),
+        ({"regularizer.alpa": 3}, "unknown key 'regularizer.alpa'"),
+        ({"regularizer.pairs_per_step": 781}, "pairs_per_step=781 exceeds the 780 pairs of 40 images"),
+        ({"network.name": "resnet50"}, "network.name: got 'resnet50'"),
+        ({"studies.gaussian_epsilon": 8}, "studies.gaussian_epsilon: got 8"),
+        ({"task.images": None}, "task.images: got None"),
+    ],
+)
+def test_profile_errors_name_key_and_value_in_one_line(tmp_path, change, message):
+    from conftest import TINY
+
+    values = yaml.safe_load(TINY.read_text())
+    ((place, value),) = change.items()
+    *parents, last = place.split(".")
+    target = values
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(SpecError) as error:
+        load_profile(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_key(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\n")
+    with pytest.raises(SpecError, match="missing key 'description'"):
+        load_profile(path)
+
+
+@pytest.mark.parametrize("text", ["- a\n- list\n", "{unclosed: "])
+def test_not_a_profile(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"mapping of keys|not YAML"):
+        load_profile(path)
+
+
+def test_unknown_profile():
+    with pytest.raises(SpecError, match="unknown profile 'huge'; allowed: paper, quick"):
+        load_profile("huge")
+
+
+def test_unknown_attack_and_pairs():
+    with pytest.raises(SpecError, match="attack: got 'laser'"):
+        build(NoiseEvaluation, {"attack": "laser", "epsilons": [0.1]})
+    with pytest.raises(SpecError, match="pairs: got 'some'"):
+        build(Regularizer, {"images": "photos", "pairs": "some"})
+
+
+def test_changed_is_validated(tiny):
+    with pytest.raises(SpecError, match="threshold: got 2"):
+        tiny.regularizer.changed(threshold=2)

@@ -1,0 +1,137 @@
+"""Training: bit-equal repeats, exact resume, the released quirks, and what is refused."""
+
+import pytest
+import torch
+
+from simreg_core.lab import studies
+from simreg_core.lab.data import DataError
+from simreg_core.lab.store import Store, StoreError, read_tensors
+from simreg_core.lab.training import TrainingError, augment, build_network, load_data, train
+
+CPU = torch.device("cpu")
+
+
+def weights(experiment, store):
+    return read_tensors(store.weights_path(experiment))[0]
+
+
+def assert_bit_equal(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("target", ["none", "S^Th", "S^pixel"])
+def test_two_runs_are_bit_equal_whatever_the_global_state(tiny, tmp_path, target):
+    experiment = studies.experiment(tiny, target, 0)
+    runs = []
+    for index in range(2):
+        torch.manual_seed(index)
+        store = Store(tmp_path / str(index))
+        train(experiment, store, CPU)
+        runs.append(weights(experiment, store))
+    assert_bit_equal(*runs)
+
+
+@pytest.mark.parametrize("target", ["none", "S^Th"])
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_killed_run_resumes_to_the_same_weights(tiny, tmp_path, target, stop_after):
+    longer = tiny.changed(optimization={**tiny.optimization.model_dump(), "epochs": 4})
+    experiment = studies.experiment(longer, target, 0)
+    undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
+    train(experiment, undisturbed, CPU)
+
+    epochs = []
+
+    def kill(share):
+        epochs.append(share)
+        if len(epochs) == 1 + stop_after:  # the first report says what was done before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, killed, CPU, kill)
+    assert killed.resume_path(experiment).is_file()
+    assert not killed.is_trained(experiment)
+    train(experiment, killed, CPU)
+    assert_bit_equal(weights(experiment, undisturbed), weights(experiment, killed))
+    assert not killed.resume_path(experiment).exists()
+
+
+def test_training_learns(tiny, store):
+    longer = tiny.changed(
+        optimization={**tiny.optimization.model_dump(), "epochs": 8, "phase_epochs": 4},
+        network={"name": "resnet10", "width": 8},
+    )
+    experiment = studies.experiment(longer, "none", 0)
+    train(experiment, store, CPU)
+    import json
+
+    history = json.loads((store.weights_path(experiment).parent / "history.json").read_text())
+    assert history["epochs"][-1]["validation_accuracy"] > 0.8  # chance is 0.1
+    assert history["best_loss"] == min(epoch["validation_loss"] for epoch in history["epochs"])
+
+
+def test_the_untrained_state_counts_as_released(tiny, store):
+    ruinous = tiny.changed(optimization={**tiny.optimization.model_dump(), "learning_rate": 3, "epochs": 1})
+    experiment = studies.experiment(ruinous, "none", 0)
+    train(experiment, store, CPU)
+    assert_bit_equal(weights(experiment, store), build_network(experiment, 10).state_dict())
+
+
+def test_a_training_that_diverges_says_so(tiny, store):
+    experiment = studies.experiment(tiny, "S^Th", 0, alpha=1e30)
+    with pytest.raises(TrainingError, match=f"training {experiment.key} diverged in epoch 1.*alpha may help"):
+        train(experiment, store, CPU)
+    assert not store.is_trained(experiment)
+
+
+def test_a_corrupt_resume_file_is_named(tiny, store):
+    experiment = studies.experiment(tiny, "none", 0)
+    path = store.resume_path(experiment)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(StoreError, match=f"{path} is corrupt"):
+        train(experiment, store, CPU)
+
+
+def test_seeds_share_nothing_but_targets_share_their_start(tiny):
+    none, threshold, other = (
+        build_network(studies.experiment(tiny, target, seed), 10).state_dict()
+        for target, seed in (("none", 0), ("S^Th", 0), ("none", 1))
+    )
+    assert_bit_equal(none, threshold)
+    assert not torch.equal(none["head.weight"], other["head.weight"])
+
+
+def test_strict_keeps_validation_images_out_of_the_regularization_set(tiny):
+    def overlap(protocol):
+        experiment = studies.experiment(tiny.changed(protocol=protocol), "S^Th", 0, count=300)
+        data = load_data(experiment)
+        held_out = {image.numpy().tobytes() for image in data.validation.images}
+        return len([image for image in data.regularization.images if image.numpy().tobytes() in held_out])
+
+    assert overlap("released") > 0
+    assert overlap("strict") == 0
+
+
+def test_sets_that_are_too_small(tiny):
+    with pytest.raises(DataError, match=r"2000 images are asked for, but 'digits' has 1297"):
+        load_data(studies.experiment(tiny, "S^Th", 0, count=2000))
+    greedy = tiny.changed(task={**tiny.task.model_dump(), "validation_images": 1297})
+    with pytest.raises(DataError, match="validation_images is 1297"):
+        load_data(studies.experiment(greedy, "none", 0))
+
+
+def test_augmentation(generator):
+    pixels = torch.rand(200, 2, 8, 8, generator=generator)
+    flipped = augment(pixels, "flip", generator)
+    changed = (flipped != pixels).flatten(1).any(dim=1)
+    assert 60 < changed.sum() < 140
+    assert torch.equal(flipped[changed], pixels[changed].flip(3))
+    cropped = augment(pixels, "crop-flip", generator)
+    assert cropped.shape == pixels.shape
+    # each crop is a window of the reflect-padded image or of its mirror image
+    padded = torch.nn.functional.pad(pixels[:20], [4] * 4, mode="reflect")
+    for image, source in zip(cropped, padded, strict=False):
+        windows = source.unfold(1, 8, 1).unfold(2, 8, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+        assert any(torch.equal(image, window) or torch.equal(image, window.flip(2)) for window in windows)
+    assert augment(pixels, "none", generator) is pixels

@@ -1,0 +1,114 @@
+"""The main job from an empty store: every notebook drawn, resumed after kill -9, nothing computed twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+NOTEBOOKS = ("00_start_here", "02_attack_curves", "06_frequency_spectra", "07_batch_size_study")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "SIMREG_RUNS": str(folder / "runs"), "SIMREG_FIGURES": str(folder / "figures")}
+
+
+def start(folder: Path) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "simreg_core", "figures", "--profile", str(TINY)]
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(command, env=environment(folder), stdout=log, stderr=log)
+
+
+def finish(folder: Path) -> str:
+    process = start(folder)
+    assert process.wait(timeout=300) == 0, (folder / "log").read_text()
+    return (folder / "log").read_text()
+
+
+def csvs(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "figures" / "tiny").glob("*.csv"))}
+
+
+def wait_for(pattern: str, folder: Path, count: int) -> None:
+    for _ in range(1200):
+        if len(list(folder.glob(pattern))) >= count:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"never saw {count} of {pattern}: {(folder / 'log').read_text()}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, finish(folder)
+
+
+def test_every_notebook_is_drawn_from_records(undisturbed):
+    folder, log = undisturbed
+    figures = folder / "figures" / "tiny"
+    for name in NOTEBOOKS:
+        for suffix in ("pdf", "png", "csv", "json"):
+            assert (figures / f"{name}.{suffix}").stat().st_size > 0
+    made = json.loads((figures / "02_attack_curves.json").read_text())
+    # 3 targets x 2 seeds x (2 attacks x 2 protocols + boundary)
+    assert len(made["records"]) == 30
+    assert {claim["verdict"] for claim in made["claims"]} <= {"holds", "does not hold", "undecided"}
+    assert "9 networks to train" in log
+    assert len(list((folder / "runs" / "experiments").iterdir())) == 9
+
+
+def test_a_second_run_computes_and_draws_nothing(undisturbed):
+    folder, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "log"}
+    started = time.monotonic()
+    log = finish(folder)
+    assert time.monotonic() - started < 60
+    assert "nothing to compute" in log
+    assert log.count("up to date") == len(NOTEBOOKS)
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "log"}
+    assert before == after
+
+
+def test_killed_runs_end_with_the_same_csvs(undisturbed, tmp_path):
+    expected, folder = csvs(undisturbed[0]), tmp_path / "killed"
+    moments = (
+        ("runs/experiments/*/resume.safetensors", 1),  # while training
+        ("runs/records/*/*.json", 4),  # while attacking
+    )
+    for pattern, count in moments:
+        process = start(folder)
+        wait_for(pattern, folder, count)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finish(folder)
+    assert csvs(folder) == expected
+    assert not [path for path in folder.rglob(".*.*") if path.suffix.lstrip(".").isdigit()]
+
+
+def test_changing_a_record_redraws_its_figure(undisturbed):
+    folder, _ = undisturbed
+    path = next((folder / "runs" / "records").glob("*/*.json"))
+    original = path.read_text()
+    path.unlink()
+    log = finish(folder)
+    assert "0 networks to train and 1 attacks to run" in log
+    assert json.loads(path.read_text())["values"] == json.loads(original)["values"]
+
+
+def test_a_corrupt_record_stops_with_one_line(undisturbed):
+    folder, _ = undisturbed
+    path = next((folder / "runs" / "records").glob("*/*.json"))
+    original = path.read_text()
+    path.write_text("{}")
+    try:
+        process = start(folder)
+        assert process.wait(timeout=120) == 2
+        assert f"record {path} is corrupt" in (folder / "log").read_text()
+    finally:
+        path.write_text(original)
