@@ -9,7 +9,7 @@ PYTHON ?= python3
 # An active conda environment made from environment.yml is used as it is; else a virtual environment in .venv.
 ifeq ($(CONDA_DEFAULT_ENV),simreg)
   BIN := $(CONDA_PREFIX)/bin
-  READY :=
+  READY := $(CONDA_PREFIX)/simreg-ready
 else
   BIN := .venv/bin
   READY := .venv/ready
@@ -56,6 +56,10 @@ lock:
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+$(CONDA_PREFIX)/simreg-ready: pyproject.toml
+	$(CONDA_PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
 clean:

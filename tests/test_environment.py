@@ -23,7 +23,7 @@ def test_conda_reads_the_same_lock():
     names = [part for part in environment["dependencies"] if isinstance(part, str)]
     assert {name.split("=")[0] for name in names} == {"python", "pip", "make"}
     (pip,) = (part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
-    assert [line for line in pip if not line.startswith("--")] == ["-r requirements.lock"]
+    assert pip == ["--require-hashes", "-r requirements.lock"]
     assert "-r requirements.lock" in (PROJECT / "Makefile").read_text()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,18 @@ def test_killed_runs_end_with_the_same_csvs(undisturbed, tmp_path):
     finish(folder)
     assert csvs(folder) == expected
     assert not [path for path in folder.rglob(".*.*") if path.suffix.lstrip(".").isdigit()]
+
+
+def test_published_records_are_enough_to_draw(undisturbed, tmp_path):
+    folder, _ = undisturbed
+    command = [sys.executable, "-m", "simreg_core", "publish", "--profile", str(TINY)]
+    subprocess.run(command, env=environment(folder), check=True)
+    stranger = tmp_path / "stranger"
+    shutil.copytree(folder / "figures" / "tiny" / "records", stranger / "figures" / "tiny" / "records")
+    log = finish(stranger)
+    assert "nothing to compute; the figures are drawn from published records" in log
+    assert csvs(stranger) == csvs(folder)
+    assert not (stranger / "runs" / "experiments").exists()
 
 
 def test_changing_a_record_redraws_its_figure(undisturbed):

@@ -9,6 +9,7 @@ from simreg_core.lab.studies import NONE, PIXEL, THRESHOLD
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+FEWEST_SEEDS = 4  # with two or three, a bootstrap interval says little more than that all agree in sign
 VERDICTS = ("holds", "does not hold", "undecided")
 
 
@@ -63,10 +64,12 @@ def bootstrap_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tu
 def judge(claim: str, source: str, statistic: str, values: np.ndarray, threshold: float) -> Verdict:
     """Holds where the whole interval lies above the threshold, does not hold where it lies below.
 
-    values: the statistic of each seed, [n].
+    values: the statistic of each seed, [n]; with fewer than four the verdict is 'undecided'.
     """
     low, high = bootstrap_interval(values)
-    if low > threshold:
+    if len(values) < FEWEST_SEEDS:
+        verdict = "undecided"
+    elif low > threshold:
         verdict = "holds"
     elif high < threshold:
         verdict = "does not hold"

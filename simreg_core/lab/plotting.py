@@ -121,7 +121,7 @@ def batch_size_curves(table: pd.DataFrame, costs: dict) -> Figure:
             ax.plot(published["x"], published["y"], color=colour, lw=0.8, ls="--")
         _epsilon_axis(ax, attack)
     axes[0, 0].set_ylabel("Test accuracy")
-    axes[0, 0].legend(title="pairs a step", loc="lower left", fontsize="small")
+    axes[0, 0].legend(loc="lower left", fontsize="small")
     _published_legend(axes[0, 1])
     boundary = [_rows(summary, name, "boundary", "median_squared_l2_per_pixel") for name in series]
     _size_bars(axes[1, 0], boundary, [name.removeprefix("k = ") for name in series], colours)
@@ -181,33 +181,34 @@ def _cost_lines(ax: Axes, costs: dict) -> None:
     ax.plot(rows["k"], rows["predicted"], color="0.5", ls=":", label="(batch + 2k) / batch")
     ax.set(xlabel="Pairs a step, k", ylabel="Time of a training step\n(unregularized = 1)", xticks=rows["k"])
     ax.set_ylim(0)
-    ax.set_title(f"Cost on {costs['device']}", fontsize="medium")
+    ax.set_title(f"Cost on {costs['device']}", fontsize="small")
     ax.legend(loc="lower right")
 
 
 def frequency_spectra(study: Study) -> Figure:
     """2-D spectra, the cumulative radial profile, and the half-power frequency of each network."""
     use_style()
-    figure = plt.figure(figsize=(PAGE, 4.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
-    _power_maps(top, study.arrays("power"))
-    left, right = bottom.subplots(1, 2, width_ratios=(1.6, 1))
-    _radial_profiles(left, study.arrays("cumulative"), next(iter(study.arrays("radius").values()))[0])
-    _half_power_dots(right, study.table())
+    rows = [[NONE, PIXEL, THRESHOLD], ["profile", "profile", "half"]]
+    figure, axes = plt.subplot_mosaic(rows, figsize=(PAGE, 4.6), height_ratios=(1, 1.1))
+    _power_maps(axes, study.arrays("power"))
+    _radial_profiles(axes["profile"], study.arrays("cumulative"), next(iter(study.arrays("radius").values()))[0])
+    _half_power_dots(axes["half"], study.table())
     return figure
 
 
-def _power_maps(figure, power: dict[str, np.ndarray]) -> None:
+def _power_maps(axes: dict[str, Axes], power: dict[str, np.ndarray]) -> None:
     """Each map over its own maximum, as published; logarithmic, since the zero frequency outshines the rest."""
-    axes = figure.subplots(1, len(power))
-    for ax, (series, maps) in zip(axes, power.items(), strict=True):
-        mean = maps.mean(axis=0)
+    for series, maps in power.items():
+        ax, mean = axes[series], maps.mean(axis=0)
+        h, w = (0.5 / n for n in mean.shape)  # half a pixel: the zero frequency's pixel lies around 0
         norm = mpl.colors.LogNorm(1e-2, 1)
-        image = ax.imshow(np.maximum(mean / mean.max(), 1e-2), cmap="magma", norm=norm, extent=(-0.5, 0.5, 0.5, -0.5))
+        image = ax.imshow(
+            np.maximum(mean / mean.max(), 1e-2), cmap="magma", norm=norm, extent=(-0.5 - w, 0.5 - w, 0.5 - h, -0.5 - h)
+        )
         ax.set_title(LABELS[series], fontsize="medium")
         ax.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5), xlabel="cycles/pixel")
-    axes[0].set_ylabel("cycles/pixel")
-    figure.colorbar(image, ax=list(axes), label="Power / maximum")
+    axes[NONE].set_ylabel("cycles/pixel")
+    ax.figure.colorbar(image, ax=ax, label="Power / maximum")
 
 
 def _radial_profiles(ax: Axes, cumulative: dict[str, np.ndarray], radius: np.ndarray) -> None:

@@ -101,9 +101,18 @@ def commit() -> tuple[str, bool]:
 
 
 def device_name(device: torch.device) -> str:
-    """'cuda (its model)' or 'cpu (its architecture)'."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return f"{device.type} ({name})"
+    """'cuda (its model)' or 'cpu (its model)'."""
+    return f"{device.type} ({torch.cuda.get_device_name(device) if device.type == 'cuda' else _processor()})"
+
+
+def _processor() -> str:
+    """The processor's model where the system tells, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def provenance(device: torch.device, seconds: float, **sets: str | None) -> Provenance:

@@ -11,10 +11,11 @@ def test_verdicts():
     def verdict(values, threshold):
         return judge("claim", "source", "statistic", np.array(values), threshold).verdict
 
-    assert verdict([0.1, 0.2, 0.3], 0.0) == "holds"
-    assert verdict([-0.1, -0.2, -0.3], 0.0) == "does not hold"
-    assert verdict([-0.1, 0.2, 0.0], 0.0) == "undecided"
-    assert verdict([0.9, 0.9], 0.9) == "undecided"  # not above
+    assert verdict([0.1, 0.2, 0.3, 0.2], 0.0) == "holds"
+    assert verdict([-0.1, -0.2, -0.3, -0.2], 0.0) == "does not hold"
+    assert verdict([-0.1, 0.2, 0.0, 0.1], 0.0) == "undecided"
+    assert verdict([0.9] * 4, 0.9) == "undecided"  # not above
+    assert verdict([0.1, 0.2, 0.3], 0.0) == "undecided"  # too few seeds
 
 
 def test_interval_covers_the_mean_about_as_often_as_it_says():

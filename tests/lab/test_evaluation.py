@@ -81,6 +81,23 @@ def test_boundary_record(tiny, store, trained):
     assert math.sqrt(expected * 64) < 8
 
 
+def test_colour_trains_and_the_released_score_sees_the_first_channel(tiny, store):
+    colour = tiny.changed(
+        task={**tiny.task.model_dump(), "images": "photos", "channels": 3},
+        regularizer={**tiny.regularizer.model_dump(), "images": "photos-foreign"},
+        optimization={**tiny.optimization.model_dump(), "epochs": 1},
+    )
+    experiment = studies.experiment(colour, "S^Th", 0)
+    train(experiment, store, CPU)
+    sizes = {}
+    for protocol in attacks.PROTOCOLS:
+        record = evaluate(experiment, studies.boundary(colour).changed(protocol=protocol), store, CPU)
+        sizes[protocol] = {value.metric: value.value for value in record.values}
+    assert record.provenance.regularization_set == "photos-foreign/train"
+    assert sizes["released"]["median_l2"] == sizes["strict"]["median_l2"]
+    assert sizes["released"]["median_squared_l2_per_pixel"] != sizes["strict"]["median_squared_l2_per_pixel"]
+
+
 def test_every_model_is_attacked_on_the_same_images(tiny):
     evaluation = studies.boundary(tiny)
     chosen = [
