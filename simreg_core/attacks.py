@@ -68,12 +68,14 @@ def gaussian_noise(images: Tensor, epsilon: float, *, protocol: str, generator: 
     generator: on the device of the images.
     Raises ValueError for an epsilon, protocol or pixels outside their bounds.
     """
+    _check(images, epsilon, protocol)
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     return _add_noise(images, noise, epsilon, protocol)
 
 
 def uniform_noise(images: Tensor, epsilon: float, *, protocol: str, generator: torch.Generator) -> AttackResult:
     """Adds U(-epsilon, epsilon) to every pixel. Arguments and errors as `gaussian_noise`."""
+    _check(images, epsilon, protocol)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype) * 2 - 1
     return _add_noise(images, noise, epsilon, protocol)
 
@@ -94,7 +96,6 @@ NOISES = {"gaussian": gaussian_noise, "uniform": uniform_noise, "salt_and_pepper
 
 
 def _add_noise(images: Tensor, noise: Tensor, epsilon: float, protocol: str) -> AttackResult:
-    _check(images, epsilon, protocol)
     if protocol == "released":
         per_image = images.flatten(1)
         low, high = (v[:, None, None, None] for v in (per_image.amin(dim=1), per_image.amax(dim=1)))
@@ -200,6 +201,9 @@ def _starting_points(model: PyTorchModel, x: Tensor, prediction: Tensor, directi
         changed = model(blended).argmax(dim=1) != prediction[rest]
         starts[rest[changed]] = blended[changed]
         found[rest[changed]] = True
+    # rounding depends on the batch: foolbox refuses the whole batch where one start no longer changes the prediction
+    while found.any() and not (changed := model(starts[found]).argmax(dim=1) != prediction[found]).all():
+        found[found.clone()] = changed
     return starts, found
 
 
@@ -221,5 +225,7 @@ def _check(images: Tensor, epsilon: float, protocol: str) -> None:
         raise ValueError(f"epsilon must lie in [0, 1] (pixels are in [0, 1]), got {epsilon:g}{hint}")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must have shape [n, c, h, w] with n >= 1, got {list(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 by 255")
     if not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
         raise ValueError(f"pixels must lie in [0, 1], got [{images.min():.6g}, {images.max():.6g}]")

@@ -122,7 +122,8 @@ class SimilarityRegularizer(nn.Module):
 
     def similarity(self, rows: Tensor, cols: Tensor) -> Tensor:
         """S^CNN of given pairs.  rows, cols: [k] indices into the images.  Returns [k] in [-1, 1]."""
-        return self.layer_weights @ self.layer_similarities(rows, cols)
+        # elementwise, not a matrix product: autocast would take that to half precision
+        return (self.layer_weights[:, None] * self.layer_similarities(rows, cols)).sum(dim=0)
 
     def layer_similarities(self, rows: Tensor, cols: Tensor) -> Tensor:
         """S^CNN-l: cosine of the mean-subtracted feature maps of given pairs, [layers, k]."""
@@ -137,7 +138,7 @@ class SimilarityRegularizer(nn.Module):
                 mean = getattr(self, f"mean{index}")
                 first, second = _channels_first(first).float(), _channels_first(second).float()
                 if self.training:
-                    # before use, as the released code does: the first batch centres itself
+                    # before use, as the released code does: a batch takes part in its own mean
                     batch_mean = 0.5 * (first.detach().mean(dim=(0, 2)) + second.detach().mean(dim=(0, 2)))
                     mean.lerp_(batch_mean, 1 - self.momentum)
                 centre = mean[:, None].clone()  # a copy: the next call changes the mean before backward may run

@@ -95,7 +95,8 @@ class FeatureTaps:
 
     model: any nn.Module.  layers: names as in `model.named_modules()`, at least one.
     Calling it with images runs the network and returns the named layers' outputs, in that order;
-    a layer that runs more than once gives its last output.
+    a layer that runs more than once gives its last output, and one whose output a later layer changes in place
+    (batch norm before nn.ReLU(inplace=True), as in torchvision) gives the changed one.
     Raises ValueError for an unknown name (and says which exist), or a layer that gave no tensor.
     """
 

@@ -41,7 +41,8 @@ def cumulative_radial_profile(power: Tensor, bins: int = RADIAL_BINS) -> tuple[T
         raise ValueError(f"power must be finite, not negative and not all zero; it sums to {total:g}")
     fy, fx = (torch.fft.fftshift(torch.fft.fftfreq(n, dtype=torch.float64)) for n in power.shape)  # cycles/pixel
     radius = (fy[:, None].square() + fx.square()).sqrt() / math.sqrt(0.5)
-    ring = (radius * bins).long().clamp_max(bins - 1).to(power.device)
+    # a frequency on the edge of a ring belongs to it, however its radius was rounded
+    ring = (radius * bins + 1e-9).long().clamp_max(bins - 1).to(power.device)
     rings = torch.zeros(bins, dtype=power.dtype, device=power.device).index_add_(0, ring.flatten(), power.flatten())
     edges = torch.arange(bins, dtype=power.dtype, device=power.device) / bins
     return edges, rings.cumsum(0) / rings.sum()

@@ -141,7 +141,7 @@ class PairSampler:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where `state()` was taken."""
-        self._keys = state["keys"].clone() if len(state["keys"]) else None
+        self._keys = state["keys"].cpu().clone() if len(state["keys"]) else None
         self._position = int(state["position"])
 
 
@@ -207,7 +207,10 @@ def _no_pairs_message(similarity: Tensor, pairs: str, threshold: float, low_thre
     if pairs == "high":
         return f"{asked}: the largest |S| is {largest:.4f}; a threshold below that would give pairs"
     if pairs == "double":
-        asked += f" and low_threshold {low_threshold}"
+        return (
+            f"{asked} and low_threshold {low_threshold}: |S| lies in [{smallest:.4f}, {largest:.4f}]; a low_threshold "
+            f"above {smallest:.4f} or a threshold below {largest:.4f} would give pairs"
+        )
     return f"{asked}: |S| lies in [{smallest:.4f}, {largest:.4f}]; a threshold above {smallest:.4f} would give pairs"
 
 

@@ -140,6 +140,19 @@ def test_images_without_a_start_are_counted_and_do_not_stop_the_others(protocol,
         assert sizes[3:].isfinite().all()
 
 
+def test_a_start_that_a_smaller_batch_undoes_is_a_failure():
+    class DependsOnTheBatch(OneClassOfNoise):
+        def forward(self, x):
+            # bright images are fooled in a batch of five or more, not in a smaller one
+            return super().forward(x) if len(x) >= 5 else super().forward(torch.ones_like(x))
+
+    images = torch.cat([torch.full((3, 1, 8, 8), 0.1), torch.full((2, 1, 8, 8), 0.95)])
+    result = attacks.boundary_attack(
+        DependsOnTheBatch().eval(), images, steps=5, protocol="strict", seed=0, directions=5
+    )
+    assert result.failed.all()
+
+
 def test_boundary_attack_when_every_image_fails():
     images = torch.full((2, 1, 8, 8), 0.1)
     result = attacks.boundary_attack(OneClassOfNoise().eval(), images, steps=5, protocol="strict", seed=0, directions=3)
@@ -163,6 +176,9 @@ def test_other_errors(linear_classifier, images, generator):
         attacks.uniform_noise(images + 1, 0.1, protocol="strict", generator=generator)
     with pytest.raises(ValueError, match=r"pixels must lie in \[0, 1\]"):
         attacks.uniform_noise(images * float("nan"), 0.1, protocol="strict", generator=generator)
+    for noise in attacks.NOISES.values():
+        with pytest.raises(ValueError, match="divide uint8 by 255"):
+            noise(images.byte(), 0.1, protocol="strict", generator=generator)
     with pytest.raises(ValueError, match="training mode"):
         attacks.boundary_attack(linear_classifier.train(), images, steps=5, protocol="strict", seed=0)
     with pytest.raises(ValueError, match="training mode"):

@@ -93,7 +93,8 @@ def test_killed_runs_end_with_the_same_csvs(undisturbed, tmp_path):
 
 
 def test_published_records_are_enough_to_draw(undisturbed, tmp_path):
-    folder, _ = undisturbed
+    folder = tmp_path / "publisher"
+    shutil.copytree(undisturbed[0], folder)
     command = [sys.executable, "-m", "simreg_core", "publish", "--profile", str(TINY)]
     subprocess.run(command, env=environment(folder), check=True)
     stranger = tmp_path / "stranger"

@@ -188,6 +188,14 @@ def test_making_one_leaves_the_network_alone(model, images):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_similarities_stay_in_full_precision_under_autocast(model, images):
+    regularizer = SimilarityRegularizer(model, model.features, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rows, cols = torch.arange(4), torch.arange(4, 8)
+        assert regularizer.similarity(rows, cols).dtype == torch.float32
+        assert regularizer().dtype == torch.float32
+
+
 def test_preprocess_is_applied(images):
     seen = []
     model = resnet18(width=2)

@@ -39,6 +39,15 @@ def test_half_power_frequency_of_a_cosine(fy, fx):
     assert cumulative[ring - 1].item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [16, 32, 64])
+def test_frequencies_on_the_edge_of_a_ring_are_rounded_alike(n):
+    # along the diagonal the radius of frequency f is 2f/n exactly, so with n/2 rings each begins one
+    for f in range(n // 2):
+        _, cumulative = cumulative_radial_profile(mean_power_spectrum(cosine(f, f, n)), bins=n // 2)
+        assert cumulative[f].item() == pytest.approx(1)
+        assert f == 0 or cumulative[f - 1].item() < 1e-9
+
+
 def test_white_noise_fills_the_plane(generator):
     power = mean_power_spectrum(torch.randn(3000, 1, 16, 16, generator=generator))
     assert power.std() / power.mean() < 0.05

@@ -8,6 +8,7 @@ import torch
 import typer
 
 from simreg_core.lab import studies
+from simreg_core.lab.data import DataError, count_images
 from simreg_core.lab.drawing import DrawingError, make_figures, missing, publish, studies_of
 from simreg_core.lab.experiment import (
     Experiment,
@@ -19,7 +20,7 @@ from simreg_core.lab.experiment import (
     load_profile,
 )
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Plan, RunnerError, compute, estimate_seconds, plan
+from simreg_core.lab.runner import Costs, Plan, RunnerError, compute, estimate_seconds, plan
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
 
@@ -59,14 +60,15 @@ def status(profile: ProfileOption = None) -> None:
     """What is done, what is missing, and how long it will take."""
     chosen, _ = _profile(profile)
     store = Store(published=studies.published_folder(chosen))
+    costs = Costs()
     for study in studies_of(chosen):
         measurements = list(study.measurements())
         todo = plan(measurements, store)
-        left = f"about {duration(estimate_seconds(todo))} left" if todo else "done"
+        left = f"about {duration(estimate_seconds(todo, costs))} left" if todo else "done"
         print(f"{study.name}: {len(measurements) - len(todo.measurements)} of {len(measurements)} records, {left}")
     todo = missing(chosen, store)
     if todo:
-        print(studies.describe("together, shared experiments once", todo))
+        print(studies.describe("together, shared experiments once", todo, costs))
 
 
 @app.command()
@@ -130,16 +132,38 @@ def main() -> None:
     """Run a command; a known error is one line on standard error and exit status 2."""
     try:
         app()
-    except (ValueError, TrainingError, RunnerError, DrawingError) as error:
-        print(f"simreg: {error}", file=sys.stderr)
+    except (
+        ValueError,
+        LookupError,
+        OSError,
+        TrainingError,
+        RunnerError,
+        DrawingError,
+        torch.OutOfMemoryError,
+    ) as error:
+        print(f"simreg: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def _profile(name: str | None) -> tuple[Profile, str]:
     """A profile, and the name under which a notebook finds it."""
-    name = name or ("paper" if torch.cuda.is_available() else "quick")
+    name = name or _default_profile()
     profile = load_profile(name)
     return profile, str(Path(name).resolve()) if Path(name).suffix in (".yaml", ".yml") else name
+
+
+def _default_profile() -> str:
+    """paper where there are a GPU and the folders of images that it needs, else quick."""
+    if not torch.cuda.is_available():
+        return "quick"
+    paper = load_profile("paper")
+    try:
+        for name in (paper.task.images, paper.regularizer.images):
+            count_images(name, "train")
+    except DataError as error:
+        print(f"taking profile 'quick', since 'paper' lacks images: {error}", file=sys.stderr)
+        return "quick"
+    return "paper"
 
 
 def _experiment(

@@ -230,6 +230,15 @@ def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: 
     return _image_set(name, split, pictures, np.asarray(dataset.targets), tuple(dataset.classes))
 
 
+def _class_names(tree: Path) -> list[str]:
+    return sorted(path.name for path in tree.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def has_validation(name: str) -> bool:
+    """Whether a set has validation images of its own."""
+    return name == "photos" or (name not in (*BUNDLED, *TORCHVISION) and (data_folder() / name / "validation").is_dir())
+
+
 def _folder_files(name: str, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """Files with labels, class by class, and the classes' names."""
     root = data_folder() / name
@@ -240,10 +249,14 @@ def _folder_files(name: str, split: str) -> tuple[list[tuple[Path, int]], tuple[
     tree = root / split if has_splits else root
     if not tree.is_dir() or (not has_splits and split != "train"):
         raise DataError(f"image set '{name}' has no {split} images: {root / split} is missing")
-    classes = sorted(path.name for path in tree.iterdir() if path.is_dir())
+    # the training images name the classes, so that a label means the same in every split
+    classes = _class_names(root / "train" if (root / "train").is_dir() else tree)
+    if unknown := sorted(set(_class_names(tree)) - set(classes)):
+        raise DataError(f"image set '{name}' has {split} images of class '{unknown[0]}' but no training images of it")
     files = [
         (path, label)
         for label, class_name in enumerate(classes)
+        if (tree / class_name).is_dir()
         for path in sorted((tree / class_name).iterdir())
         if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
     ]
@@ -274,7 +287,7 @@ def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray
         with Image.open(path) as picture:
             # decoded to RGB before gray, as torchvision's loaders do
             return _as_channels(_resized(picture.convert("RGB"), size), channels)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"image file {path} cannot be read: {error}") from error
 
 

@@ -47,10 +47,11 @@ def make_figures(profile: Profile, profile_name: str, recompute: bool) -> None:
     profile_name: what the notebooks are given, a shipped profile's name or an absolute path.
     Raises what `compute` raises, and DrawingError for a notebook that failed.
     """
-    store = Store(published=published_folder(profile))
-    if recompute:
+    store = Store() if recompute else Store(published=published_folder(profile))
+    unfinished = store.root / f"recomputing-{profile.key}"  # a killed RECOMPUTE=1 goes on where it was
+    if recompute and not unfinished.exists():
         _forget(profile, store)
-        store = Store()
+        write_text(unfinished, "delete this file to start over\n")
     todo = missing(profile, store)
     if todo:
         print(describe(profile.name, todo), flush=True)
@@ -58,7 +59,8 @@ def make_figures(profile: Profile, profile_name: str, recompute: bool) -> None:
     else:
         where = "this machine's store" if not _from_published(profile, store) else "published records"
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
-    step_costs(profile, Store() if recompute else store)
+    step_costs(profile, store)
+    unfinished.unlink(missing_ok=True)
     _draw(profile, profile_name)
 
 
@@ -88,7 +90,7 @@ def _draw(profile: Profile, profile_name: str) -> None:
         ):
             if problem is not None:
                 raise DrawingError(f"notebook {path.name} failed: {problem}")
-            write_text(_stamp(path, profile), _inputs(path, profile))
+            write_text(_stamp(path, profile), _inputs(path, profile) + _outputs(path, profile))
             print(f"{path.stem}: drawn to {_shown(figures_folder(profile))}", flush=True)
 
 
@@ -117,10 +119,7 @@ def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None
 
 def _is_drawn(path: Path, profile: Profile) -> bool:
     stamp = _stamp(path, profile)
-    figures = [figures_folder(profile) / f"{path.stem}.{suffix}" for suffix in ("pdf", "png", "csv", "json")]
-    if not stamp.is_file() or not all(figure.is_file() for figure in figures):
-        return False
-    return stamp.read_text() == _inputs(path, profile)
+    return stamp.is_file() and stamp.read_text() == _inputs(path, profile) + _outputs(path, profile)
 
 
 def _stamp(path: Path, profile: Profile) -> Path:
@@ -143,6 +142,15 @@ def _inputs(path: Path, profile: Profile) -> str:
     return digest.hexdigest() + "\n"
 
 
+def _outputs(path: Path, profile: Profile) -> str:
+    """A digest of a notebook's figure as it lies on disk: one that was changed or removed is drawn again."""
+    digest = hashlib.sha256()
+    for suffix in ("pdf", "png", "csv", "json"):
+        figure = figures_folder(profile) / f"{path.stem}.{suffix}"
+        digest.update(figure.read_bytes() if figure.is_file() else b"missing")
+    return digest.hexdigest() + "\n"
+
+
 def publish(profile: Profile) -> None:
     """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
 
@@ -152,7 +160,7 @@ def publish(profile: Profile) -> None:
     store = Store()
     if missing(profile, store).measurements:
         raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
-    target = published_folder(profile)
+    target = published_folder(profile).with_name("records.new")
     shutil.rmtree(target, ignore_errors=True)
     for study in studies_of(profile):
         for experiment, evaluation in study.measurements():
@@ -163,6 +171,8 @@ def publish(profile: Profile) -> None:
     costs = store.costs_paths(profile)[0]
     if costs.is_file():
         shutil.copyfile(costs, target / costs.name)
+    shutil.rmtree(published_folder(profile), ignore_errors=True)
+    target.rename(published_folder(profile))
     if profile.name == "quick":
         for path in notebook_paths():
             _execute_in_place(path)

@@ -58,7 +58,7 @@ def evaluate(experiment: Experiment, evaluation: Evaluation, store: Store, devic
 
 
 def evaluation_images(experiment: Experiment, evaluation: Evaluation) -> ImageSet:
-    """The images to be attacked: the same for every experiment of a task."""
+    """The images to be attacked: test images are the same for every experiment of a task."""
     task = experiment.task
     if evaluation.split == "validation":
         images = load_data(experiment).validation
@@ -143,17 +143,16 @@ def _boundary(
             directions=evaluation.directions,
         )
         counts = {"attempted": result.attempted, "failed": int(result.failed.sum()), "repeat": repeat}
-        if counts["failed"] == counts["attempted"]:
-            raise ValueError(
-                f"no image could be attacked: none of {evaluation.directions} uniform-noise images changes a prediction"
-            )
         sizes = {"squared_l2_per_pixel": result.squared_l2_per_pixel, "l2": result.l2, "linf": result.linf}
         if evaluation.protocol == "released":  # of colour images, the released score sees the first channel alone
             sizes["squared_l2_per_pixel"] = result.perturbations[:, 0].flatten(1).square().mean(dim=1)
             sizes["squared_l2_per_pixel"][result.failed] = torch.nan
         for name, size in sizes.items():
             values.append(Value(metric=f"median_{name}", value=_median(size), **counts))
-        spectra_of_repeats.append(spectra.mean_power_spectrum(result.perturbations[~result.failed]).cpu())
+        if not result.failed.all():
+            spectra_of_repeats.append(spectra.mean_power_spectrum(result.perturbations[~result.failed]).cpu())
+    if not spectra_of_repeats:  # a network that no image could fool: its sizes say so, and it has no spectrum
+        return values, {}
     power = torch.stack(spectra_of_repeats).mean(dim=0)
     radius, cumulative = spectra.cumulative_radial_profile(power)
     values.append(
@@ -170,5 +169,7 @@ def _boundary(
 def _median(sizes: Tensor) -> float:
     """Median over the images: skipped ones (NaN) left out, infinite ones counted."""
     sizes = sizes[~sizes.isnan()].sort().values
+    if len(sizes) == 0:
+        return float("nan")
     middle = (sizes[(len(sizes) - 1) // 2] + sizes[len(sizes) // 2]) / 2
     return middle.item()

@@ -93,13 +93,14 @@ class Regularizer(Spec):
     """alpha * L_sim; fields as in `SimilarityRegularizer`.
 
     images, size: regularization set; the task's size where size is empty.  count: N, number of images.
-    augment_once: crop and flip each image once, when it is loaded, as the released code does for CIFAR.
+    augment_once: how each image is augmented, once, when it is loaded: the released code does 'crop-flip' for CIFAR
+        and 'flip' for ImageNet.
     """
 
     images: str
     size: Size | None = None
     count: Annotated[int, Field(ge=2)] = 5000
-    augment_once: bool = False
+    augment_once: Literal["none", "flip", "crop-flip"] = "none"
     target: Literal["threshold", "pixel"] = "threshold"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
@@ -145,6 +146,14 @@ class Experiment(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     protocol: Protocol = "released"
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+    @model_validator(mode="after")
+    def _one_size_where_images_are_shared(self):
+        own = self.regularizer
+        shared = own is not None and own.images == self.task.images and self.protocol == "strict"
+        if shared and own.size not in (None, self.task.size):
+            raise ValueError("under 'strict', regularizer.size must be the task's where both use one image set")
+        return self
 
 
 class _Evaluation(Spec):
@@ -241,4 +250,7 @@ def load_profile(name: str | Path) -> Profile:
         raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise SpecError(f"profile {path} must be a mapping of keys, got {type(values).__name__}")
-    return build(Profile, values, where=f"profile {path}: ")
+    profile = build(Profile, values, where=f"profile {path}: ")
+    if profile.name in shipped and path.resolve() != (PROFILES / f"{profile.name}.yaml").resolve():
+        raise SpecError(f"profile {path}: name '{profile.name}' is taken by the one that ships; give it another")
+    return profile

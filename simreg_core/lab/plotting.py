@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from simreg_core.lab.claims import Verdict
 from simreg_core.lab.experiment import PROJECT
-from simreg_core.lab.store import StoreError, write_text
+from simreg_core.lab.store import StoreError, write_text, written_whole
 from simreg_core.lab.studies import NONE, PIXEL, THRESHOLD, Study
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column, two columns
@@ -336,8 +336,9 @@ def save_plain(figure: Figure, stem: Path, table: pd.DataFrame, provenance: dict
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         # no dates: the same numbers give the same files
-        figure.savefig(paths[0], metadata={"CreationDate": None})
-        figure.savefig(paths[1], metadata={"Software": None})
+        for path, metadata in ((paths[0], {"CreationDate": None}), (paths[1], {"Software": None})):
+            with written_whole(path) as temporary:
+                figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     except OSError as error:
         raise StoreError(f"cannot write {stem}: {error}") from error
     write_text(paths[2], table.to_csv(index=False, float_format="%.6g"))

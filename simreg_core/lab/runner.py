@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
-from simreg_core.lab.data import ImageSet, count_images
+from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, has_validation, load_image_set
 from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import BoundaryEvaluation, Evaluation, Experiment, FgsmEvaluation, NoiseEvaluation
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import build_network, build_regularizer, steps_per_epoch, train
+from simreg_core.lab.training import TrainingError, build_network, build_regularizer, steps_per_epoch, train
 
 Measurement = tuple[Experiment, Evaluation]
 
@@ -68,11 +68,13 @@ def default_device() -> torch.device:
 def compute(todo: Plan, store: Store, label: str) -> None:
     """Compute a plan and store the results; what was finished stays where a later part fails.
 
+    A training that diverges does not stop the others; what depends on it is left out.
     Raises the first error of a worker (DataError, StoreError, TrainingError, ValueError), or RunnerError
     where a worker died.
     """
     if not todo:
         return
+    store.sweep()
     _require_image_sets(todo)
     costs = Costs()
     training = [(train_task, (experiment, store), costs.training(experiment)) for experiment in todo.trainings]
@@ -82,22 +84,38 @@ def compute(todo: Plan, store: Store, label: str) -> None:
     ]
     with Progress(sum(cost for *_, cost in training + measuring), label) as progress, _workers() as workers:
         # trainings first: an evaluation may need any of them as its surrogate
-        for tasks in (training, measuring):
-            # the longest first, so that no core waits long at the end; equal ones in the order given
-            _run_all(workers, sorted(tasks, key=lambda task: -task[2]), progress)
+        diverged = _run_all(workers, training, progress)
+        ready = [task for task in measuring if _is_ready(*task[1])]
+        diverged += _run_all(workers, ready, progress)
+    if diverged:
+        raise diverged[0]
+
+
+def _is_ready(experiment: Experiment, evaluation: Evaluation, store: Store) -> bool:
+    """Whether the networks of an evaluation are trained."""
+    return all(store.is_trained(one) for one in (experiment, getattr(evaluation, "surrogate", experiment)))
 
 
 def _require_image_sets(todo: Plan) -> None:
-    """Raise DataError now for a set that is missing, not after hours of training on another."""
-    tasks = {experiment.task.images for experiment in todo.trainings}
-    regularizations = {one.regularizer.images for one in todo.trainings if one.regularizer is not None}
-    for name in sorted(tasks | regularizations):
-        count_images(name, "train")
+    """Raise DataError now for a set that is missing or too small, not after hours of training on another."""
+    experiments = [*todo.trainings, *(experiment for experiment, _ in todo.measurements)]
+    needed = {experiment.task.images: 1 for experiment in experiments}
+    for spec in (experiment.regularizer for experiment in experiments):
+        if spec is not None:
+            needed[spec.images] = max(spec.count, needed.get(spec.images, 1))
+    for name, count in sorted(needed.items()):
+        if name in TORCHVISION:
+            load_image_set(name, "train")  # downloaded here, not by several workers at once
+        if count > (there := count_images(name, "train")):
+            raise DataError(f"{count} images are asked for, but '{name}' has {there} for this")
 
 
-def estimate_seconds(todo: Plan) -> float:
-    """Seconds that a plan will take on this machine, from a few timed training steps."""
-    costs = Costs()
+def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
+    """Seconds that a plan will take on this machine, from a few timed training steps.
+
+    costs: given, steps that it has timed before are not timed again.
+    """
+    costs = costs or Costs()
     total = sum(costs.training(experiment) for experiment in todo.trainings)
     total += sum(costs.evaluation(*measurement) for measurement in todo.measurements)
     return total / (1 if torch.cuda.is_available() else _cores())
@@ -118,7 +136,7 @@ class Costs:
 
     def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
-        images = evaluation.images or 1000
+        images = evaluation.images or count_images(experiment.task.images, "test")
         if isinstance(evaluation, NoiseEvaluation):
             passes = len(evaluation.epsilons)
         elif isinstance(evaluation, FgsmEvaluation):
@@ -145,8 +163,7 @@ class Costs:
 def _training_images(experiment: Experiment) -> int:
     """Number of training images, found without decoding or downloading them."""
     task = experiment.task
-    has_own_validation = task.images == "photos"
-    return count_images(task.images, "train") - (0 if has_own_validation else task.validation_images)
+    return count_images(task.images, "train") - (0 if has_validation(task.images) else task.validation_images)
 
 
 def seconds_per_step(experiment: Experiment, steps: int) -> float:
@@ -183,7 +200,7 @@ def _random_step(experiment: Experiment, device: torch.device) -> Callable[[], N
         random_set = ImageSet(
             "random", "train", torch.randint(0, 256, size, generator=generator).byte(), torch.zeros(size[0]), ()
         )
-        free = spec.changed(pairs="all", low_threshold=None, augment_once=False)
+        free = spec.changed(pairs="all", low_threshold=None, augment_once="none")
         regularizer = build_regularizer(network, free, random_set, seed=0)
     parameters = [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
@@ -260,16 +277,24 @@ def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, 
     _reports.put(cost)
 
 
-def _run_all(workers, tasks: list, progress: Progress) -> None:
+def _run_all(workers, tasks: list, progress: Progress) -> list[TrainingError]:
+    """Run tasks in the pool.  Returns the trainings that diverged; any other error ends the run."""
     pool, reports = workers
-    futures = {pool.submit(function, *arguments, cost) for function, arguments, cost in tasks}
+    diverged = []
+    # the longest first, so that no core waits long at the end; equal ones in the order given
+    longest_first = sorted(tasks, key=lambda task: -task[2])
+    futures = {pool.submit(function, *arguments, cost) for function, arguments, cost in longest_first}
     try:
         while futures:
             done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
             while not reports.empty():
                 progress.advance(reports.get())
             for future in done:
-                _raise_error_of(future)
+                try:
+                    _raise_error_of(future)
+                except TrainingError as error:
+                    diverged.append(error)
+        return diverged
     finally:
         for future in futures:
             future.cancel()

@@ -140,6 +140,13 @@ class Store:
         self.root = Path(root or os.environ.get("SIMREG_RUNS") or PROJECT / "runs")
         self.published = published
 
+    def sweep(self) -> None:
+        """Remove temporary files of processes that were killed while writing."""
+        for path in self.root.rglob(".*.*"):
+            writer = path.suffix.lstrip(".")
+            if writer.isdigit() and not _is_running(int(writer)):
+                path.unlink(missing_ok=True)
+
     # records
 
     def record(self, experiment: Experiment, evaluation: Evaluation) -> Record | None:
@@ -272,6 +279,16 @@ def _shape(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else str(list(tensor.shape))
 
 
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and notes of a safetensors file.  Raises StoreError where it is missing or corrupt."""
     if not path.is_file():
@@ -286,19 +303,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def write_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
     """Write a safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with _written_whole(path) as temporary:
+    with written_whole(path) as temporary:
         save_file(plain, temporary, metadata=notes)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with _written_whole(path) as temporary:
+    with written_whole(path) as temporary:
         temporary.write_text(text)
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that replaces it at the end, or is removed where writing failed."""
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that replaces it at the end, or is removed where writing failed.
+
+    Raises StoreError, also where the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,10 +19,20 @@ from simreg_core.lab.experiment import (
     NoiseEvaluation,
     Profile,
     SpecError,
+    build,
     load_profile,
 )
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Measurement, compute, default_device, estimate_seconds, plan, seconds_per_step
+from simreg_core.lab.runner import (
+    Costs,
+    Measurement,
+    Plan,
+    compute,
+    default_device,
+    estimate_seconds,
+    plan,
+    seconds_per_step,
+)
 from simreg_core.lab.store import Record, Store, device_name
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
@@ -42,14 +52,8 @@ def experiment(profile: Profile, target: str, seed: int, **regularizer) -> Exper
     if target != NONE:
         own = {"target": "pixel", "alpha": profile.pixel_alpha} if target == PIXEL else {"target": "threshold"}
         spec = profile.regularizer.changed(**{**own, **regularizer})
-    return Experiment(
-        task=profile.task,
-        network=profile.network,
-        regularizer=spec,
-        optimization=profile.optimization,
-        seed=seed,
-        protocol=profile.protocol,
-    )
+    parts = {"task": profile.task, "network": profile.network, "optimization": profile.optimization}
+    return build(Experiment, {**parts, "regularizer": spec, "seed": seed, "protocol": profile.protocol})
 
 
 def levels(upper: float) -> tuple[float, ...]:
@@ -161,7 +165,8 @@ class Study:
         """An array of the records ('power', 'radius' or 'cumulative') for each series, [seeds, ...]."""
         collected: dict[str, list] = {}
         for label, record in self.records():
-            collected.setdefault(label, []).append(record.arrays[name])
+            if name in record.arrays:  # a network that no image could fool has none
+                collected.setdefault(label, []).append(record.arrays[name])
         return {label: np.array(values) for label, values in collected.items()}
 
     def digest(self) -> str:
@@ -180,11 +185,11 @@ def published_folder(profile: Profile) -> Path:
     return figures_folder(profile) / "records"
 
 
-def describe(name: str, todo) -> str:
+def describe(name: str, todo: Plan, costs: Costs | None = None) -> str:
     """What a plan computes and how long it takes on this machine, in one line."""
     return (
         f"{name}: {len(todo.trainings)} networks to train and {len(todo.measurements)} attacks to run, "
-        f"about {duration(estimate_seconds(todo))}"
+        f"about {duration(estimate_seconds(todo, costs))}"
     )
 
 
@@ -244,10 +249,11 @@ STUDIES: dict[str, Callable[[Profile], Study]] = {
 }
 
 
-def open_study(name: str, profile: str, **changes) -> Study:
+def open_study(name: str, profile: str, protocol: str = "released", **changes) -> Study:
     """The study of a notebook.
 
     name: as in STUDIES.  profile: a profile's name, or the path of a YAML file.
+    protocol: what the caller's figure shows; anything but 'released' is a customized figure.
     changes: alpha, threshold, seeds, gaussian_epsilon, fgsm_epsilon; None keeps the profile's value.
     Raises SpecError for an unknown study or profile, or a value that cannot be.
     """
@@ -256,7 +262,8 @@ def open_study(name: str, profile: str, **changes) -> Study:
     original = load_profile(profile)
     adapted = adapt(original, **changes)
     study = STUDIES[name](adapted)
-    return Study(study.name, adapted, study.series, study.evaluations, customized=adapted != original)
+    customized = adapted != original or protocol != "released"
+    return Study(study.name, adapted, study.series, study.evaluations, customized)
 
 
 def adapt(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simreg_core import SimilarityRegularizer
-from simreg_core.lab.data import DataError, ImageSet, load_image_set
+from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
 from simreg_core.lab.experiment import Experiment, Task
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
 from simreg_core.lab.store import Store, load_into
@@ -53,14 +53,14 @@ def load_data(experiment: Experiment) -> Data:
 def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
     """Training and validation images; these are cut off the former where the set has none of its own."""
     train = load_image_set(task.images, "train", task.size, task.channels)
-    try:
-        validation = load_image_set(task.images, "validation", task.size, task.channels)
-    except DataError:
-        validation = None
     generator = torch.Generator().manual_seed(stream(seed, "validation"))
-    if validation is not None:
-        chosen = torch.randperm(len(validation), generator=generator)[: task.validation_images]
-        return train, validation.take(chosen)
+    if has_validation(task.images):
+        validation = load_image_set(task.images, "validation", task.size, task.channels)
+        if task.validation_images > len(validation):
+            raise DataError(
+                f"validation_images is {task.validation_images}, but '{task.images}' has {len(validation)} of them"
+            )
+        return train, validation.take(torch.randperm(len(validation), generator=generator)[: task.validation_images])
     if task.validation_images >= len(train):
         raise DataError(
             f"validation_images is {task.validation_images}, but '{task.images}' has {len(train)} training images"
@@ -81,8 +81,7 @@ def build_network(experiment: Experiment, num_classes: int) -> ResNet:
 def build_regularizer(network: ResNet, spec: RegularizerSpec, images: ImageSet, seed: int) -> SimilarityRegularizer:
     """The experiment's regularizer on a network that is already on its device."""
     pixels = images.pixels
-    if spec.augment_once:
-        pixels = augment(pixels, "crop-flip", torch.Generator().manual_seed(stream(seed, "regularization images")))
+    pixels = augment(pixels, spec.augment_once, torch.Generator().manual_seed(stream(seed, "regularization images")))
     return SimilarityRegularizer(
         network,
         network.features,

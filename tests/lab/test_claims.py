@@ -16,6 +16,9 @@ def test_verdicts():
     assert verdict([-0.1, 0.2, 0.0, 0.1], 0.0) == "undecided"
     assert verdict([0.9] * 4, 0.9) == "undecided"  # not above
     assert verdict([0.1, 0.2, 0.3], 0.0) == "undecided"  # too few seeds
+    unmeasured = judge("claim", "source", "statistic", np.array([0.1, np.nan, 0.2, 0.3]), 0.0)
+    assert unmeasured.verdict == "undecided"
+    assert unmeasured.as_dict()["low"] is None
 
 
 def test_interval_covers_the_mean_about_as_often_as_it_says():
@@ -56,6 +59,7 @@ def test_attack_claims_on_made_up_numbers():
     good = attack_claims(made_up_table(2.0), "released")
     assert [verdict.verdict for verdict in good] == ["holds"] * 5
     assert good[0].estimate == pytest.approx(0.2)
+    assert len(attack_claims(made_up_table(2.0).assign(protocol="strict"), "strict")) == 4
     bad = attack_claims(made_up_table(-2.0), "released")
     assert [bad[index].verdict for index in (0, 1, 2, 4)] == ["does not hold"] * 4
 

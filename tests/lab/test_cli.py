@@ -29,6 +29,7 @@ def places(tmp_path, monkeypatch):
         (["figures", "--profile", "huge"], "unknown profile 'huge'; allowed: paper, quick"),
         (["train", "--threshold", "1.5"], "threshold: got 1.5"),
         (["train", "--threshold", "nan"], "threshold: got nan"),
+        (["train", "--seed", "-1"], "seed: got -1"),
         (["train", "--alpha", "-2"], "alpha: got -2"),
         (["train", "--k", "99999999"], "pairs_per_step=99999999 exceeds"),
         (["train", "--target", "brain"], "unknown target 'brain'; allowed: none, pixel, threshold"),

@@ -78,6 +78,22 @@ def test_a_folder_is_resized_to_one_size(folder):
     assert load_image_set("mixed", "train", (9, 16), 3).images.shape == (4, 3, 9, 16)
 
 
+def test_labels_mean_the_same_in_every_split(folder):
+    write_tree(folder / "mine" / "train", classes=("ant", "cat", "dog", ".hidden"))
+    write_tree(folder / "mine" / "test", classes=("cat", "dog"))
+    assert load_image_set("mine", "test").labels.tolist() == [1, 1, 2, 2]
+    write_tree(folder / "mine" / "validation", classes=("emu",))
+    with pytest.raises(DataError, match="class 'emu' but no training images of it"):
+        load_image_set("mine", "validation")
+
+
+def test_a_part_of_a_folder_is_spread_over_its_classes(folder):
+    write_tree(folder / "mine", sizes=((8, 8),) * 6)
+    assert load_image_set("mine", "train", count=4).labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(DataError, match="13 images are asked for, but 'mine' has 12"):
+        load_image_set("mine", "train", count=13)
+
+
 def test_gray_is_pillows(folder):
     write_tree(folder / "mine")
     picture = Image.open(folder / "mine" / "cat" / "0.png")

@@ -81,6 +81,21 @@ def test_boundary_record(tiny, store, trained):
     assert math.sqrt(expected * 64) < 8
 
 
+def test_a_network_that_no_image_can_fool_is_recorded_as_such(tiny, store, trained):
+    from simreg_core.lab.training import build_network
+
+    constant = build_network(trained, 10)
+    torch.nn.init.zeros_(constant.head.weight)
+    store.save_trained(trained, constant.state_dict(), {})
+    for protocol, size in (("released", math.nan), ("strict", math.inf)):
+        evaluation = studies.boundary(tiny).changed(protocol=protocol)
+        evaluate(trained, evaluation, store, CPU)
+        record = store.record(trained, evaluation)  # as read back from its file
+        assert all(value.failed == value.attempted == 12 for value in record.values)
+        assert all(value.value == size or (math.isnan(size) and math.isnan(value.value)) for value in record.values)
+        assert record.arrays == {}
+
+
 def test_colour_trains_and_the_released_score_sees_the_first_channel(tiny, store):
     colour = tiny.changed(
         task={**tiny.task.model_dump(), "images": "photos", "channels": 3},

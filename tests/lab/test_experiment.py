@@ -5,6 +5,7 @@ import yaml
 
 from simreg_core.lab import studies
 from simreg_core.lab.experiment import (
+    PROFILES,
     BoundaryEvaluation,
     Experiment,
     NoiseEvaluation,
@@ -94,6 +95,13 @@ def test_not_a_profile(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(SpecError, match=r"mapping of keys|not YAML"):
+        load_profile(path)
+
+
+def test_a_copy_cannot_take_the_name_of_a_profile_that_ships(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text((PROFILES / "quick.yaml").read_text())
+    with pytest.raises(SpecError, match="name 'quick' is taken"):
         load_profile(path)
 
 

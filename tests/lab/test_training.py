@@ -113,7 +113,21 @@ def test_strict_keeps_validation_images_out_of_the_regularization_set(tiny):
     assert overlap("strict") == 0
 
 
+def test_a_corrupt_validation_image_is_named(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+    for split in ("train", "validation"):
+        folder = tmp_path / "mine" / split / "a"
+        folder.mkdir(parents=True)
+        (folder / "x.png").write_bytes(b"junk")
+    experiment = studies.experiment(tiny.changed(task={"images": "mine", "size": (8, 8)}), "none", 0)
+    with pytest.raises(DataError, match=r"x\.png cannot be read"):
+        load_data(experiment)
+
+
 def test_sets_that_are_too_small(tiny):
+    many = tiny.changed(task={"images": "photos", "size": (16, 16), "validation_images": 5000})
+    with pytest.raises(DataError, match="validation_images is 5000, but 'photos' has 1000"):
+        load_data(studies.experiment(many, "none", 0))
     with pytest.raises(DataError, match=r"2000 images are asked for, but 'digits' has 1297"):
         load_data(studies.experiment(tiny, "S^Th", 0, count=2000))
     greedy = tiny.changed(task={**tiny.task.model_dump(), "validation_images": 1297})
