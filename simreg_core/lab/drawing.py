@@ -131,7 +131,8 @@ def _inputs(path: Path, profile: Profile) -> str:
     digest = hashlib.sha256(profile.key.encode())
     digest.update("".join(f"{name} {version(name)}" for name in DRAWING_LIBRARIES).encode())
     for cell in json.loads(path.read_text())["cells"]:
-        digest.update("".join(cell["source"]).encode())
+        if cell["cell_type"] == "code":
+            digest.update("".join(cell["source"]).encode())
     for file in [
         *sorted((PROJECT / "simreg_core").rglob("*.py")),
         *sorted((PROJECT / "figures/reference").glob("*.csv")),
