@@ -2,6 +2,8 @@
 
 # quick, paper, or the path of a YAML file; empty: paper where there is a GPU, else quick
 PROFILE ?=
+# names of notebooks, for these figures alone: ONLY=02_attack_curves
+ONLY ?=
 # 1: compute everything again instead of drawing from what is there
 RECOMPUTE ?=
 PYTHON ?= python3
@@ -29,7 +31,7 @@ help:
 	@echo "make clean      remove the environment and the caches (not runs/)"
 
 figures: $(READY)
-	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute)
+	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(ONLY:%=--only %)
 
 test: $(READY)
 	$(BIN)/python -m pytest

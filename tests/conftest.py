@@ -3,10 +3,10 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the notebooks' kernels too
-os.environ.setdefault("MPLBACKEND", "agg")
 
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 
@@ -14,7 +14,13 @@ from simreg_core.lab.experiment import load_profile
 from simreg_core.lab.store import Store
 
 torch.set_num_threads(1)
+matplotlib.use("agg")  # here, not in the environment: the notebooks' kernels keep their own backend
 TINY = Path(__file__).parent / "profiles" / "tiny.yaml"
+
+
+def pytest_collection_modifyitems(items):
+    """The longest file first: begun last, it would keep one process busy while the other has nothing left."""
+    items.sort(key=lambda item: "test_figures.py" not in item.nodeid)
 
 
 @pytest.fixture

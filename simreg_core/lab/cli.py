@@ -49,10 +49,11 @@ def about() -> None:
 def figures(
     profile: ProfileOption = None,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute everything again.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
 ) -> None:
     """Compute what is missing and draw every figure."""
     chosen, name = _profile(profile)
-    make_figures(chosen, name, recompute)
+    make_figures(chosen, name, recompute, only or ())
 
 
 @app.command()

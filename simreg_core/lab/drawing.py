@@ -5,14 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
-
-from simreg_core.lab.experiment import PROJECT, Profile, load_profile
+from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.runner import Plan, compute, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
 from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, step_costs
@@ -26,60 +24,66 @@ class DrawingError(RuntimeError):
     """A notebook that failed; the message names it and its error."""
 
 
-def notebook_paths() -> list[Path]:
-    """The numbered notebooks, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
+    """The numbered notebooks, in order; those named in `only`, where any is.  Raises SpecError for an unknown name."""
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    names = [path.stem for path in paths]
+    for name in only:
+        if name not in names:
+            raise SpecError(f"unknown notebook '{name}'; allowed: {', '.join(names)}")
+    return [path for path in paths if not only or path.stem in only]
 
 
-def studies_of(profile: Profile) -> list[Study]:
-    """The profile's studies, in the order of their notebooks."""
-    return [make(profile) for make in STUDIES.values()]
+def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
+    """The profile's studies, in the order of their notebooks; those named in `only`, where any is."""
+    return [make(profile) for name, make in STUDIES.items() if not only or name in only]
 
 
-def missing(profile: Profile, store: Store) -> Plan:
-    """What all figures of a profile lack, each thing once."""
-    return plan([one for study in studies_of(profile) for one in study.measurements()], store)
+def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
+    """What the figures of a profile lack, each thing once."""
+    return plan([one for study in studies_of(profile, only) for one in study.measurements()], store)
 
 
-def make_figures(profile: Profile, profile_name: str, recompute: bool) -> None:
+def make_figures(profile: Profile, profile_name: str, recompute: bool, only: Sequence[str] = ()) -> None:
     """Compute what is missing and draw every notebook whose inputs changed.
 
     profile_name: what the notebooks are given, a shipped profile's name or an absolute path.
-    Raises what `compute` raises, and DrawingError for a notebook that failed.
+    only: names of notebooks to draw; all where empty.
+    Raises what `compute` raises, SpecError for an unknown notebook, and DrawingError for one that failed.
     """
+    paths = notebook_paths(only)
     store = Store() if recompute else Store(published=published_folder(profile))
     unfinished = store.root / f"recomputing-{profile.key}"  # a killed RECOMPUTE=1 goes on where it was
     if recompute and not unfinished.exists():
-        _forget(profile, store)
+        _forget(profile, store, only)
         write_text(unfinished, "delete this file to start over\n")
-    todo = missing(profile, store)
+    todo = missing(profile, store, only)
     if todo:
         print(describe(profile.name, todo), flush=True)
         compute(todo, store, f"computing profile '{profile.name}'")
     else:
-        where = "this machine's store" if not _from_published(profile, store) else "published records"
+        where = "this machine's store" if not _from_published(profile, store, only) else "published records"
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
     step_costs(profile, store)
     unfinished.unlink(missing_ok=True)
-    _draw(profile, profile_name)
+    _draw(profile, profile_name, paths)
 
 
-def _from_published(profile: Profile, store: Store) -> bool:
+def _from_published(profile: Profile, store: Store, only: Sequence[str]) -> bool:
     own = Store(store.root)
-    return bool(missing(profile, own).measurements)
+    return bool(missing(profile, own, only).measurements)
 
 
-def _forget(profile: Profile, store: Store) -> None:
+def _forget(profile: Profile, store: Store, only: Sequence[str]) -> None:
     """Remove what this profile has in the store, so that it is computed again."""
     print(f"{profile.name}: computing everything again", flush=True)
-    for study in studies_of(profile):
+    for study in studies_of(profile, only):
         for experiment, evaluation in study.measurements():
             store.forget(experiment, evaluation)
     store.forget_costs(profile)
 
 
-def _draw(profile: Profile, profile_name: str) -> None:
-    paths = notebook_paths()
+def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> None:
     stale = [path for path in paths if not _is_drawn(path, profile)]
     for path in paths:
         if path not in stale:
@@ -180,6 +184,10 @@ def publish(profile: Profile) -> None:
 
 
 def _execute_in_place(path: Path) -> None:
+    # here alone: their import takes longer than drawing nothing
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
     for cell in notebook.cells:

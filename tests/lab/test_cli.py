@@ -57,16 +57,21 @@ def test_an_unknown_image_set_is_named_before_anything_is_computed(monkeypatch, 
     assert not (places / "runs").exists()
 
 
-def test_train_evaluate_and_status(places):
-    """As a user types it, in a process of its own."""
-
-    def simreg(*arguments):
-        command = [sys.executable, "-m", "simreg_core", *arguments, "--profile", str(TINY)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    trained = simreg("train", "--seed", "1")
-    assert (places / "runs" / "experiments" / trained.split()[1].rstrip(":") / "weights.safetensors").is_file()
-    lines = simreg("evaluate", "--seed", "1", "--epsilon", "0", "--epsilon", "0.2", "--attack", "uniform").splitlines()
+def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places):
+    epsilons = ["--epsilon", "0", "--epsilon", "0.2"]
+    assert run(monkeypatch, "evaluate", "--profile", TINY, "--seed", "1", "--attack", "uniform", *epsilons) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "metric,epsilon,repeat,value,attempted,failed"
     assert [line.split(",")[:2] for line in lines[1:]] == [["accuracy", "0"], ["accuracy", "0.2"]]
-    assert "02_attack_curves: 0 of 30 records" in simreg("status")
+    assert run(monkeypatch, "train", "--profile", TINY, "--seed", "1") == 0  # done already: says where
+    trained = capsys.readouterr().out
+    assert (places / "runs" / "experiments" / trained.split()[1].rstrip(":") / "weights.safetensors").is_file()
+    assert run(monkeypatch, "status", "--profile", TINY) == 0
+    assert "02_attack_curves: 0 of 30 records" in capsys.readouterr().out
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "simreg_core", "figures", "--profile", "quick", "--only", "99_none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("simreg: unknown notebook '99_none'; allowed: 00_start_here")
