@@ -196,6 +196,17 @@ def test_similarities_stay_in_full_precision_under_autocast(model, images):
         assert regularizer().dtype == torch.float32
 
 
+def test_a_threshold_that_no_pair_passes_is_said(model, images):
+    with pytest.warns(UserWarning, match=r"every target is 0: no pair of the images has .S. above the threshold 0\.99"):
+        SimilarityRegularizer(model, ["stem"], images, threshold=0.99)
+
+
+def test_images_take_the_precision_of_the_network(model, images):
+    regularizer = SimilarityRegularizer(model, model.features, images.double())
+    assert regularizer.images.dtype == torch.float32
+    regularizer().backward()
+
+
 def test_preprocess_is_applied(images):
     seen = []
     model = resnet18(width=2)

@@ -242,14 +242,16 @@ def load_profile(name: str | Path) -> Profile:
     """A profile that ships, by name, or a YAML file, by path.  Raises SpecError naming what is wrong."""
     shipped = sorted(path.stem for path in PROFILES.glob("*.yaml"))
     path = PROFILES / f"{name}.yaml" if str(name) in shipped else Path(name)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix in (".yaml", ".yml") and not path.is_file():
+        raise SpecError(f"profile file {path} does not exist")
+    if path.suffix not in (".yaml", ".yml"):
         raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(shipped)}, or the path of a .yaml file")
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise SpecError(f"profile {path} must be a mapping of keys, got {type(values).__name__}")
+        raise SpecError(f"profile {path} must be a mapping of keys to values, got {values!r:.40}")
     profile = build(Profile, values, where=f"profile {path}: ")
     if profile.name in shipped and path.resolve() != (PROFILES / f"{profile.name}.yaml").resolve():
         raise SpecError(f"profile {path}: name '{profile.name}' is taken by the one that ships; give it another")

@@ -1,6 +1,7 @@
 """One style, the figures, and one function that saves them with the numbers behind them."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -112,12 +113,14 @@ def batch_size_curves(table: pd.DataFrame, costs: dict) -> Figure:
     figure, axes = plt.subplots(2, 2, figsize=(PAGE, 4.6))
     summary = summarize(table, "epsilon")
     series = list(table["series"].unique())
-    colours = ["0.25", *sns.color_palette("flare", len(series) - 1)]
+    colours = ["0.25", *sns.color_palette("viridis_r", len(series) - 1)]
     for ax, attack in zip(axes[0], ("gaussian", "fgsm"), strict=True):
-        for name, colour in zip(series, colours, strict=True):
+        for name, colour, marker in zip(series, colours, cycle("o^sDv"), strict=False):
             rows = _rows(summary, name, attack, "accuracy", "released")
-            _curve(ax, rows, colour, "o" if name == NONE else "^", _label(name, rows))
+            _curve(ax, rows, colour, marker, _label(name, rows))
             published = reference(PUBLISHED[attack][0], name.replace(" ", ""), ("iii-k",))
+            if name == NONE:
+                published = published_curve(attack, NONE)
             ax.plot(published["x"], published["y"], color=colour, lw=0.8, ls="--")
         _epsilon_axis(ax, attack)
     axes[0, 0].set_ylabel("Test accuracy")
