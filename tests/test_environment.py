@@ -1,5 +1,6 @@
 """One lock for every way to install, and no name of a host or a machine in what is committed."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -68,3 +69,12 @@ def test_make_is_readable_without_doing_anything():
         ["make", "-n", "figures", "PROFILE=quick"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert "-m simreg_core figures --profile quick" in said.stdout
+
+
+def test_the_readme_says_what_the_figures_found():
+    readme = (PROJECT / "README.md").read_text()
+    for name in ("02_attack_curves", "06_frequency_spectra", "07_batch_size_study"):
+        for claim in json.loads((PROJECT / "figures" / "quick" / f"{name}.json").read_text())["claims"]:
+            measured = f"{claim['estimate']:.3f} [{claim['low']:.3f}, {claim['high']:.3f}]"
+            said = f"| {claim['claim']} | {claim['statistic']} | {measured} | > {claim['threshold']:g} |"
+            assert f"{said} **{claim['verdict']}** |" in readme
