@@ -64,7 +64,7 @@ class SimilarityRegularizer(nn.Module):
     `regularizer.layer_weights` is gamma, softmax of trained logits, [layers]. `state_dict()` holds the logits,
     the running means and the sampler's state (not the images), so a loaded regularizer draws the same pairs.
     `train()`/`eval()` decide whether the running means follow.
-    Warns where every target is 0: such a threshold only makes all images dissimilar.
+    Warns where a threshold makes every target 0, which only makes all images dissimilar.
     Raises ValueError for anything outside these bounds, naming it; for an unknown layer it lists those there are.
     """
 
@@ -105,7 +105,7 @@ class SimilarityRegularizer(nn.Module):
                 f"batch_pairs must lie in [1, {len(self.sampler)}], the pairs in range '{pairs}', got {batch_pairs}"
             )
         matrix = self.sampler.targets
-        if matrix.count_nonzero() == matrix.diagonal().count_nonzero():
+        if isinstance(targets, str) and matrix.count_nonzero() == matrix.diagonal().count_nonzero():
             warnings.warn(
                 f"every target is 0: no pair of the images has |S| above the threshold {threshold}; the largest is "
                 f"{similarity.abs().fill_diagonal_(0).max():.4f}",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 PAIR_RANGES = ("all", "high", "low", "double", "positive", "negative")
+DRAWN_AHEAD = 256
 TINY_NORM = 1e-8  # an image that equals the mean image has no direction: its similarities are 0
 
 
@@ -105,6 +106,7 @@ class PairSampler:
         self._count = n * (n - 1) // 2 if self._kept is None else len(self._kept)
         self._keys: Tensor | None = None
         self._position = 0
+        self._ahead = torch.empty(0, dtype=torch.int64)  # the next indices of this epoch, from `_position` on
 
     def __len__(self) -> int:
         return self._count
@@ -122,9 +124,12 @@ class PairSampler:
         if self._keys is None or self._position + k > self._count:
             self._keys = torch.randint(0, 2**31, (ROUNDS,), generator=generator)
             self._position = 0
-        order = torch.arange(self._position, self._position + k)
+            self._ahead = self._ahead[:0]
+        if len(self._ahead) < k:  # many at once: a hundred small operations a draw would cost more than the pairs
+            order = torch.arange(self._position, min(self._position + max(k, DRAWN_AHEAD), self._count))
+            self._ahead = _permute(order, self._count, self._keys)
+        index, self._ahead = self._ahead[:k], self._ahead[k:]
         self._position += k
-        index = _permute(order, self._count, self._keys)
         if self._kept is not None:
             index = self._kept[index].long()
         rows, cols = _pair_of_index(index)
@@ -143,6 +148,7 @@ class PairSampler:
         """Continue where `state()` was taken."""
         self._keys = state["keys"].cpu().clone() if len(state["keys"]) else None
         self._position = int(state["position"])
+        self._ahead = self._ahead[:0]
 
 
 def _check_matrices(similarity: Tensor, targets: Tensor) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from simreg_core.lab.claims import table_of_claims
+
 PROJECT = Path(__file__).parents[1]
 LOCK = (PROJECT / "requirements.lock").read_text()
 
@@ -73,8 +75,20 @@ def test_make_is_readable_without_doing_anything():
 
 def test_the_readme_says_what_the_figures_found():
     readme = (PROJECT / "README.md").read_text()
-    for name in ("02_attack_curves", "06_frequency_spectra", "07_batch_size_study"):
-        for claim in json.loads((PROJECT / "figures" / "quick" / f"{name}.json").read_text())["claims"]:
-            measured = f"{claim['estimate']:.3f} [{claim['low']:.3f}, {claim['high']:.3f}]"
-            said = f"| {claim['claim']} | {claim['statistic']} | {measured} | > {claim['threshold']:g} |"
-            assert f"{said} **{claim['verdict']}** |" in readme
+    assert (PROJECT / "figures" / "quick" / "claims.md").read_text() in readme
+
+
+def test_the_readme_and_the_first_notebook_show_every_notebook():
+    readme = (PROJECT / "README.md").read_text()
+    first = (PROJECT / "notebooks" / "00_start_here.ipynb").read_text()
+    for path in (PROJECT / "notebooks").glob("[0-9]*.ipynb"):
+        assert f"](notebooks/{path.name})" in readme
+        assert f"figures/quick/{path.stem}.png" in readme
+        assert (PROJECT / "figures" / "quick" / f"{path.stem}.png").is_file()
+        assert path.stem == "00_start_here" or f"]({path.name})" in first
+
+
+def test_the_committed_claims_are_those_of_the_committed_figures():
+    folder = PROJECT / "figures" / "quick"
+    figures = {path.stem: json.loads(path.read_text()) for path in folder.glob("[0-9]*.json")}
+    assert json.loads((folder / "claims.json").read_text()) == table_of_claims(figures)

@@ -1,25 +1,64 @@
-"""The paper's claims as checks: a statistic for each seed, a bootstrap interval, a verdict."""
+"""The paper's claims as data: what is measured of each training seed, a bootstrap interval, a verdict."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.studies import NONE, PIXEL, THRESHOLD
+from simreg_core.corruptions import GROUPS
+from simreg_core.lab.studies import (
+    HIGH,
+    LOW,
+    MAIN_TASK,
+    NO_LOSS,
+    NONE,
+    PIXEL,
+    SHUFFLED,
+    THRESHOLD,
+    ZERO,
+    rank_correlations,
+)
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 4  # with two or three, a bootstrap interval says little more than that all agree in sign
 VERDICTS = ("holds", "does not hold", "undecided")
+NOT_MEASURED = "not measured"
+BARS_SEVERITY = 4  # of the paper's bars by frequency group
+ATTACKS = {"gaussian": "Gaussian noise", "fgsm": "transferred FGSM", "boundary": "the boundary attack"}
+OURS = "not in the paper"
+
+Measure = Callable[[pd.DataFrame], pd.Series]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, and how it is checked.
+
+    key: its name in the JSON files.  notebook: where it is measured; None: not yet.  claim: one sentence.
+    source: where the paper states it.  statistic: what `measure` computes of each seed, in words.
+    threshold: the claim asks for a statistic above it.  published: the statistic of the published curves, where they
+    could be read off.  main: whether it stands in the table of claims, or in its notebook alone.
+    """
+
+    key: str
+    notebook: str | None
+    claim: str
+    source: str
+    statistic: str
+    threshold: float
+    measure: Measure | None
+    published: float | None = None
+    main: bool = True
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A claim and what the measured seeds say of it.
 
-    claim: one sentence.  source: where the paper states it.  statistic: what was computed of each seed.
-    threshold: the claim asks for a statistic above it.  estimate, low, high: mean over seeds and its 95 %
-    bootstrap interval (over seeds).  n: seeds.  verdict: one of VERDICTS.
+    estimate, low, high: mean over seeds and its 95 % bootstrap interval (over seeds).  n: seeds, or what `unit` says.
+    verdict: one of VERDICTS.  The rest as in `Claim`.
     """
 
     claim: str
@@ -31,11 +70,15 @@ class Verdict:
     high: float
     n: int
     verdict: str
+    key: str = ""
+    published: float | None = None
+    main: bool = False
+    unit: str = "seeds"
 
     def __str__(self) -> str:
         return (
             f"{self.verdict.upper():14} {self.claim}\n{'':14} {self.statistic}: {self.estimate:.3f} "
-            f"[{self.low:.3f}, {self.high:.3f}], n = {self.n} seeds; asked: > {self.threshold:g} ({self.source})"
+            f"[{self.low:.3f}, {self.high:.3f}], n = {self.n} {self.unit}; asked: > {self.threshold:g} ({self.source})"
         )
 
     def as_dict(self) -> dict:
@@ -64,24 +107,31 @@ def bootstrap_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tu
     return float(low), float(high)
 
 
-def judge(claim: str, source: str, statistic: str, values: np.ndarray, threshold: float) -> Verdict:
+def judge(claim: Claim, values: np.ndarray, unit: str = "seeds") -> Verdict:
     """Holds where the whole interval lies above the threshold, does not hold where it lies below.
 
     values: the statistic of each seed, [n]; with fewer than four, or one that is not finite (every image failed),
         the verdict is 'undecided'.
     """
+    values = np.asarray(values, dtype=float)
     finite = bool(np.isfinite(values).all()) and len(values) > 1
     low, high = bootstrap_interval(values) if finite else (float("nan"), float("nan"))
     if not finite or len(values) < FEWEST_SEEDS:
         verdict = "undecided"
-    elif low > threshold:
+    elif low > claim.threshold:
         verdict = "holds"
-    elif high < threshold:
+    elif high < claim.threshold:
         verdict = "does not hold"
     else:
         verdict = "undecided"
     mean = float(np.mean(values)) if len(values) else float("nan")
-    return Verdict(claim, source, statistic, threshold, mean, low, high, len(values), verdict)
+    return Verdict(
+        claim.claim, claim.source, claim.statistic, claim.threshold, mean, low, high, len(values), verdict,
+        claim.key, claim.published, claim.main, unit,
+    )  # fmt: skip
+
+
+# What is measured of each seed
 
 
 def by_seed(table: pd.DataFrame, series: str, **where) -> pd.Series:
@@ -101,81 +151,240 @@ def by_seed(table: pd.DataFrame, series: str, **where) -> pd.Series:
     return rows.groupby("seed")["value"].mean()
 
 
-def attack_claims(table: pd.DataFrame, protocol: str) -> list[Verdict]:
-    """The claims of the attack figure.  table: of `studies.attack_curves`."""
+def accuracy(table: pd.DataFrame, series: str, attack: str, epsilon: str = "largest", **where) -> pd.Series:
+    """Accuracy by seed."""
+    return by_seed(table, series, attack=attack, metric="accuracy", epsilon=epsilon, **where)
 
-    def accuracy(series: str, attack: str, epsilon: str = "largest") -> pd.Series:
-        return by_seed(table, series, attack=attack, protocol=protocol, metric="accuracy", epsilon=epsilon)
 
-    def size(series: str) -> pd.Series:
-        return by_seed(table, series, attack="boundary", metric="median_squared_l2_per_pixel")
+def robustness(table: pd.DataFrame, series: str, attack: str, **where) -> pd.Series:
+    """Accuracy at the largest epsilon, or the median squared size of the boundary attack, by seed."""
+    if attack == "boundary":
+        return by_seed(table, series, attack=attack, metric="median_squared_l2_per_pixel", **where)
+    return accuracy(table, series, attack, **where)
 
-    gain = "accuracy at the largest ε, S^Th minus none"
-    claims = [
-        ("S^Th makes the network robust to Gaussian noise", "v2 Fig. 3", gain,
-         accuracy(THRESHOLD, "gaussian") - accuracy(NONE, "gaussian"), 0.0),
-        ("S^Th makes the network robust to transferred FGSM", "v2 Fig. 3", gain,
-         accuracy(THRESHOLD, "fgsm") - accuracy(NONE, "fgsm"), 0.0),
-        ("S^Th makes boundary-attack perturbations larger", "v2 Fig. 3", "median squared L2 per pixel, S^Th over none",
-         size(THRESHOLD) / size(NONE), 1.0),
-        ("S^Th costs little clean accuracy", "v2 Fig. 4 (A_0 = 0.9)", "clean accuracy, S^Th over none",
-         accuracy(THRESHOLD, "gaussian", "zero") / accuracy(NONE, "gaussian", "zero"), 0.9),
-        ("S^Th protects against Gaussian noise better than S^pixel", "v2 Fig. 3",
-         "accuracy at the largest ε, S^Th minus S^pixel",
-         accuracy(THRESHOLD, "gaussian") - accuracy(PIXEL, "gaussian"), 0.0),
-    ]  # fmt: skip
+
+def gain(table: pd.DataFrame, series: str, attack: str, over: str = NONE, **where) -> pd.Series:
+    """Difference of accuracies, or ratio of boundary-attack sizes, by seed."""
+    one, other = (robustness(table, name, attack, **where) for name in (series, over))
+    return one / other if attack == "boundary" else one - other
+
+
+def weakest(of_each: Iterable[pd.Series]) -> pd.Series:
+    """Of several statistics the one with the smallest mean over seeds."""
+    return min(of_each, key=lambda values: values.mean())
+
+
+def regularized(table: pd.DataFrame) -> list[str]:
+    """The series of a table but the unregularized one."""
+    return [series for series in table["series"].unique() if series != NONE]
+
+
+def weakest_gain(table: pd.DataFrame, attack: str = "gaussian") -> pd.Series:
+    """Gain of the series that gains least."""
+    return weakest(gain(table, series, attack) for series in regularized(table))
+
+
+def _clean_ratio(table: pd.DataFrame) -> pd.Series:
+    return accuracy(table, THRESHOLD, "gaussian", "zero") / accuracy(table, NONE, "gaussian", "zero")
+
+
+def _pixel_shortfall(table: pd.DataFrame) -> pd.Series:
+    """1 - S^pixel / none at the attack where S^pixel does worst."""
+    return 1 - weakest(robustness(table, PIXEL, attack) / robustness(table, NONE, attack) for attack in ATTACKS)
+
+
+def _weakest_rank_correlation(table: pd.DataFrame) -> pd.Series:
+    correlations = rank_correlations(table)
+    return weakest(own.set_index("seed")["correlation"] for _, own in correlations.groupby("attack"))
+
+
+def group_gain(table: pd.DataFrame, series: str, group: str, severity: int = BARS_SEVERITY) -> pd.Series:
+    """Gain in accuracy by seed, mean over the corruptions of a frequency group ('low', 'medium', 'high')."""
+    own = table[table["corruption"].isin(GROUPS[group])]
+    one, other = (by_seed(own, name, metric="accuracy", severity=severity) for name in (series, NONE))
+    return one - other
+
+
+def _high_group_lead(table: pd.DataFrame) -> pd.Series:
+    own = table[table["attack"] == "corruption"]
+
+    def lead(series: str) -> pd.Series:
+        low, medium, high = (group_gain(own, series, group) for group in ("low", "medium", "high"))
+        return high - max(low, medium, key=lambda values: values.mean())
+
+    return weakest(lead(series) for series in regularized(own))
+
+
+def _half_power_drop(table: pd.DataFrame, series: str) -> pd.Series:
+    frequency = {name: by_seed(table, name, metric="half_power_frequency") for name in (NONE, series)}
+    return (frequency[NONE] - frequency[series]).dropna()
+
+
+def image_counts(table: pd.DataFrame) -> tuple[str, str, str]:
+    """The smallest, the middle and the largest N of a table of `studies.image_count_study`."""
+    counts = sorted(regularized(table), key=lambda series: int(series.split("=")[1]))
+    return counts[0], counts[len(counts) // 2], counts[-1]
+
+
+def _beyond_half(table: pd.DataFrame, which: int) -> pd.Series:
+    """Gaussian gain of an N less half the gain of the largest."""
+    names = image_counts(table)
+    return gain(table, names[which], "gaussian") - 0.5 * gain(table, names[2], "gaussian")
+
+
+def low_layers_lead(table: pd.DataFrame, series: str) -> pd.Series:
+    """gamma of the two lowest of the five maps minus that of the two highest, after training."""
+    layers = [by_seed(table, series, metric="layer_weight", layer=layer) for layer in range(5)]
+    return layers[0] + layers[1] - layers[3] - layers[4]
+
+
+def _weakest_other_task(table: pd.DataFrame) -> pd.Series:
+    groups = [group for group in table["group"].unique() if group != MAIN_TASK]
+    return weakest(gain(table, THRESHOLD, "gaussian", group=group) for group in groups)
+
+
+GAIN = "accuracy at the largest ε, S^Th minus none"
+SIZE = "median squared L2 per pixel, S^Th over none"
+
+CLAIMS = (
+    Claim("gaussian", "02_attack_curves", "S^Th makes the network robust to Gaussian noise", "v2 Fig. 3", GAIN, 0.0,
+          lambda table: gain(table, THRESHOLD, "gaussian"), 0.260),
+    Claim("fgsm", "02_attack_curves", "S^Th makes the network robust to transferred FGSM", "v2 Fig. 3", GAIN, 0.0,
+          lambda table: gain(table, THRESHOLD, "fgsm"), 0.186),
+    Claim("boundary", "02_attack_curves", "S^Th makes boundary-attack perturbations larger", "v2 Fig. 3", SIZE, 1.0,
+          lambda table: gain(table, THRESHOLD, "boundary"), 1.867),
+    Claim("clean", "02_attack_curves", "S^Th costs little clean accuracy", "v2 Fig. 4 (A_0 = 0.9)",
+          "clean accuracy, S^Th over none", 0.9, _clean_ratio, 0.965),
+    Claim("over-pixel", "02_attack_curves", "S^Th protects against Gaussian noise better than S^pixel", "v2 Fig. 3",
+          "accuracy at the largest ε, S^Th minus S^pixel", 0.0,
+          lambda table: gain(table, THRESHOLD, "gaussian", over=PIXEL), 0.179),
+    Claim("pixel-inconsistent", "02_attack_curves", "S^pixel fails against at least one of the three attacks",
+          "v2 Figs. 1 and 3", "1 − S^pixel / none (accuracy or size) at the attack where S^pixel does worst", 0.0,
+          _pixel_shortfall),
+    Claim("consistent", "03_hyperparameter_selection", "What is chosen on Gaussian noise holds for other attacks",
+          "v2 Fig. 4", "rank correlation over (α, Th) with Gaussian noise, for the attack where it is smallest", 0.0,
+          _weakest_rank_correlation),
+    Claim("sets", "04_regularization_sets", "Every regularization set helps against Gaussian noise", "v2 Fig. 5",
+          GAIN + ", for the set where it is smallest", 0.0, weakest_gain, 0.249),
+    Claim("corruptions", "05_common_corruptions", "The gain on common corruptions is largest for high frequencies",
+          "v2 Fig. 7", "gain of the high group minus the next largest group's at severity 4, for the set where it is "
+          "smallest", 0.0, _high_group_lead, 0.067),
+    Claim("half-power", "06_frequency_spectra",
+          "Fooling S^Th takes lower frequencies than fooling an unregularized network", "v2 Fig. 7",
+          "half-power frequency, none minus S^Th, in corner radii", 0.0,
+          lambda table: _half_power_drop(table, THRESHOLD), 0.113),
+    Claim("every-k", "07_batch_size_study", "Every number of pairs a step helps against Gaussian noise", "v2 Fig. 8",
+          GAIN + ", for the k where it is smallest", 0.0, weakest_gain, 0.260),
+    Claim("count-suffices", "08_image_count_study", "A fifth of the regularization images suffices (paper: N = 1000)",
+          "v2 Fig. 9", "gain in Gaussian noise of the middle N, minus half the gain of the largest", 0.0,
+          lambda table: _beyond_half(table, 1), 0.222),
+    Claim("count-too-small", "08_image_count_study", "A fiftieth of them does not suffice (paper: N = 100)",
+          "v2 Fig. 9", "half the gain in Gaussian noise of the largest N, minus the gain of the smallest", 0.0,
+          lambda table: -_beyond_half(table, 0), 0.062),
+    Claim("colour", "09_colour", "Every regularization set helps against Gaussian noise in colour", "v2 Fig. 10",
+          GAIN + ", for the set where it is smallest", 0.0, weakest_gain),
+    Claim("low-layers", "10_layer_weights", "Low layers win the layer weights", "A.6",
+          "γ of stem and stage 1 minus γ of stages 3 and 4 after training, for the set where it is smallest", 0.0,
+          lambda table: weakest(low_layers_lead(table, series) for series in table["series"].unique())),
+    Claim("not-low", "11_target_components", "The ±1 targets protect: S_low alone, with zeros only, gains less",
+          "A.7", "accuracy at Gaussian ε's largest, S^Th minus S_low", 0.0,
+          lambda table: gain(table, THRESHOLD, "gaussian", over=LOW), 0.281),
+    Claim("not-shuffled", "11_target_components", "Which pairs are ±1 matters: a shuffled target matrix gains less",
+          OURS, "accuracy at Gaussian ε's largest, S^Th minus shuffled S^Th", 0.0,
+          lambda table: gain(table, THRESHOLD, "gaussian", over=SHUFFLED)),
+    Claim("not-batch-norm", "11_target_components", "The loss protects, not only the pairs' batch-norm statistics",
+          OURS, "accuracy at Gaussian ε's largest, S^Th minus pairs without a loss", 0.0,
+          lambda table: gain(table, THRESHOLD, "gaussian", over=NO_LOSS)),
+    Claim("other-tasks", "12_other_tasks_and_depths", "S^Th helps against Gaussian noise on every other task and depth",
+          "A.2 to A.4, A.8", GAIN + ", for the task where it is smallest", 0.0, _weakest_other_task, 0.079),
+    Claim("cost", "16_cost", "k pairs a step cost no more than 2k more images", "v2 section 4.6",
+          "predicted over measured time of a step, for the k where it is smallest", 0.9, None),
+    Claim("pixel-neural", None, "Similarities of mouse V1 correlate with pixel similarities", "v2 Fig. 2 (r = 0.83)",
+          "correlation over image pairs", 0.0, None, 0.83),
+)  # fmt: skip
+
+
+def _details(name: str, table: pd.DataFrame) -> list[Claim]:
+    """The finer claims of one notebook, which depend on what curves it has."""
+
+    def helps(what: str, series: str, attack: str, source: str, **where) -> Claim:
+        statistic = (
+            "median squared L2 per pixel, over none"
+            if attack == "boundary"
+            else "accuracy at the largest ε, minus none"
+        )
+        return Claim(
+            f"{where.get('group', '')}{series}-{attack}", name, f"{what} helps against {ATTACKS.get(attack, attack)}",
+            source, statistic, 1.0 if attack == "boundary" else 0.0,
+            lambda t: gain(t, series, attack, **where), main=False,
+        )  # fmt: skip
+
+    series = regularized(table)
+    if name in ("04_regularization_sets", "07_batch_size_study", "08_image_count_study", "09_colour"):
+        source = {"04": "v2 Fig. 5", "07": "v2 Fig. 8", "08": "v2 Fig. 9", "09": "v2 Fig. 10"}[name[:2]]
+        return [helps(one, one, attack, source) for attack in ATTACKS for one in series]
+    if name == "11_target_components":
+        claims = [helps(one, one, "gaussian", OURS if one in (SHUFFLED, ZERO, NO_LOSS) else "A.7") for one in series]
+        against = {ZERO: "all targets 0", HIGH: "S_high"}
+        return claims + [
+            Claim(f"over-{one}", name, f"S^Th protects against Gaussian noise better than {said}",
+                  OURS if one == ZERO else "A.7", "accuracy at the largest ε, S^Th minus the other", 0.0,
+                  lambda t, one=one: gain(t, THRESHOLD, "gaussian", over=one), main=False)
+            for one, said in against.items()
+        ]  # fmt: skip
+    if name == "12_other_tasks_and_depths":
+        names = {"uniform": "uniform noise", "salt_and_pepper": "salt-and-pepper noise"}
+        return [
+            helps(f"{group}: {one}", one, attack, "A.2 to A.4, A.8", group=group)
+            if attack in ATTACKS
+            else Claim(f"{group}{one}-{attack}", name, f"{group}: {one} helps against {names[attack]}", "A.2, A.3",
+                       "accuracy at the largest ε, minus none", 0.0,
+                       lambda t, one=one, attack=attack, group=group: gain(t, one, attack, group=group), main=False)
+            for group in table["group"].unique()
+            for one in series
+            for attack in ("gaussian", *names, "fgsm", "boundary")
+        ]  # fmt: skip
+    if name == "06_frequency_spectra":
+        text = "Fooling S^pixel takes lower frequencies than fooling an unregularized network"
+        statistic = "half-power frequency, none minus S^pixel, in corner radii"
+        return [Claim("half-power-pixel", name, text, "v2 Fig. 7", statistic, 0.0,
+                      lambda t: _half_power_drop(t, PIXEL), main=False)]  # fmt: skip
+    if name == "05_common_corruptions":
+        own = [one for one in series if one != "corruptions"]
+        return [
+            Claim(f"{one}-{group}", name, f"{one} helps against corruptions of {group} frequency", "v2 Fig. 7",
+                  "accuracy at severity 4, mean of the group, S^Th minus none", 0.0,
+                  lambda t, one=one, group=group: group_gain(t[t["attack"] == "corruption"], one, group), main=False)
+            for group in GROUPS
+            for one in own
+        ]  # fmt: skip
+    if name == "10_layer_weights":
+        return [
+            Claim(f"low-{one}", name, f"{one}: low layers win the layer weights", "A.6",
+                  "γ of stem and stage 1 minus γ of stages 3 and 4", 0.0,
+                  lambda t, one=one: low_layers_lead(t, one), main=False)
+            for one in series
+        ]  # fmt: skip
+    return []
+
+
+def verdicts(name: str, table: pd.DataFrame, protocol: str = "released") -> list[Verdict]:
+    """What a study's table says of the claims of its notebook, those of the table of claims first.
+
+    protocol: what the boundary attack is not measured under is left out.
+    """
+    own = table[(table["protocol"] == protocol)]
+    claims = [claim for claim in CLAIMS if claim.notebook == name and claim.measure is not None]
     if protocol == "strict":  # the 50-step boundary attack is measured under 'released' alone
-        claims.pop(2)
-    return [judge(claim, source, what, np.asarray(values), asked) for claim, source, what, values, asked in claims]
+        claims = [claim for claim in claims if claim.key not in ("boundary", "pixel-inconsistent")]
+    return [judge(claim, claim.measure(own)) for claim in [*claims, *_details(name, own)]]
 
 
-def spectrum_claims(table: pd.DataFrame) -> list[Verdict]:
-    """The claim of the spectra.  table: of `studies.frequency_spectra`."""
-
-    def frequency(series: str) -> pd.Series:
-        return by_seed(table, series, metric="half_power_frequency")
-
-    return [
-        judge(
-            f"Fooling {series} takes lower frequencies than fooling an unregularized network",
-            "v2 Fig. 7",
-            f"half-power frequency, none minus {series}, in corner radii",
-            (frequency(NONE) - frequency(series)).dropna().to_numpy(),
-            0.0,
-        )
-        for series in (THRESHOLD, PIXEL)
-    ]
-
-
-def batch_size_claims(table: pd.DataFrame) -> list[Verdict]:
-    """Every k helps against every attack.  table: of `studies.batch_size_study`."""
-    ks = [series for series in table["series"].unique() if series != NONE]
-    verdicts = []
-    for attack, name in (("gaussian", "Gaussian noise"), ("fgsm", "transferred FGSM")):
-        measured = {"attack": attack, "metric": "accuracy", "epsilon": "largest"}
-        for k in ks:
-            gain = by_seed(table, k, **measured) - by_seed(table, NONE, **measured)
-            verdicts.append(
-                judge(
-                    f"{k} pairs a step help against {name}",
-                    "v2 Fig. 8",
-                    "accuracy at the largest ε, regularized minus none",
-                    gain.to_numpy(),
-                    0.0,
-                )
-            )
-    for k in ks:
-        sizes = [by_seed(table, s, attack="boundary", metric="median_squared_l2_per_pixel") for s in (k, NONE)]
-        verdicts.append(
-            judge(
-                f"{k} pairs a step make boundary-attack perturbations larger",
-                "v2 Fig. 8",
-                "median squared L2 per pixel, regularized over none",
-                (sizes[0] / sizes[1]).to_numpy(),
-                1.0,
-            )
-        )
-    return verdicts
+def cost_verdict(costs: dict) -> list[Verdict]:
+    """The claim on time.  costs: of `cost.step_costs`; the interval is over repeated measurements."""
+    (claim,) = (claim for claim in CLAIMS if claim.key == "cost")
+    of_each_k = [row["predicted"] / np.array(row["ratios"]) for row in costs["rows"] if row["k"] > 0]
+    return [judge(claim, min(of_each_k, key=np.mean), unit="measurements")]
 
 
 def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -186,8 +395,53 @@ def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
             "statistic": verdict.statistic,
             "mean [95 % interval]": f"{verdict.estimate:.3f} [{verdict.low:.3f}, {verdict.high:.3f}]",
             "asked": f"> {verdict.threshold:g}",
-            "seeds": verdict.n,
+            "published": "" if verdict.published is None else f"{verdict.published:.3f}",
+            "n": verdict.n,
             "verdict": verdict.verdict,
         }
         for verdict in verdicts
     )
+
+
+def table_of_claims(figures: dict[str, dict]) -> list[dict]:
+    """The main claims with their verdicts, as plain values in the order of CLAIMS.
+
+    figures: the JSON of each notebook's figure by the notebook's name; a claim of another is 'not measured'.
+    """
+    rows = []
+    for claim in CLAIMS:
+        made = figures.get(claim.notebook or "", {}).get("claims", [])
+        found = next((one for one in made if one.get("key") == claim.key), None)
+        row = {
+            "key": claim.key,
+            "claim": claim.claim,
+            "source": claim.source,
+            "notebook": claim.notebook,
+            "statistic": claim.statistic,
+            "threshold": claim.threshold,
+            "published": claim.published,
+        }
+        measured = {name: found[name] if found else None for name in ("estimate", "low", "high", "n", "unit")}
+        rows.append({**row, **measured, "verdict": found["verdict"] if found else NOT_MEASURED})
+    return rows
+
+
+def claims_markdown(rows: list[dict]) -> str:
+    """The table of claims as Markdown.  rows: of `table_of_claims`."""
+    lines = [
+        "| claim | where | statistic | asked | published | measured [95 % interval] | n | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        published = "" if row["published"] is None else f"{row['published']:.3f}"
+        measured, n = "", ""
+        if row["n"] is not None:
+            interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+            measured = ("" if row["estimate"] is None else f"{row['estimate']:.3f}") + interval
+            n = f"{row['n']} {row['unit']}"
+        place = f"{row['source']}; {row['notebook'] or 'no notebook yet'}"
+        lines.append(
+            f"| {row['claim']} | {place} | {row['statistic']} | > {row['threshold']:g} | {published} | {measured} "
+            f"| {n} | **{row['verdict']}** |"
+        )
+    return "\n".join(lines) + "\n"

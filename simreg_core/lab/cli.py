@@ -19,8 +19,17 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
+from simreg_core.lab.listing import trainings
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Costs, Plan, RunnerError, compute, estimate_seconds, plan
+from simreg_core.lab.runner import (
+    Plan,
+    RunnerError,
+    a100_seconds,
+    compute,
+    estimate_seconds,
+    missing_image_sets,
+    plan,
+)
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
 
@@ -50,26 +59,35 @@ def figures(
     profile: ProfileOption = None,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute everything again.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
+    without_gpu: Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without one.")] = False,
 ) -> None:
-    """Compute what is missing and draw every figure."""
+    """Compute what is missing, draw every figure, and judge every claim."""
     chosen, name = _profile(profile)
-    make_figures(chosen, name, recompute, only or ())
+    make_figures(chosen, name, recompute, only or (), without_gpu)
 
 
 @app.command()
 def status(profile: ProfileOption = None) -> None:
-    """What is done, what is missing, and how long it will take."""
+    """What is done, what is missing, and how long it will take; computes nothing."""
     chosen, _ = _profile(profile)
     store = Store(published=studies.published_folder(chosen))
-    costs = Costs()
     for study in studies_of(chosen):
-        measurements = list(study.measurements())
-        todo = plan(measurements, store)
-        left = f"about {duration(estimate_seconds(todo, costs))} left" if todo else "done"
+        measurements = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in study.measurements()}
+        todo = plan(measurements.values(), store)
+        left = f"{len(todo.trainings)} networks to train" if todo else "done"
         print(f"{study.name}: {len(measurements) - len(todo.measurements)} of {len(measurements)} records, {left}")
     todo = missing(chosen, store)
-    if todo:
-        print(studies.describe("together, shared experiments once", todo, costs))
+    if not todo:
+        return
+    print("\nto train, shared ones once (hours on one A100 at the authors' pace of 34 min for ResNet18 on CIFAR-10):")
+    for line in trainings(chosen, todo):
+        print(f"  {line}")
+    attacks = f"{len(todo.measurements)} attacks"
+    print(f"together {len(todo.trainings)} networks and {attacks}: {a100_seconds(todo) / 3600:.1f} h on one A100")
+    for problem in missing_image_sets(todo):
+        print(f"MISSING: {problem}")
+    if torch.cuda.is_available() or not chosen.needs_gpu:
+        print(f"on this machine about {duration(estimate_seconds(todo))}")
 
 
 @app.command()
@@ -116,11 +134,24 @@ def evaluate(
 
 
 @app.command()
-def select(profile: ProfileOption = None) -> None:
+def select(
+    profile: ProfileOption = None,
+    images: Annotated[str | None, typer.Option("--set", help="Regularization set, if not the profile's.")] = None,
+    colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
+    variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
+    alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
+) -> None:
     """Choose alpha and the threshold on validation images, by the paper's criterion."""
     chosen, _ = _profile(profile)
-    study = studies.selection(chosen).run()
-    print(studies.selection_ratios(study.table()).to_string(index=False, float_format="%.3f"))
+    base = studies.base_of(chosen, images, colour, variant)
+    grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
+    given = {name: values for name, values in grid.items() if values}
+    base = base.changed(selection=base.selection.changed(**given))
+    table = studies.study("03_hyperparameter_selection", base).run().table()
+    print(studies.selection_ratios(table).to_string(index=False, float_format="%.3f"))
+    pair = studies.chosen_pair(table)
+    print("none is accepted" if pair is None else f"chosen: alpha = {pair[0]:g}, Th = {pair[1]:g}")
 
 
 @app.command(name="publish")
@@ -185,10 +216,10 @@ def _evaluation(profile: Profile, attack: str, epsilons: list[float] | None, pro
             raise SpecError("attack 'boundary' has no epsilon: it looks for the smallest one")
         return studies.boundary(profile).changed(protocol=protocol)
     if attack == "fgsm":
-        base = studies.fgsm(profile, "released")
+        base = studies.fgsm(profile)
         return build(FgsmEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
-    base = studies.gaussian(profile, "released")
-    return build(NoiseEvaluation, {**base.model_dump(), "attack": attack, "protocol": protocol, **_epsilons(epsilons)})
+    base = studies.noise(profile, attack)
+    return build(NoiseEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
 
 
 def _epsilons(given: list[float] | None) -> dict:

@@ -3,6 +3,7 @@
 Bundled, no download: 'photos', 'photos-foreign', 'digits'. Through torchvision, downloaded with its
 checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder of that name
 in the data folder: NAME/train/CLASS/*.png and NAME/test/CLASS/*.png (or NAME/CLASS/*.png, all one split).
+The published CIFAR-10-C files are read from the folder CIFAR-10-C in the data folder, by `load_cifar10_c`.
 The data folder is `$SIMREG_DATA`, else `data` in the project's folder.
 """
 
@@ -17,6 +18,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from simreg_core.corruptions import CORRUPTIONS, check_corruption
+
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 TORCHVISION_COUNTS = {  # training, test
@@ -24,6 +27,9 @@ TORCHVISION_COUNTS = {  # training, test
     "mnist": (60_000, 10_000), "fashion-mnist": (60_000, 10_000),
 }  # fmt: skip
 BUNDLED = ("photos", "photos-foreign", "digits")
+CIFAR10_C_SOURCE = "https://zenodo.org/records/2535967"
+CIFAR10_C_BLOCK = 10_000  # images of one severity; a file holds the five severities in order
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 TASK_PHOTOS = (
     "brick", "cat", "china", "coins", "flower",
@@ -135,6 +141,59 @@ def load_image_set(
     return images if count is None else images.first(count)
 
 
+def has_cifar10_c() -> bool:
+    """Whether the data folder holds a folder CIFAR-10-C (what is in it is checked by `load_cifar10_c`)."""
+    return (data_folder() / "CIFAR-10-C").is_dir()
+
+
+def load_cifar10_c(corruption: str, severity: int, channels: int) -> ImageSet:
+    """The 10,000 CIFAR-10 test images under one corruption, from the published CIFAR-10-C files.
+
+    corruption: one of `corruptions.CORRUPTIONS`.  severity: 1 to 5.  channels: 1 (gray, PIL's 'L') or 3.
+    Returns images [10000, channels, 32, 32] uint8 in the order of CIFAR-10's test set.
+    Raises DataError for another corruption, severity or channel number, and for any of the 16 files (15 corruptions
+    and the labels) that is missing, unreadable or of another shape or type.
+    Source: Hendrycks & Dietterich (2019), https://zenodo.org/records/2535967.
+    """
+    try:
+        check_corruption(corruption, severity)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if channels not in (1, 3):
+        raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels}")
+    files = _cifar10_c_files()
+    block = slice((severity - 1) * CIFAR10_C_BLOCK, severity * CIFAR10_C_BLOCK)
+    pictures = np.stack([_as_channels(Image.fromarray(picture), channels) for picture in files[corruption][block]])
+    name = f"CIFAR-10-C/{corruption}/{severity}"
+    return _image_set(name, "test", pictures, files["labels"][block], CIFAR10_CLASSES)
+
+
+def _cifar10_c_files() -> dict[str, np.ndarray]:
+    """All files of CIFAR-10-C, mapped into memory but not read, the labels excepted."""
+    root = data_folder() / "CIFAR-10-C"
+    if not root.is_dir():
+        raise DataError(f"CIFAR-10-C is not in the data folder: {root} is missing; get it from {CIFAR10_C_SOURCE}")
+    images = 5 * CIFAR10_C_BLOCK
+    files = {name: _mapped(root / f"{name}.npy", (images, 32, 32, 3), "uint8") for name in CORRUPTIONS}
+    labels = np.array(_mapped(root / "labels.npy", (images,), "uint8"))
+    if labels.max() >= len(CIFAR10_CLASSES):
+        raise DataError(f"{root / 'labels.npy'} holds label {labels.max()}; expected 0 to {len(CIFAR10_CLASSES) - 1}")
+    return files | {"labels": labels}
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    expected = f"expected {list(shape)} {dtype}"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; {expected}")
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # np.load would take an archive or a pickle too
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {expected}") from error
+    if array.shape != shape or array.dtype != dtype:
+        raise DataError(f"{path} holds {list(array.shape)} {array.dtype}; {expected}")
+    return array
+
+
 def _photos(name: str, split: str, size: tuple[int, int], channels: int) -> ImageSet:
     """Patches of bundled photographs; the label is the photograph. Splits come from disjoint blocks."""
     foreign = name == "photos-foreign"
@@ -244,7 +303,10 @@ def _folder_files(name: str, split: str) -> tuple[list[tuple[Path, int]], tuple[
     root = data_folder() / name
     if not root.is_dir():
         known = ", ".join((*BUNDLED, *TORCHVISION))
-        raise DataError(f"unknown image set '{name}'; allowed: {known}, or a folder of that name in {data_folder()}")
+        raise DataError(
+            f"unknown image set '{name}'; allowed: {known}, or a folder of that name in {data_folder()}: put images "
+            f"there as {name}/train/CLASS/*.png (or .jpg), or set SIMREG_DATA to the folder that holds {name}/"
+        )
     has_splits = any((root / s).is_dir() for s in SPLITS)
     tree = root / split if has_splits else root
     if not tree.is_dir() or (not has_splits and split != "train"):

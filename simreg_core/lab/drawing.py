@@ -2,18 +2,26 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
+from simreg_core.lab.claims import claims_markdown, table_of_claims
+from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
-from simreg_core.lab.runner import Plan, compute, plan
+from simreg_core.lab.listing import needed
+from simreg_core.lab.progress import duration
+from simreg_core.lab.runner import Plan, a100_seconds, compute, missing_image_sets, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
-from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, step_costs
+from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, study
 
 NOTEBOOKS = PROJECT / "notebooks"
 DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
@@ -36,20 +44,23 @@ def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
 
 def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
     """The profile's studies, in the order of their notebooks; those named in `only`, where any is."""
-    return [make(profile) for name, make in STUDIES.items() if not only or name in only]
+    return [study(name, profile) for name in STUDIES if not only or name in only]
 
 
 def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
     """What the figures of a profile lack, each thing once."""
-    return plan([one for study in studies_of(profile, only) for one in study.measurements()], store)
+    return plan([one for own in studies_of(profile, only) for one in own.measurements()], store)
 
 
-def make_figures(profile: Profile, profile_name: str, recompute: bool, only: Sequence[str] = ()) -> None:
-    """Compute what is missing and draw every notebook whose inputs changed.
+def make_figures(
+    profile: Profile, profile_name: str, recompute: bool, only: Sequence[str] = (), without_gpu: bool = False
+) -> None:
+    """Compute what is missing, draw every notebook whose inputs changed, and end with the table of claims.
 
     profile_name: what the notebooks are given, a shipped profile's name or an absolute path.
-    only: names of notebooks to draw; all where empty.
-    Raises what `compute` raises, SpecError for an unknown notebook, and DrawingError for one that failed.
+    only: names of notebooks to draw; all where empty.  without_gpu: compute a profile that needs one all the same.
+    Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none,
+    and DrawingError for a notebook that failed.
     """
     paths = notebook_paths(only)
     store = Store() if recompute else Store(published=published_folder(profile))
@@ -59,6 +70,10 @@ def make_figures(profile: Profile, profile_name: str, recompute: bool, only: Seq
         write_text(unfinished, "delete this file to start over\n")
     todo = missing(profile, store, only)
     if todo:
+        if problems := missing_image_sets(todo):
+            raise SpecError("; ".join(problems))
+        if profile.needs_gpu and not (torch.cuda.is_available() or without_gpu):
+            raise SpecError(_needs_gpu(profile, todo))
         print(describe(profile.name, todo), flush=True)
         compute(todo, store, f"computing profile '{profile.name}'")
     else:
@@ -66,7 +81,66 @@ def make_figures(profile: Profile, profile_name: str, recompute: bool, only: Seq
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
     step_costs(profile, store)
     unfinished.unlink(missing_ok=True)
-    _draw(profile, profile_name, paths)
+    seconds = _draw(profile, profile_name, paths)
+    _print_shares(_shares(profile, store, todo, seconds))
+    print(write_claims(profile), flush=True)
+
+
+def _needs_gpu(profile: Profile, todo: Plan) -> str:
+    return (
+        f"profile '{profile.name}' needs a GPU: {len(todo.trainings)} networks and {len(todo.measurements)} attacks, "
+        f"about {a100_seconds(todo) / 3600:.0f} h on one A100 at the authors' pace, and far longer without any; "
+        f"--without-gpu (make figures PROFILE={profile.name} WITHOUT_GPU=1) does it all the same, and says how long it "
+        "takes here"
+    )
+
+
+def _shares(profile: Profile, store: Store, todo: Plan, drawing: dict[str, float]) -> dict[str, float]:
+    """Seconds of one core that each notebook took just now; what several share is split evenly between them."""
+    users: dict[tuple[str, str], list[str]] = {}  # (experiment, evaluation or '' for its training): notebooks
+    seconds: dict[tuple[str, str], float] = {}
+    trained = {one.key: store.history(one)["seconds"] for one in todo.trainings}
+    measured = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in todo.measurements}
+    for name in STUDIES:
+        for one in needed(profile, name):
+            if one.key in trained:
+                users.setdefault((one.key, ""), []).append(name)
+                seconds[one.key, ""] = trained[one.key]
+        for place in {(one.key, evaluation.key) for one, evaluation in study(name, profile).measurements()}:
+            if place in measured:
+                users.setdefault(place, []).append(name)
+                seconds[place] = store.record(*measured[place]).provenance.seconds
+    shares = dict(drawing)
+    for place, names in users.items():
+        for name in names:
+            shares[name] = shares.get(name, 0.0) + seconds[place] / len(names)
+    return shares
+
+
+def _print_shares(shares: dict[str, float]) -> None:
+    total = sum(shares.values())
+    if total:
+        print(f"time of one core, {duration(total)} in all, by notebook (what several need, split between them):")
+        for name, seconds in sorted(shares.items()):
+            print(f"  {name:30} {seconds / total:5.1%}")
+
+
+def write_claims(profile: Profile) -> str:
+    """Write the table of claims as claims.md and claims.json beside the figures.  Returns it as text for a terminal."""
+    folder = figures_folder(profile)
+    figures = {}
+    for path in notebook_paths():
+        made = folder / f"{path.stem}.json"
+        if made.is_file():
+            figures[path.stem] = json.loads(made.read_text())
+    rows = table_of_claims(figures)
+    write_text(folder / "claims.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "claims.md", claims_markdown(rows))
+    lines = [f"claims (profile '{profile.name}'; with statistics in {_shown(folder / 'claims.md')}):"]
+    for row in rows:
+        interval = _interval(row) if row["n"] is not None else ""
+        lines.append(f"  {row['verdict']:14} {row['claim']:82} {interval}")
+    return "\n".join(lines)
 
 
 def _from_published(profile: Profile, store: Store, only: Sequence[str]) -> bool:
@@ -77,29 +151,33 @@ def _from_published(profile: Profile, store: Store, only: Sequence[str]) -> bool
 def _forget(profile: Profile, store: Store, only: Sequence[str]) -> None:
     """Remove what this profile has in the store, so that it is computed again."""
     print(f"{profile.name}: computing everything again", flush=True)
-    for study in studies_of(profile, only):
-        for experiment, evaluation in study.measurements():
+    for one in studies_of(profile, only):
+        for experiment, evaluation in one.measurements():
             store.forget(experiment, evaluation)
-    store.forget_costs(profile)
+    if not only or {"07_batch_size_study", "16_cost"} & set(only):
+        store.forget_costs(profile)
 
 
-def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> None:
+def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, float]:
+    """Draw the notebooks that are not up to date.  Returns the seconds that each took."""
+    seconds = {}
     stale = [path for path in paths if not _is_drawn(path, profile)]
     for path in paths:
         if path not in stale:
             print(f"{path.stem}: up to date", flush=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for path, problem in zip(
-            stale, pool.map(lambda p: _run_notebook(p, profile, profile_name), stale), strict=True
-        ):
+        made = pool.map(lambda p: _run_notebook(p, profile, profile_name), stale)
+        for path, (problem, seconds[path.stem]) in zip(stale, made, strict=True):
             if problem is not None:
                 raise DrawingError(f"notebook {path.name} failed: {problem}")
             write_text(_stamp(path, profile), _inputs(path, profile) + _outputs(path, profile))
             print(f"{path.stem}: drawn to {_shown(figures_folder(profile))}", flush=True)
+    return seconds
 
 
-def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None:
-    """Execute a notebook with papermill.  Returns its error in one line, or None."""
+def _run_notebook(path: Path, profile: Profile, profile_name: str) -> tuple[str | None, float]:
+    """Execute a notebook with papermill.  Returns its error in one line, or None, and the seconds it took."""
+    started = time.perf_counter()
     output = Store().root / "notebooks" / profile.name / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
     command = [
@@ -114,11 +192,18 @@ def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None
         "profile",
         profile_name,
     ]
+    # one thread each: two notebooks with two threads each are many times slower
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run(
-        [*command, "--cwd", str(NOTEBOOKS), "--no-progress-bar"], capture_output=True, text=True, check=False
+        [*command, "--cwd", str(NOTEBOOKS), "--no-progress-bar"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return None if done.returncode == 0 else (lines[-1] if lines else f"exit status {done.returncode}")
+    problem = None if done.returncode == 0 else (lines[-1] if lines else f"exit status {done.returncode}")
+    return problem, time.perf_counter() - started
 
 
 def _is_drawn(path: Path, profile: Profile) -> bool:
@@ -143,7 +228,9 @@ def _inputs(path: Path, profile: Profile) -> str:
     ]:
         digest.update(file.read_bytes())
     if path.stem in STUDIES:
-        digest.update(STUDIES[path.stem](profile).digest().encode())
+        own = study(path.stem, profile)
+        digest.update(own.digest().encode())
+        digest.update(json.dumps(own.store.costs(profile)).encode())
     return digest.hexdigest() + "\n"
 
 
@@ -167,8 +254,8 @@ def publish(profile: Profile) -> None:
         raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
     target = published_folder(profile).with_name("records.new")
     shutil.rmtree(target, ignore_errors=True)
-    for study in studies_of(profile):
-        for experiment, evaluation in study.measurements():
+    for one in studies_of(profile):
+        for experiment, evaluation in one.measurements():
             source = store.record_paths(experiment, evaluation)[0]
             copy = target / source.relative_to(store.root / "records")
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -200,14 +287,22 @@ def _execute_in_place(path: Path) -> None:
 
 
 def _summary(path: Path) -> str:
-    """The verdicts of a figure as text, for the top of its notebook."""
+    """The verdicts on the main claims of a figure as text, for the top of its notebook."""
     made = json.loads((figures_folder(load_profile("quick")) / f"{path.stem}.json").read_text())
     lines = [
-        f"- {claim['claim']}: **{claim['verdict']}** ({claim['statistic']}: {claim['estimate']:.3f} "
-        f"[{claim['low']:.3f}, {claim['high']:.3f}], {claim['n']} seeds)"
+        f"- {claim['claim']}: **{claim['verdict']}** ({claim['statistic']}: {_interval(claim)}, {claim['n']} "
+        f"{claim['unit']}; asked: > {claim['threshold']:g})"
         for claim in made["claims"]
+        if claim["main"]
     ]
-    return "**Verdict** (quick profile, protocol `released`):\n\n" + "\n".join(lines)
+    return "**Verdict** (quick profile, protocol `released`; finer verdicts at the end):\n\n" + "\n".join(lines)
+
+
+def _interval(claim: dict) -> str:
+    """'0.1 [0.0, 0.2]'; what is not finite is said so."""
+    if claim["low"] is None:
+        return "not measurable"
+    return f"{claim['estimate']:.3f} [{claim['low']:.3f}, {claim['high']:.3f}]"
 
 
 def _shown(path: Path) -> str:

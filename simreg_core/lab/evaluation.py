@@ -6,12 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core import attacks, spectra
-from simreg_core.lab.data import DataError, ImageSet, load_image_set
+from simreg_core.corruptions import CORRUPTIONS, corrupt
+from simreg_core.lab.data import DataError, ImageSet, load_cifar10_c, load_image_set
 from simreg_core.lab.experiment import (
     BoundaryEvaluation,
+    CorruptionEvaluation,
+    CorruptionSpectraEvaluation,
     Evaluation,
     Experiment,
     FgsmEvaluation,
+    LayerWeightsEvaluation,
     NoiseEvaluation,
 )
 from simreg_core.lab.store import Record, Store, Value, provenance
@@ -30,12 +34,7 @@ def evaluate(experiment: Experiment, evaluation: Evaluation, store: Store, devic
     images = evaluation_images(experiment, evaluation)
     network = trained_network(experiment, len(images.classes), store, device)
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        if isinstance(evaluation, NoiseEvaluation):
-            values, arrays = _noise(network, images, evaluation, device), {}
-        elif isinstance(evaluation, FgsmEvaluation):
-            values, arrays = _fgsm(network, images, experiment, evaluation, store, device), {}
-        else:
-            values, arrays = _boundary(network, images, evaluation, device)
+        values, arrays = _measure(network, images, experiment, evaluation, store, device)
     regularization = load_data(experiment).regularization
     record = Record(
         experiment_key=experiment.key,
@@ -57,6 +56,30 @@ def evaluate(experiment: Experiment, evaluation: Evaluation, store: Store, devic
     return record
 
 
+def _measure(
+    network: nn.Module,
+    images: ImageSet,
+    experiment: Experiment,
+    evaluation: Evaluation,
+    store: Store,
+    device: torch.device,
+) -> tuple[list[Value], dict]:
+    """Values and arrays of a record."""
+    match evaluation:
+        case NoiseEvaluation():
+            return _noise(network, images, evaluation, device), {}
+        case FgsmEvaluation():
+            return _fgsm(network, images, experiment, evaluation, store, device), {}
+        case BoundaryEvaluation():
+            return _boundary(network, images, evaluation, device)
+        case CorruptionEvaluation():
+            return _corruptions(network, images, evaluation, device), {}
+        case CorruptionSpectraEvaluation():
+            return _corruption_spectra(images, evaluation)
+        case LayerWeightsEvaluation():
+            return _layer_weights(experiment, store)
+
+
 def evaluation_images(experiment: Experiment, evaluation: Evaluation) -> ImageSet:
     """The images to be attacked: test images are the same for every experiment of a task."""
     task = experiment.task
@@ -68,8 +91,13 @@ def evaluation_images(experiment: Experiment, evaluation: Evaluation) -> ImageSe
         return images
     if evaluation.images > len(images):
         raise DataError(f"{evaluation.images} images are asked for, but '{task.images}' has {len(images)} to attack")
+    return images.take(_choice(len(images), evaluation))
+
+
+def _choice(total: int, evaluation: Evaluation) -> Tensor:
+    """Which images are attacked: the same for all models."""
     generator = torch.Generator().manual_seed(stream(evaluation.seed, "images"))
-    return images.take(torch.randperm(len(images), generator=generator)[: evaluation.images])
+    return torch.randperm(total, generator=generator)[: evaluation.images]
 
 
 def trained_network(experiment: Experiment, num_classes: int, store: Store, device: torch.device) -> nn.Module:
@@ -123,9 +151,9 @@ def _fgsm(
     ]
 
 
-def _accuracy(network: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float) -> Value:
+def _accuracy(network: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float | None, **what) -> Value:
     share = correct(network, pixels, labels).double().mean().item()
-    return Value(metric="accuracy", epsilon=epsilon, value=share, attempted=len(labels))
+    return Value(metric="accuracy", epsilon=epsilon, value=share, attempted=len(labels), **what)
 
 
 def _boundary(
@@ -164,6 +192,75 @@ def _boundary(
         )
     )
     return values, {"power": power.tolist(), "radius": radius.tolist(), "cumulative": cumulative.tolist()}
+
+
+def _corruptions(
+    network: nn.Module, images: ImageSet, evaluation: CorruptionEvaluation, device: torch.device
+) -> list[Value]:
+    labels = images.labels.to(device)
+    values = [_accuracy(network, images.pixels.to(device), labels, None, severity=0)]
+    for corruption in evaluation.corruptions:
+        for severity in evaluation.severities:
+            pixels = _corrupted(images, evaluation, corruption, severity).to(device)
+            values.append(_accuracy(network, pixels, labels, None, corruption=corruption, severity=severity))
+    return values
+
+
+def _corruption_spectra(images: ImageSet, evaluation: CorruptionSpectraEvaluation) -> tuple[list[Value], dict]:
+    values, profiles = [], {}
+    for corruption in CORRUPTIONS:
+        change = _corrupted(images, evaluation, corruption, evaluation.severity) - images.pixels
+        radius, cumulative = spectra.cumulative_radial_profile(spectra.mean_power_spectrum(change))
+        frequency = spectra.half_power_frequency(radius, cumulative)
+        values.append(
+            Value(
+                metric="half_power_frequency",
+                value=frequency,
+                attempted=len(images),
+                corruption=corruption,
+                severity=evaluation.severity,
+            )
+        )
+        profiles[corruption] = cumulative.tolist()
+    return values, {"radius": radius.tolist(), **profiles}
+
+
+def _corrupted(
+    images: ImageSet, evaluation: CorruptionEvaluation | CorruptionSpectraEvaluation, corruption: str, severity: int
+) -> Tensor:
+    """The images of `evaluation_images`, corrupted, [n, c, h, w]."""
+    if evaluation.source == "generated":
+        return _generated(images, corruption, severity, evaluation.seed)
+    channels = images.images.shape[1]
+    files = load_cifar10_c(corruption, severity, channels)
+    indices = torch.arange(len(files)) if evaluation.images is None else _choice(len(files), evaluation)
+    chosen = files.take(indices)
+    if not torch.equal(chosen.labels, images.labels):
+        raise DataError(f"the labels of CIFAR-10-C are not those of '{images.name}': its files belong to cifar10 alone")
+    return chosen.pixels
+
+
+_generated_before: dict[tuple, Tensor] = {}  # of this worker: every network of a study sees the same corrupted images
+
+
+def _generated(images: ImageSet, corruption: str, severity: int, seed: int) -> Tensor:
+    key = (images.checksum, corruption, severity, seed)
+    if key not in _generated_before:
+        generator = torch.Generator().manual_seed(stream(seed, f"{corruption} {severity}"))
+        corrupted = corrupt(images.pixels, corruption, severity, generator)
+        _generated_before[key] = (corrupted * 255).round().to(torch.uint8)
+    return _generated_before[key].float() / 255
+
+
+def _layer_weights(experiment: Experiment, store: Store) -> tuple[list[Value], dict]:
+    """gamma at the end of training, and after every epoch as an array, [epochs, layers]."""
+    weights = [epoch["layer_weights"] for epoch in store.history(experiment)["epochs"]]
+    if weights[-1] is None:
+        raise ValueError("an unregularized network has no layer weights")
+    values = [
+        Value(metric="layer_weight", value=value, attempted=1, layer=layer) for layer, value in enumerate(weights[-1])
+    ]
+    return values, {"layer_weights": weights}
 
 
 def _median(sizes: Tensor) -> float:

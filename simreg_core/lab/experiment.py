@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simreg_core.attacks import NOISES
+from simreg_core.corruptions import CORRUPTIONS
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
 COMPUTATION_VERSION = 1
@@ -95,18 +96,20 @@ class Regularizer(Spec):
     images, size: regularization set; the task's size where size is empty.  count: N, number of images.
     augment_once: how each image is augmented, once, when it is loaded: the released code does 'crop-flip' for CIFAR
         and 'flip' for ImageNet.
+    target: beside S^Th and S^pixel two controls: 'shuffled', S^Th with its images permuted, and 'zero', all targets 0.
+    alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
     """
 
     images: str
     size: Size | None = None
     count: Annotated[int, Field(ge=2)] = 5000
     augment_once: Literal["none", "flip", "crop-flip"] = "none"
-    target: Literal["threshold", "pixel"] = "threshold"
+    target: Literal["threshold", "pixel", "shuffled", "zero"] = "threshold"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
     low_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = 16
-    alpha: Annotated[float, Field(gt=0)] = 10.0
+    alpha: Annotated[float, Field(ge=0)] = 10.0
 
     @model_validator(mode="after")
     def _enough_pairs(self):
@@ -193,14 +196,95 @@ class BoundaryEvaluation(_Evaluation):
     directions: Count = 1000
 
 
-Evaluation = Annotated[NoiseEvaluation | FgsmEvaluation | BoundaryEvaluation, Field(discriminator="attack")]
+class CorruptionEvaluation(_Evaluation):
+    """Accuracy under common corruptions, and on the clean images (severity 0).
+
+    source: 'generated' by `simreg_core.corruptions`, or 'files', the official CIFAR-10-C.
+    """
+
+    attack: Literal["corruption"] = "corruption"
+    corruptions: Annotated[tuple[Literal[CORRUPTIONS], ...], Field(min_length=1)] = CORRUPTIONS
+    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+    source: Literal["generated", "files"] = "generated"
+
+
+class CorruptionSpectraEvaluation(_Evaluation):
+    """Spectra of what each corruption does to the test images; the network has no part in it."""
+
+    attack: Literal["corruption_spectra"] = "corruption_spectra"
+    severity: Annotated[int, Field(ge=1, le=5)] = 4
+    source: Literal["generated", "files"] = "generated"
+
+
+class LayerWeightsEvaluation(_Evaluation):
+    """gamma, the layer weights of S^CNN, after every epoch of training; no image is attacked."""
+
+    attack: Literal["layer_weights"] = "layer_weights"
+
+
+Evaluation = Annotated[
+    NoiseEvaluation
+    | FgsmEvaluation
+    | BoundaryEvaluation
+    | CorruptionEvaluation
+    | CorruptionSpectraEvaluation
+    | LayerWeightsEvaluation,
+    Field(discriminator="attack"),
+]
+EpsilonEnd = Annotated[float, Field(gt=0, le=1)]
+
+
+class EpsilonEnds(Spec):
+    """Upper ends of the ten equal attack strengths, zero included."""
+
+    gaussian: EpsilonEnd
+    uniform: EpsilonEnd
+    salt_and_pepper: EpsilonEnd
+    fgsm: EpsilonEnd
+
+
+class RegularizationSet(Spec):
+    """A regularization set of a study; empty fields are the profile's own."""
+
+    images: str
+    size: Size | None = None
+    augment_once: Literal["none", "flip", "crop-flip"] = "none"
+    count: Annotated[int, Field(ge=2)] | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    def fields(self) -> dict:
+        """What it changes of the profile's regularizer."""
+        given = self.model_dump(exclude_none=True)
+        return {**given, "size": self.size}
+
+
+class Variant(Spec):
+    """Another task or depth, none, S^pixel and S^Th of it; empty fields are the profile's own.
+
+    name: how the figure calls it.  note: what of it is not known from the paper.
+    """
+
+    name: str
+    task: Task
+    network: Network | None = None
+    optimization: Optimization | None = None
+    regularization_set: RegularizationSet
+    pixel_alpha: Annotated[float, Field(gt=0)] | None = None
+    epsilons: EpsilonEnds
+    note: str = ""
 
 
 class StudySizes(Spec):
-    """How much of each figure a profile computes.  Epsilon upper ends: ten equal levels, zero included."""
+    """How much of each figure a profile computes.
 
-    gaussian_epsilon: Annotated[float, Field(gt=0, le=1)]
-    fgsm_epsilon: Annotated[float, Field(gt=0, le=1)]
+    test_images: attacked with noise and FGSM, all where empty.  corruption_images: likewise.
+    epsilons: see `EpsilonEnds`.  low_threshold: Th2 of S_double.  regularization_sets: of 04, 05 and 10.
+    component_set: of 11.  colour_sets: of 09.  variants: of 12.
+    """
+
+    epsilons: EpsilonEnds
+    test_images: Count | None = None
     boundary_images: Count
     boundary_repeats: Count
     boundary_directions: Count = 1000
@@ -208,6 +292,24 @@ class StudySizes(Spec):
     spectrum_steps: Count
     spectrum_seeds: Count
     pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=2)]
+    image_counts: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=3)]
+    low_threshold: Annotated[float, Field(gt=0, lt=1)]
+    regularization_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
+    component_set: RegularizationSet
+    colour_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
+    corruption_images: Count | None = None
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_differ(self):
+        for field, names in {
+            "regularization_sets": [one.images for one in self.regularization_sets],
+            "colour_sets": [one.images for one in self.colour_sets],
+            "variants": [one.name for one in self.variants],
+        }.items():
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{field} names '{twice[0]}' twice; each is a curve of its own name")
+        return self
 
 
 class Selection(Spec):
@@ -223,6 +325,7 @@ class Profile(Spec):
 
     name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
     seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them.
+    needs_gpu: computing it without one takes an explicit flag.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
@@ -236,6 +339,7 @@ class Profile(Spec):
     seeds: Annotated[int, Field(ge=2)]
     selection: Selection
     studies: StudySizes
+    needs_gpu: bool = False
 
 
 def load_profile(name: str | Path) -> Profile:

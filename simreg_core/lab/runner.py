@@ -13,12 +13,23 @@ from dataclasses import dataclass
 
 import torch
 
+from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, has_validation, load_image_set
 from simreg_core.lab.evaluation import evaluate
-from simreg_core.lab.experiment import BoundaryEvaluation, Evaluation, Experiment, FgsmEvaluation, NoiseEvaluation
+from simreg_core.lab.experiment import (
+    BoundaryEvaluation,
+    CorruptionEvaluation,
+    CorruptionSpectraEvaluation,
+    Evaluation,
+    Experiment,
+    FgsmEvaluation,
+    LayerWeightsEvaluation,
+    NoiseEvaluation,
+)
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, build_network, build_regularizer, steps_per_epoch, train
+from simreg_core.model import BLOCKS
 
 Measurement = tuple[Experiment, Evaluation]
 
@@ -75,7 +86,11 @@ def compute(todo: Plan, store: Store, label: str) -> None:
     if not todo:
         return
     store.sweep()
-    _require_image_sets(todo)
+    if problems := missing_image_sets(todo):
+        raise DataError(problems[0])
+    for name in sorted(image_sets(todo)):
+        if name in TORCHVISION:
+            load_image_set(name, "train")  # downloaded here, not by several workers at once
     costs = Costs()
     training = [(train_task, (experiment, store), costs.training(experiment)) for experiment in todo.trainings]
     measuring = [
@@ -96,18 +111,28 @@ def _is_ready(experiment: Experiment, evaluation: Evaluation, store: Store) -> b
     return all(store.is_trained(one) for one in (experiment, getattr(evaluation, "surrogate", experiment)))
 
 
-def _require_image_sets(todo: Plan) -> None:
-    """Raise DataError now for a set that is missing or too small, not after hours of training on another."""
+def image_sets(todo: Plan) -> dict[str, int]:
+    """The image sets that a plan needs, and how many training images of each at least."""
     experiments = [*todo.trainings, *(experiment for experiment, _ in todo.measurements)]
     needed = {experiment.task.images: 1 for experiment in experiments}
     for spec in (experiment.regularizer for experiment in experiments):
         if spec is not None:
             needed[spec.images] = max(spec.count, needed.get(spec.images, 1))
-    for name, count in sorted(needed.items()):
-        if name in TORCHVISION:
-            load_image_set(name, "train")  # downloaded here, not by several workers at once
-        if count > (there := count_images(name, "train")):
-            raise DataError(f"{count} images are asked for, but '{name}' has {there} for this")
+    return needed
+
+
+def missing_image_sets(todo: Plan) -> list[str]:
+    """One line for each set that is missing or too small: known now, not after hours of training on another."""
+    problems = []
+    for name, count in sorted(image_sets(todo).items()):
+        try:
+            there = count_images(name, "train")
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if count > there:
+            problems.append(f"{count} images are asked for, but '{name}' has {there} for this")
+    return problems
 
 
 def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
@@ -136,19 +161,10 @@ class Costs:
 
     def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
-        images = evaluation.images or count_images(experiment.task.images, "test")
-        if isinstance(evaluation, NoiseEvaluation):
-            passes = len(evaluation.epsilons)
-        elif isinstance(evaluation, FgsmEvaluation):
-            passes = len(evaluation.epsilons) + 3
-        else:
-            assert isinstance(evaluation, BoundaryEvaluation)
-            # a tenth more for checked spherical steps, the blending line, and some tries for a start
-            passes = evaluation.repeats * (1.1 * evaluation.steps + 51 + 20)
         bare = experiment.changed(regularizer=None)
         batch = bare.optimization.batch_size
         # a training step is a forward pass and about two more backwards
-        return images * passes * self._step(bare) / (3 * batch)
+        return forward_passes(experiment, evaluation) * self._step(bare) / (3 * batch)
 
     def _step(self, experiment: Experiment) -> float:
         spec = experiment.regularizer
@@ -160,19 +176,87 @@ class Costs:
         return self._step_seconds[kind]
 
 
+def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
+    """Number of images that an evaluation passes through the network, about."""
+    images = evaluation.images or count_images(experiment.task.images, "test")
+    match evaluation:
+        case NoiseEvaluation():
+            return images * len(evaluation.epsilons)
+        case FgsmEvaluation():
+            return images * (len(evaluation.epsilons) + 3)
+        case BoundaryEvaluation():
+            # a tenth more for checked spherical steps, the blending line, and some tries for a start
+            return images * evaluation.repeats * (1.1 * evaluation.steps + 51 + 20)
+        case CorruptionEvaluation():
+            return images * (1 + len(evaluation.corruptions) * len(evaluation.severities))
+        case CorruptionSpectraEvaluation():
+            return images * len(CORRUPTIONS)
+        case LayerWeightsEvaluation():
+            return 0
+
+
+A100_SECONDS = 34 * 60  # of `_A100_EXPERIMENT`, printed by the authors (CCN 2024 paper)
+_BLOCKS = {name: sum(blocks) for name, blocks in BLOCKS.items()}
+
+
+def a100_seconds(todo: Plan) -> float:
+    """Seconds that a plan takes on one A100, scaled from the authors' 34 minutes for ResNet18 on CIFAR-10.
+
+    Counts multiply-adds alone, so it is rough; small networks take longer than it says.
+    """
+    reference = _pixels_a_step(64, (32, 32), 16, (32, 32)) * 40 * steps_per_epoch(49_500, 64)
+    reference *= _BLOCKS["resnet18"] * 64**2
+    return (
+        A100_SECONDS
+        * (sum(map(_training_work, todo.trainings)) + sum(_attack_work(*m) for m in todo.measurements))
+        / reference
+    )
+
+
+def _pixels_a_step(batch: int, size: tuple[int, int], pairs: int, pair_size: tuple[int, int]) -> int:
+    return batch * size[0] * size[1] + 2 * pairs * pair_size[0] * pair_size[1]
+
+
+def _network_work(experiment: Experiment) -> int:
+    return _BLOCKS[experiment.network.name] * experiment.network.width**2
+
+
+def _training_work(experiment: Experiment) -> float:
+    task, spec, settings = experiment.task, experiment.regularizer, experiment.optimization
+    pairs, pair_size = (0, (0, 0)) if spec is None else (spec.pairs_per_step, spec.size or task.size)
+    steps = settings.epochs * steps_per_epoch(_training_images(experiment), settings.batch_size)
+    return steps * _pixels_a_step(settings.batch_size, task.size, pairs, pair_size) * _network_work(experiment)
+
+
+def _attack_work(experiment: Experiment, evaluation: Evaluation) -> float:
+    h, w = experiment.task.size
+    # a training step is a forward pass and about two more backwards
+    return forward_passes(experiment, evaluation) * h * w * _network_work(experiment) / 3
+
+
 def _training_images(experiment: Experiment) -> int:
     """Number of training images, found without decoding or downloading them."""
     task = experiment.task
     return count_images(task.images, "train") - (0 if has_validation(task.images) else task.validation_images)
 
 
-def seconds_per_step(experiment: Experiment, steps: int) -> float:
-    """Median seconds of a training step of this experiment, on random pixels, on one core or the GPU."""
+def seconds_per_step(experiment: Experiment, steps: int, images: int = 64) -> float:
+    """Median seconds of a training step of this experiment, on random pixels, on one core or the GPU.
+
+    images: size of the random regularization set, where there is one.
+    """
     device = default_device()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        step = _random_step(experiment, device)
+        loss, parameters = random_step(experiment, device, images)
+        optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+
         step()  # the first call allocates
         return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
     finally:
@@ -187,8 +271,10 @@ def _timed(step: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def _random_step(experiment: Experiment, device: torch.device) -> Callable[[], None]:
-    """A training step on random pixels: the same work as training, without its data."""
+def random_step(
+    experiment: Experiment, device: torch.device, images: int = 64
+) -> tuple[Callable[[], torch.Tensor], list[torch.nn.Parameter]]:
+    """The loss of a training step on random pixels, as a function, and what it trains: training without its data."""
     task, spec = experiment.task, experiment.regularizer
     generator = torch.Generator().manual_seed(0)
     network = build_network(experiment, num_classes=10).to(device, memory_format=torch.channels_last).train()
@@ -196,24 +282,24 @@ def _random_step(experiment: Experiment, device: torch.device) -> Callable[[], N
     labels = torch.randint(0, 10, (len(pixels),), generator=generator).to(device)
     regularizer = None
     if spec is not None:
-        size = (max(64, spec.pairs_per_step), task.channels, *(spec.size or task.size))
-        random_set = ImageSet(
-            "random", "train", torch.randint(0, 256, size, generator=generator).byte(), torch.zeros(size[0]), ()
-        )
-        free = spec.changed(pairs="all", low_threshold=None, augment_once="none")
-        regularizer = build_regularizer(network, free, random_set, seed=0)
-    parameters = [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
-    optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
+        regularizer = random_regularizer(network, experiment, max(images, spec.pairs_per_step), generator)
 
-    def step() -> None:
-        loss = torch.nn.functional.cross_entropy(network(pixels), labels)
-        if regularizer is not None:
-            loss = loss + 1e-6 * regularizer()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    def loss() -> torch.Tensor:
+        task_loss = torch.nn.functional.cross_entropy(network(pixels), labels)
+        return task_loss if regularizer is None else task_loss + 1e-6 * regularizer()
 
-    return step
+    return loss, [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
+
+
+def random_regularizer(network, experiment: Experiment, count: int, generator: torch.Generator):
+    """The experiment's regularizer on `count` images of random pixels."""
+    task, spec = experiment.task, experiment.regularizer
+    size = (count, task.channels, *(spec.size or task.size))
+    images = torch.randint(0, 256, size, generator=generator).byte()
+    random_set = ImageSet("random", "train", images, torch.zeros(count), ())
+    # random pixels are never similar: targets and pairs that such images have
+    free = spec.changed(pairs="all", low_threshold=None, augment_once="none", target="zero", count=count)
+    return build_regularizer(network, free, random_set, seed=0)
 
 
 # Workers

@@ -60,7 +60,11 @@ class Provenance(_Stored):
 
 
 class Value(_Stored):
-    """One measured number.  epsilon: strength; repeat: which of several attacks; both empty where there is none."""
+    """One measured number; empty where there is none of it:
+
+    epsilon: strength.  repeat: which of several attacks.  corruption, severity: of common corruptions.
+    layer: of layer weights, 0 is the stem.
+    """
 
     metric: str
     value: Annotated[float, Field(allow_inf_nan=True)]
@@ -68,6 +72,9 @@ class Value(_Stored):
     failed: int = 0
     epsilon: float | None = None
     repeat: int | None = None
+    corruption: str | None = None
+    severity: int | None = None
+    layer: int | None = None
 
 
 class Record(_Stored):
@@ -242,6 +249,16 @@ class Store:
         write_text(self._folder(experiment) / "history.json", json.dumps(history, indent=1) + "\n")
         write_tensors(self.weights_path(experiment), weights, {"key": experiment.key})
         self.resume_path(experiment).unlink(missing_ok=True)
+
+    def history(self, experiment: Experiment) -> dict:
+        """best_loss, seconds and epochs of a finished training.  Raises StoreError where it is missing or corrupt."""
+        path = self._folder(experiment) / "history.json"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"training history {path} cannot be read: {error}; delete its folder to train again"
+            ) from error
 
     def load_weights(self, experiment: Experiment, network: torch.nn.Module) -> torch.nn.Module:
         """Put the trained weights into a network of the same shape.  Raises StoreError where they do not fit."""

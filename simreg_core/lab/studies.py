@@ -2,45 +2,46 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from simreg_core.attacks import NOISES
+from simreg_core.lab.data import has_cifar10_c
 from simreg_core.lab.experiment import (
     PROJECT,
     BoundaryEvaluation,
+    CorruptionEvaluation,
+    CorruptionSpectraEvaluation,
     Evaluation,
     Experiment,
     FgsmEvaluation,
+    LayerWeightsEvaluation,
     NoiseEvaluation,
     Profile,
+    RegularizationSet,
     SpecError,
+    Variant,
     build,
     load_profile,
 )
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import (
-    Costs,
-    Measurement,
-    Plan,
-    compute,
-    default_device,
-    estimate_seconds,
-    plan,
-    seconds_per_step,
-)
-from simreg_core.lab.store import Record, Store, device_name
+from simreg_core.lab.runner import Costs, Measurement, Plan, compute, estimate_seconds, plan
+from simreg_core.lab.store import Record, Store
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
 EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
 NONE, PIXEL, THRESHOLD = "none", "S^pixel", "S^Th"
+LOW, HIGH, DOUBLE, POSITIVE, NEGATIVE = "S_low", "S_high", "S_double", "S_+", "S_−"
+SHUFFLED, ZERO, NO_LOSS = "shuffled S^Th", "all targets 0", "pairs, no loss"
+MAIN_TASK = "main task"
 
 
-def experiment(profile: Profile, target: str, seed: int, **regularizer) -> Experiment:
+def experiment(profile: Profile, target: str, seed: int, /, **regularizer) -> Experiment:
     """One training run of a profile.
 
     target: 'none', 'S^pixel' or 'S^Th'.  regularizer: fields that differ from the profile's.
@@ -61,15 +62,20 @@ def levels(upper: float) -> tuple[float, ...]:
     return tuple(round(float(value), 6) for value in np.linspace(0, upper, EPSILON_LEVELS))
 
 
-def gaussian(profile: Profile, protocol: str) -> NoiseEvaluation:
-    """Accuracy under Gaussian noise."""
-    return NoiseEvaluation(attack="gaussian", epsilons=levels(profile.studies.gaussian_epsilon), protocol=protocol)
+def noise(profile: Profile, kind: str, protocol: str = "released") -> NoiseEvaluation:
+    """Accuracy under a noise of `attacks.NOISES`."""
+    epsilons = levels(getattr(profile.studies.epsilons, kind))
+    return NoiseEvaluation(attack=kind, epsilons=epsilons, protocol=protocol, images=profile.studies.test_images)
 
 
-def fgsm(profile: Profile, protocol: str) -> FgsmEvaluation:
+def fgsm(profile: Profile, protocol: str = "released") -> FgsmEvaluation:
     """Accuracy under FGSM transferred from an unregularized network whose seed no curve uses."""
-    surrogate = experiment(profile, NONE, seed=profile.seeds)
-    return FgsmEvaluation(epsilons=levels(profile.studies.fgsm_epsilon), surrogate=surrogate, protocol=protocol)
+    return FgsmEvaluation(
+        epsilons=levels(profile.studies.epsilons.fgsm),
+        surrogate=experiment(profile, NONE, profile.seeds),
+        protocol=protocol,
+        images=profile.studies.test_images,
+    )
 
 
 def boundary(profile: Profile) -> BoundaryEvaluation:
@@ -91,24 +97,52 @@ def long_boundary(profile: Profile) -> BoundaryEvaluation:
     )
 
 
+def three_attacks(profile: Profile) -> tuple[Evaluation, ...]:
+    """Gaussian noise, transferred FGSM and the boundary attack, as released."""
+    return noise(profile, "gaussian"), fgsm(profile), boundary(profile)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Curves that are measured alike.
+
+    series: experiments by seed for each curve.  evaluations: what is measured of every experiment.
+    group: what the curves have in common, where a figure has several blocks.
+    """
+
+    series: dict[str, tuple[Experiment, ...]]
+    evaluations: tuple[Evaluation, ...]
+    group: str = ""
+
+    def measurements(self) -> Iterator[tuple[str, Experiment, Evaluation]]:
+        """Every (series, experiment, evaluation)."""
+        for label, experiments in self.series.items():
+            for one in experiments:
+                for evaluation in self.evaluations:
+                    yield label, one, evaluation
+
+
 @dataclass(frozen=True)
 class Study:
     """The measurements of one figure.
 
-    name: of the notebook.  profile: how big.  series: experiments by seed for each curve.
-    evaluations: what is measured of every experiment.  customized: whether the profile was changed by the caller.
+    name: of the notebook.  profile: how big.  customized: whether the profile was changed by the caller.
     """
 
     name: str
     profile: Profile
-    series: dict[str, tuple[Experiment, ...]]
-    evaluations: tuple[Evaluation, ...]
+    blocks: tuple[Block, ...]
     customized: bool = False
 
     @cached_property
     def store(self) -> Store:
         """The working store, with the profile's published records behind it."""
         return Store(published=published_folder(self.profile))
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Names of the curves."""
+        return tuple(dict.fromkeys(label for block in self.blocks for label in block.series))
 
     @property
     def folder(self) -> Path:
@@ -119,10 +153,9 @@ class Study:
 
     def measurements(self) -> Iterator[Measurement]:
         """Every (experiment, evaluation) of the figure."""
-        for experiments in self.series.values():
-            for one in experiments:
-                for evaluation in self.evaluations:
-                    yield one, evaluation
+        for block in self.blocks:
+            for _, one, evaluation in block.measurements():
+                yield one, evaluation
 
     def run(self) -> "Study":
         """Compute what is missing, after saying what that is and how long it takes."""
@@ -132,46 +165,47 @@ class Study:
             compute(todo, self.store, self.name)
         return self
 
-    def records(self) -> list[tuple[str, Record]]:
-        """(series, record) of every measurement.  Raises LookupError where one is missing."""
+    def records(self) -> list[tuple[str, str, Record]]:
+        """(group, series, record) of every measurement.  Raises LookupError where one is missing."""
         found = []
-        for label, experiments in self.series.items():
-            for one in experiments:
-                for evaluation in self.evaluations:
-                    record = self.store.record(one, evaluation)
-                    if record is None:
-                        raise LookupError(f"{self.name} lacks records; call run() first")
-                    found.append((label, record))
+        for block in self.blocks:
+            for label, one, evaluation in block.measurements():
+                record = self.store.record(one, evaluation)
+                if record is None:
+                    raise LookupError(f"{self.name} lacks records; call run() first")
+                found.append((block.group, label, record))
         return found
 
     def table(self) -> pd.DataFrame:
         """One row a measured number.
 
-        Columns: series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat.
+        Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
+        corruption, severity, layer.
         """
         return pd.DataFrame(
             {
+                "group": group,
                 "series": label,
                 "seed": record.experiment.seed,
                 "attack": record.evaluation.attack,
                 "protocol": record.evaluation.protocol,
                 **value.model_dump(),
             }
-            for label, record in self.records()
+            for group, label, record in self.records()
             for value in record.values
         )
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """An array of the records ('power', 'radius' or 'cumulative') for each series, [seeds, ...]."""
+        """An array of the records (such as 'power' or 'layer_weights') for each series, [seeds, ...]."""
         collected: dict[str, list] = {}
-        for label, record in self.records():
-            if name in record.arrays:  # a network that no image could fool has none
+        for _, label, record in self.records():
+            if name in record.arrays:  # a network that no image could fool has no spectrum
                 collected.setdefault(label, []).append(record.arrays[name])
         return {label: np.array(values) for label, values in collected.items()}
 
     def digest(self) -> str:
         """Changes when any record of the figure does."""
-        text = "".join(record.model_dump_json() for _, record in self.records())
+        text = "".join(record.model_dump_json() for *_, record in self.records())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -193,60 +227,172 @@ def describe(name: str, todo: Plan, costs: Costs | None = None) -> str:
     )
 
 
-def attack_curves(profile: Profile) -> Study:
+def attack_curves(profile: Profile) -> tuple[Block, ...]:
     """None, S^pixel and S^Th under Gaussian noise, transferred FGSM (both protocols) and the boundary attack."""
-    evaluations = [attack(profile, protocol) for attack in (gaussian, fgsm) for protocol in ("released", "strict")]
-    return Study("02_attack_curves", profile, _targets(profile, profile.seeds), (*evaluations, boundary(profile)))
+    both = [(noise(profile, "gaussian", protocol), fgsm(profile, protocol)) for protocol in ("released", "strict")]
+    evaluations = (*(one for pair in zip(*both, strict=True) for one in pair), boundary(profile))
+    return (Block(_targets(profile, profile.seeds), evaluations),)
 
 
-def frequency_spectra(profile: Profile) -> Study:
-    """Spectra of long boundary attacks on none, S^pixel and S^Th."""
-    seeds = min(profile.seeds, profile.studies.spectrum_seeds)
-    return Study("06_frequency_spectra", profile, _targets(profile, seeds), (long_boundary(profile),))
-
-
-def batch_size_study(profile: Profile) -> Study:
-    """S^Th with k pairs a step, and none, under the three attacks."""
-    series = {NONE: _seeds(profile, NONE, profile.seeds)}
-    for k in profile.studies.pairs_per_step:
-        series[f"k = {k}"] = _seeds(profile, THRESHOLD, profile.seeds, pairs_per_step=k)
-    evaluations = (gaussian(profile, "released"), fgsm(profile, "released"), boundary(profile))
-    return Study("07_batch_size_study", profile, series, evaluations)
-
-
-def selection(profile: Profile) -> Study:
-    """S^Th over the (alpha, Th) grid and none, under Gaussian noise on VALIDATION images."""
+def selection(profile: Profile) -> tuple[Block, ...]:
+    """S^Th over the (alpha, Th) grid and none, without and with the largest attack, on VALIDATION images."""
     grid = profile.selection
     series = {NONE: _seeds(profile, NONE, grid.seeds)}
     for alpha in grid.alphas:
         for threshold in grid.thresholds:
-            one = _seeds(profile, THRESHOLD, grid.seeds, alpha=alpha, threshold=threshold)
-            series[f"α = {alpha:g}, Th = {threshold:g}"] = one
-    noise = gaussian(profile, "strict").changed(split="validation")
-    return Study("03_hyperparameter_selection", profile, series, (noise,))
+            label = f"α = {alpha:g}, Th = {threshold:g}"
+            series[label] = _seeds(profile, THRESHOLD, grid.seeds, alpha=alpha, threshold=threshold)
+    attacks = [*(noise(profile, kind) for kind in NOISES), fgsm(profile)]
+    ends = [attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1])) for attack in attacks]
+    return (Block(series, tuple(ends)),)
 
 
-def selection_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """The paper's criterion (v2 Fig. 4) on a table of `selection`.
+def regularization_sets(profile: Profile) -> tuple[Block, ...]:
+    """None, and S^Th with each regularization set, under the three attacks."""
+    series = {NONE: _seeds(profile, NONE, profile.seeds), **_sets(profile, profile.studies.regularization_sets)}
+    return (Block(series, three_attacks(profile)),)
 
-    Returns one row for each regularized series: clean = R_0/U_0 and robust = R_D/U_D, ratios of mean accuracies
-    to the unregularized network's at no noise and at the largest, accepted = clean >= 0.9 and robust >= 1, and
-    chosen, true for the accepted row with the largest `robust` (for none where none is accepted).
+
+def common_corruptions(profile: Profile) -> tuple[Block, ...]:
+    """None, and S^Th with each regularization set, under the 15 common corruptions; their own spectra."""
+    series = {NONE: _seeds(profile, NONE, profile.seeds), **_sets(profile, profile.studies.regularization_sets)}
+    source = "files" if profile.task.images == "cifar10" and has_cifar10_c() else "generated"
+    what = {"source": source, "images": profile.studies.corruption_images}
+    first = {"corruptions": _seeds(profile, NONE, 1)}
+    return (
+        Block(series, (CorruptionEvaluation(**what),)),
+        Block(first, (CorruptionSpectraEvaluation(**what),), "spectra"),
+    )
+
+
+def frequency_spectra(profile: Profile) -> tuple[Block, ...]:
+    """Spectra of long boundary attacks on none, S^pixel and S^Th."""
+    seeds = min(profile.seeds, profile.studies.spectrum_seeds)
+    return (Block(_targets(profile, seeds), (long_boundary(profile),)),)
+
+
+def batch_size_study(profile: Profile) -> tuple[Block, ...]:
+    """S^Th with k pairs a step, and none, under the three attacks."""
+    series = {NONE: _seeds(profile, NONE, profile.seeds)}
+    for k in profile.studies.pairs_per_step:
+        series[f"k = {k}"] = _seeds(profile, THRESHOLD, profile.seeds, pairs_per_step=k)
+    return (Block(series, three_attacks(profile)),)
+
+
+def image_count_study(profile: Profile) -> tuple[Block, ...]:
+    """S^Th with N regularization images, and none, under the three attacks."""
+    series = {NONE: _seeds(profile, NONE, profile.seeds)}
+    for count in sorted(profile.studies.image_counts):
+        series[f"N = {count}"] = _seeds(profile, THRESHOLD, profile.seeds, count=count)
+    return (Block(series, three_attacks(profile)),)
+
+
+def colour(profile: Profile) -> tuple[Block, ...]:
+    """None, and S^Th with colour regularization sets, on the task in colour, under the three attacks."""
+    coloured = base_of(profile, colour=True)
+    series = {NONE: _seeds(coloured, NONE, profile.seeds), **_sets(coloured, profile.studies.colour_sets)}
+    return (Block(series, three_attacks(coloured)),)
+
+
+def layer_weights(profile: Profile) -> tuple[Block, ...]:
+    """gamma of S^Th with each regularization set, epoch by epoch."""
+    return (Block(_sets(profile, profile.studies.regularization_sets), (LayerWeightsEvaluation(),)),)
+
+
+def target_components(profile: Profile) -> tuple[Block, ...]:
+    """Parts of S^Th, and three controls, under the three attacks."""
+    own = profile.studies.component_set.fields()
+    ways = {
+        PIXEL: {"target": "pixel", "alpha": profile.pixel_alpha},
+        THRESHOLD: {},
+        LOW: {"pairs": "low"},
+        HIGH: {"pairs": "high"},
+        POSITIVE: {"pairs": "positive"},
+        NEGATIVE: {"pairs": "negative"},
+        DOUBLE: {"pairs": "double", "low_threshold": profile.studies.low_threshold},
+        SHUFFLED: {"target": "shuffled"},
+        ZERO: {"target": "zero"},
+        NO_LOSS: {"alpha": 0.0},
+    }
+    series = {NONE: _seeds(profile, NONE, profile.seeds)}
+    for label, way in ways.items():
+        series[label] = _seeds(profile, THRESHOLD, profile.seeds, **{**own, **way})
+    return (Block(series, three_attacks(profile)),)
+
+
+def other_tasks_and_depths(profile: Profile) -> tuple[Block, ...]:
+    """None, S^pixel and S^Th on the main task and on others, under all noises, FGSM and the boundary attack."""
+    tasks = {MAIN_TASK: profile, **{one.name: of_variant(profile, one) for one in profile.studies.variants}}
+    return tuple(
+        Block(
+            _targets(one, one.seeds),
+            (*(noise(one, kind) for kind in NOISES), fgsm(one), boundary(one)),
+            group,
+        )
+        for group, one in tasks.items()
+    )
+
+
+def of_variant(profile: Profile, variant: Variant) -> Profile:
+    """The profile with another task, network or schedule."""
+    own = variant.regularization_set.fields()
+    parts = {"network": variant.network, "optimization": variant.optimization, "pixel_alpha": variant.pixel_alpha}
+    return profile.changed(
+        task=variant.task,
+        regularizer=profile.regularizer.changed(**own),
+        studies=profile.studies.changed(epsilons=variant.epsilons),
+        **{name: value for name, value in parts.items() if value is not None},
+    )
+
+
+def base_of(profile: Profile, images: str | None = None, colour: bool = False, variant: str | None = None) -> Profile:
+    """The profile of another corner of its studies: a regularization set, the task in colour, a variant.
+
+    Raises SpecError for a set or variant that the profile does not have.
     """
-    means = table.groupby(["series", "epsilon"], sort=False)["value"].mean().unstack()
-    means = means[[means.columns.min(), means.columns.max()]].set_axis(["clean", "robust"], axis=1)
-    ratios = (means / means.loc[NONE]).drop(NONE)
-    ratios["accepted"] = (ratios["clean"] >= ACCEPTED_CLEAN_RATIO) & (ratios["robust"] >= 1)
-    best = ratios.loc[ratios["accepted"], "robust"].max()
-    ratios["chosen"] = ratios["accepted"] & (ratios["robust"] == best)
-    return ratios.reset_index()
+    if variant is not None:
+        known = {one.name: one for one in profile.studies.variants}
+        if variant not in known:
+            raise SpecError(f"unknown variant '{variant}'; allowed: {', '.join(known)}")
+        profile = of_variant(profile, known[variant])
+    if colour:
+        profile = profile.changed(task=profile.task.changed(channels=3))
+    if images is not None:
+        known = {
+            one.images: one for one in (profile.studies.colour_sets if colour else profile.studies.regularization_sets)
+        }
+        if images not in known:
+            raise SpecError(f"unknown regularization set '{images}'; allowed: {', '.join(known)}")
+        profile = profile.changed(regularizer=profile.regularizer.changed(**known[images].fields()))
+    return profile
 
 
-STUDIES: dict[str, Callable[[Profile], Study]] = {
+def costs_alone(profile: Profile) -> tuple[Block, ...]:
+    """Nothing to train: see `lab.cost`."""
+    return ()
+
+
+STUDIES: dict[str, Callable[[Profile], tuple[Block, ...]]] = {
     "02_attack_curves": attack_curves,
+    "03_hyperparameter_selection": selection,
+    "04_regularization_sets": regularization_sets,
+    "05_common_corruptions": common_corruptions,
     "06_frequency_spectra": frequency_spectra,
     "07_batch_size_study": batch_size_study,
+    "08_image_count_study": image_count_study,
+    "09_colour": colour,
+    "10_layer_weights": layer_weights,
+    "11_target_components": target_components,
+    "12_other_tasks_and_depths": other_tasks_and_depths,
+    "16_cost": costs_alone,
 }
+
+
+def study(name: str, profile: Profile) -> Study:
+    """The study of a notebook.  Raises SpecError for an unknown one."""
+    if name not in STUDIES:
+        raise SpecError(f"unknown study '{name}'; allowed: {', '.join(STUDIES)}")
+    return Study(name, profile, STUDIES[name](profile))
 
 
 def open_study(name: str, profile: str, protocol: str = "released", **changes) -> Study:
@@ -254,16 +400,12 @@ def open_study(name: str, profile: str, protocol: str = "released", **changes) -
 
     name: as in STUDIES.  profile: a profile's name, or the path of a YAML file.
     protocol: what the caller's figure shows; anything but 'released' is a customized figure.
-    changes: alpha, threshold, seeds, gaussian_epsilon, fgsm_epsilon; None keeps the profile's value.
+    changes: as in `adapt`; None keeps the profile's value.
     Raises SpecError for an unknown study or profile, or a value that cannot be.
     """
-    if name not in STUDIES:
-        raise SpecError(f"unknown study '{name}'; allowed: {', '.join(STUDIES)}")
     original = load_profile(profile)
     adapted = adapt(original, **changes)
-    study = STUDIES[name](adapted)
-    customized = adapted != original or protocol != "released"
-    return Study(study.name, adapted, study.series, study.evaluations, customized)
+    return replace(study(name, adapted), customized=adapted != original or protocol != "released")
 
 
 def adapt(
@@ -273,14 +415,70 @@ def adapt(
     seeds: int | None = None,
     gaussian_epsilon: float | None = None,
     fgsm_epsilon: float | None = None,
+    alphas: Sequence[float] | None = None,
+    thresholds: Sequence[float] | None = None,
+    selection_seeds: int | None = None,
 ) -> Profile:
     """A profile with some of its numbers changed; None keeps the profile's value.  Raises SpecError."""
     regularizer = _given(alpha=alpha, threshold=threshold)
-    sizes = _given(gaussian_epsilon=gaussian_epsilon, fgsm_epsilon=fgsm_epsilon)
+    epsilons = profile.studies.epsilons.changed(**_given(gaussian=gaussian_epsilon, fgsm=fgsm_epsilon))
     return profile.changed(
-        regularizer=profile.regularizer.changed(**regularizer).model_dump(),
-        studies=profile.studies.changed(**sizes).model_dump(),
+        regularizer=profile.regularizer.changed(**regularizer),
+        studies=profile.studies.changed(epsilons=epsilons),
+        selection=profile.selection.changed(**_given(alphas=alphas, thresholds=thresholds, seeds=selection_seeds)),
         **_given(seeds=seeds, pixel_alpha=alpha),
+    )
+
+
+def selection_ratios(table: pd.DataFrame, attack: str = "gaussian") -> pd.DataFrame:
+    """The paper's criterion (v2 Fig. 4) on a table of `selection`, for one attack.
+
+    Returns one row for each regularized series: clean = R_0/U_0 and robust = R_D/U_D, ratios of mean accuracies
+    to the unregularized network's at no noise and at the largest, accepted = clean >= 0.9 and robust >= 1, and
+    chosen, true for the accepted row with the largest `robust` (for none where none is accepted).
+    """
+    own = table[table["attack"] == attack]
+    means = own.groupby(["series", "epsilon"], sort=False)["value"].mean().unstack()
+    means = means[[means.columns.min(), means.columns.max()]].set_axis(["clean", "robust"], axis=1)
+    ratios = (means / means.loc[NONE]).drop(NONE)
+    ratios["accepted"] = (ratios["clean"] >= ACCEPTED_CLEAN_RATIO) & (ratios["robust"] >= 1)
+    best = ratios.loc[ratios["accepted"], "robust"].max()
+    ratios["chosen"] = ratios["accepted"] & (ratios["robust"] == best)
+    return ratios.reset_index()
+
+
+def chosen_pair(table: pd.DataFrame, attack: str = "gaussian") -> tuple[float, float] | None:
+    """(alpha, Th) that the criterion of `selection_ratios` chooses; None where it accepts none."""
+    ratios = selection_ratios(table, attack)
+    chosen = ratios.loc[ratios["chosen"], "series"]
+    return pair_of(chosen.iloc[0]) if len(chosen) else None
+
+
+def pair_of(series: str) -> tuple[float, float]:
+    """(alpha, Th) of a series of `selection`."""
+    alpha, threshold = (float(part.split("=")[1]) for part in series.split(","))
+    return alpha, threshold
+
+
+def rank_correlations(table: pd.DataFrame, reference: str = "gaussian") -> pd.DataFrame:
+    """Do other attacks rank the (alpha, Th) pairs as the reference attack does?
+
+    table: of `selection`.  Returns attack, seed and correlation: Spearman's between the pairs' accuracies under the
+    largest attack, one for each training seed.
+    """
+    largest = table[table["epsilon"] > 0]
+    accuracy = largest[largest["series"] != NONE].pivot_table(
+        index="series", columns=["attack", "seed"], values="value"
+    )
+    return pd.DataFrame(
+        {
+            "attack": attack,
+            "seed": seed,
+            "correlation": accuracy[attack][seed].corr(accuracy[reference][seed], method="spearman"),
+        }
+        for attack in accuracy.columns.unique("attack")
+        if attack != reference
+        for seed in accuracy[attack].columns
     )
 
 
@@ -292,29 +490,9 @@ def _targets(profile: Profile, seeds: int) -> dict[str, tuple[Experiment, ...]]:
     return {target: _seeds(profile, target, seeds) for target in (NONE, PIXEL, THRESHOLD)}
 
 
-def _seeds(profile: Profile, target: str, seeds: int, **regularizer) -> tuple[Experiment, ...]:
+def _sets(profile: Profile, sets: tuple[RegularizationSet, ...]) -> dict[str, tuple[Experiment, ...]]:
+    return {one.images: _seeds(profile, THRESHOLD, profile.seeds, **one.fields()) for one in sets}
+
+
+def _seeds(profile: Profile, target: str, seeds: int, /, **regularizer) -> tuple[Experiment, ...]:
     return tuple(experiment(profile, target, seed, **regularizer) for seed in range(seeds))
-
-
-def step_costs(profile: Profile, store: Store, rounds: int = 15) -> dict:
-    """Seconds of a training step against k, as recorded; measured now where there is no record.
-
-    Returns 'device', and 'rows' with k (0: unregularized), seconds (median over `rounds`), ratio to
-    unregularized, and predicted = (batch + 2k) / batch, the cost if only the number of images counted.
-    """
-    costs = store.costs(profile)
-    if costs is None:
-        costs = {"device": device_name(default_device()), "rows": _measure_steps(profile, rounds)}
-        store.save_costs(profile, costs)
-    return costs
-
-
-def _measure_steps(profile: Profile, rounds: int) -> list[dict]:
-    rows = []
-    for k in (0, *profile.studies.pairs_per_step):
-        one = experiment(profile, NONE, 0) if k == 0 else experiment(profile, THRESHOLD, 0, pairs_per_step=k)
-        batch = profile.optimization.batch_size
-        seconds = seconds_per_step(one, rounds)
-        first = rows[0]["seconds"] if rows else seconds
-        rows.append({"k": k, "seconds": seconds, "ratio": seconds / first, "predicted": (batch + 2 * k) / batch})
-    return rows

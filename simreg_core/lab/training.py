@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simreg_core import SimilarityRegularizer
+from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
 from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
 from simreg_core.lab.experiment import Experiment, Task
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
@@ -87,12 +87,22 @@ def build_regularizer(network: ResNet, spec: RegularizerSpec, images: ImageSet, 
         network.features,
         pixels,
         spec.threshold,
-        targets=spec.target,
+        targets=_targets(spec, pixels, seed),
         pairs=spec.pairs,
         low_threshold=spec.low_threshold,
         batch_pairs=spec.pairs_per_step,
         seed=stream(seed, "pairs"),
     )
+
+
+def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int) -> str | Tensor:
+    """What `SimilarityRegularizer` takes as targets; the controls are matrices."""
+    if spec.target == "zero":
+        return torch.zeros(len(pixels), len(pixels))
+    if spec.target == "shuffled":  # rows and columns alike: the same structure, of the wrong images
+        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(stream(seed, "shuffled targets")))
+        return threshold_targets(pixel_similarity(pixels), spec.threshold)[order][:, order]
+    return spec.target
 
 
 def augment(pixels: Tensor, how: str, generator: torch.Generator) -> Tensor:
@@ -203,8 +213,11 @@ class _Run:
         similarity_loss = torch.zeros((), device=self.device)
         loss = task_loss
         if self.regularizer is not None:
-            similarity_loss = self.regularizer()
-            loss = loss + self.experiment.regularizer.alpha * similarity_loss
+            alpha = self.experiment.regularizer.alpha
+            with torch.set_grad_enabled(alpha > 0):
+                similarity_loss = self.regularizer()  # after the class batch, as released: batch norm sees it last
+            if alpha > 0:
+                loss = loss + alpha * similarity_loss
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -1,22 +1,39 @@
-"""Verdicts follow the interval, and the interval covers."""
+"""Verdicts follow the interval, the interval covers, and each claim asks for what its words say."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from simreg_core.lab.claims import attack_claims, bootstrap_interval, by_seed, judge
+from simreg_core.corruptions import GROUPS
+from simreg_core.lab import studies
+from simreg_core.lab.claims import (
+    CLAIMS,
+    NOT_MEASURED,
+    Claim,
+    bootstrap_interval,
+    by_seed,
+    claims_markdown,
+    cost_verdict,
+    judge,
+    table_of_claims,
+    verdicts,
+)
+
+
+def claim(threshold):
+    return Claim("key", "02_attack_curves", "claim", "source", "statistic", threshold, None)
 
 
 def test_verdicts():
     def verdict(values, threshold):
-        return judge("claim", "source", "statistic", np.array(values), threshold).verdict
+        return judge(claim(threshold), np.array(values)).verdict
 
     assert verdict([0.1, 0.2, 0.3, 0.2], 0.0) == "holds"
     assert verdict([-0.1, -0.2, -0.3, -0.2], 0.0) == "does not hold"
     assert verdict([-0.1, 0.2, 0.0, 0.1], 0.0) == "undecided"
     assert verdict([0.9] * 4, 0.9) == "undecided"  # not above
     assert verdict([0.1, 0.2, 0.3], 0.0) == "undecided"  # too few seeds
-    unmeasured = judge("claim", "source", "statistic", np.array([0.1, np.nan, 0.2, 0.3]), 0.0)
+    unmeasured = judge(claim(0.0), np.array([0.1, np.nan, 0.2, 0.3]))
     assert unmeasured.verdict == "undecided"
     assert unmeasured.as_dict()["low"] is None
 
@@ -40,33 +57,179 @@ def test_interval_errors(values, message):
         bootstrap_interval(values)
 
 
-def made_up_table(gain):
+COLUMNS = ["group", "series", "seed", "attack", "protocol", "epsilon", "repeat", "metric", "value"]
+
+
+def attack_rows(bonuses, group=""):
+    """Rows of curves whose robustness grows with their bonus."""
     rows = []
-    for series, bonus in (("none", 0), ("S^pixel", gain / 2), ("S^Th", gain)):
+    for series, bonus in bonuses.items():
         for seed in range(4):
-            for attack in ("gaussian", "fgsm"):
+            for attack in ("gaussian", "uniform", "salt_and_pepper", "fgsm"):
                 for epsilon in (0.0, 0.1):
                     value = 0.8 - (5 - bonus) * epsilon + 0.001 * seed
-                    rows.append((series, seed, attack, "released", epsilon, None, "accuracy", value))
+                    rows.append((group, series, seed, attack, "released", epsilon, None, "accuracy", value))
             for repeat in range(2):
-                size = 1 + bonus + 0.01 * seed + repeat
-                rows.append((series, seed, "boundary", "released", None, repeat, "median_squared_l2_per_pixel", size))
-    columns = ["series", "seed", "attack", "protocol", "epsilon", "repeat", "metric", "value"]
-    return pd.DataFrame(rows, columns=columns)
+                size = 2 + bonus / 4 + 0.01 * seed + repeat
+                metric = "median_squared_l2_per_pixel"
+                rows.append((group, series, seed, "boundary", "released", None, repeat, metric, size))
+    return rows
+
+
+def attack_table(**bonuses):
+    return pd.DataFrame(attack_rows(bonuses), columns=COLUMNS)
+
+
+def main_verdicts(name, table, protocol="released"):
+    return {one.key: one.verdict for one in verdicts(name, table, protocol) if one.main}
 
 
 def test_attack_claims_on_made_up_numbers():
-    good = attack_claims(made_up_table(2.0), "released")
-    assert [verdict.verdict for verdict in good] == ["holds"] * 5
-    assert good[0].estimate == pytest.approx(0.2)
-    assert len(attack_claims(made_up_table(2.0).assign(protocol="strict"), "strict")) == 4
-    bad = attack_claims(made_up_table(-2.0), "released")
-    assert [bad[index].verdict for index in (0, 1, 2, 4)] == ["does not hold"] * 4
+    good = attack_table(**{"none": 0, "S^pixel": 1, "S^Th": 2})
+    assert main_verdicts("02_attack_curves", good) == {
+        "gaussian": "holds", "fgsm": "holds", "boundary": "holds", "clean": "holds", "over-pixel": "holds",
+        "pixel-inconsistent": "does not hold",
+    }  # fmt: skip
+    assert verdicts("02_attack_curves", good)[0].estimate == pytest.approx(0.2)
+    strict = main_verdicts("02_attack_curves", good.assign(protocol="strict"), "strict")
+    assert strict.keys() == {"gaussian", "fgsm", "clean", "over-pixel"}
+    bad = main_verdicts("02_attack_curves", attack_table(**{"none": 0, "S^pixel": -1, "S^Th": -2}))
+    assert {bad[key] for key in ("gaussian", "fgsm", "boundary", "over-pixel")} == {"does not hold"}
+    assert bad["pixel-inconsistent"] == "holds"
+
+
+def test_the_weakest_series_decides():
+    helps = main_verdicts("04_regularization_sets", attack_table(none=0, one=2, other=1))
+    assert helps == {"sets": "holds"}
+    one_fails = verdicts("04_regularization_sets", attack_table(none=0, one=2, other=-1))
+    assert (one_fails[0].verdict, one_fails[0].estimate) == ("does not hold", pytest.approx(-0.1))
+    assert {one.claim: one.verdict for one in one_fails[1:]}["one helps against Gaussian noise"] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("gains", "suffices", "too_small"),
+    [
+        ((0.2, 1.9, 2), "holds", "holds"),
+        ((1.9, 1.9, 2), "holds", "does not hold"),
+        ((0, 0.5, 2), "does not hold", "holds"),
+    ],
+)
+def test_image_counts(gains, suffices, too_small):
+    names = ("N = 9", "N = 50", "N = 500")  # as numbers, not as text
+    table = attack_table(**{"none": 0, **dict(zip(names, gains, strict=True))})
+    found = main_verdicts("08_image_count_study", table)
+    assert found == {"count-suffices": suffices, "count-too-small": too_small}
+
+
+def corruption_table(gains):
+    rows = []
+    for group, names in GROUPS.items():
+        for name in names:
+            for seed in range(4):
+                for severity in (3, 4):
+                    for series, bonus in (("none", 0), ("set", gains[group])):
+                        rows.append((series, seed, "corruption", "released", name, severity, "accuracy", 0.5 + bonus))
+    columns = ["series", "seed", "attack", "protocol", "corruption", "severity", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_corruption_groups():
+    high = verdicts("05_common_corruptions", corruption_table({"low": -0.1, "medium": 0.1, "high": 0.3}))
+    assert (high[0].verdict, high[0].estimate) == ("holds", pytest.approx(0.2))
+    low = verdicts("05_common_corruptions", corruption_table({"low": 0.3, "medium": 0.1, "high": 0.2}))
+    assert (low[0].verdict, low[0].estimate) == ("does not hold", pytest.approx(-0.1))
+    assert [one.verdict for one in low[1:]] == ["holds"] * 3
+
+
+def test_low_layers():
+    rows = [
+        (series, seed, "layer_weights", "released", "layer_weight", layer, weight)
+        for series, weights in (("one", (0.5, 0.3, 0.1, 0.05, 0.05)), ("other", (0.1, 0.1, 0.2, 0.3, 0.3)))
+        for seed in range(4)
+        for layer, weight in enumerate(weights)
+    ]
+    table = pd.DataFrame(rows, columns=["series", "seed", "attack", "protocol", "metric", "layer", "value"])
+    overall, one, other = verdicts("10_layer_weights", table)
+    assert (overall.verdict, overall.estimate) == ("does not hold", pytest.approx(-0.4))
+    assert (one.verdict, one.estimate, other.verdict) == ("holds", pytest.approx(0.7), "does not hold")
+
+
+def test_other_tasks_leave_the_main_one_out():
+    rows = attack_rows({"none": 0, "S^pixel": 0, "S^Th": -1}, studies.MAIN_TASK)
+    rows += attack_rows({"none": 0, "S^pixel": 1, "S^Th": 2}, "digits")
+    found = verdicts("12_other_tasks_and_depths", pd.DataFrame(rows, columns=COLUMNS))
+    assert found[0].verdict == "holds"
+    by_claim = {one.claim: one.verdict for one in found}
+    assert by_claim["main task: S^Th helps against uniform noise"] == "does not hold"
+    assert by_claim["digits: S^Th helps against salt-and-pepper noise"] == "holds"
+
+
+def test_cost_is_judged_at_the_k_that_does_worst():
+    rows = [
+        {"k": 0, "predicted": 1.0, "ratios": [1.0] * 5},
+        {"k": 16, "predicted": 1.5, "ratios": [1.5] * 5},
+        {"k": 32, "predicted": 2.0, "ratios": [2.5] * 5},
+    ]
+    (found,) = cost_verdict({"rows": rows})
+    assert (found.verdict, found.estimate, found.unit) == ("does not hold", pytest.approx(0.8), "measurements")
 
 
 def test_repeats_are_averaged_and_missing_series_named():
-    table = made_up_table(1.0)
+    table = attack_table(none=0)
     sizes = by_seed(table, "none", metric="median_squared_l2_per_pixel")
-    assert sizes.tolist() == pytest.approx([1.5, 1.51, 1.52, 1.53])
+    assert sizes.tolist() == pytest.approx([2.5, 2.51, 2.52, 2.53])
     with pytest.raises(LookupError, match="series 'S\\^x'"):
         by_seed(table, "S^x", metric="accuracy")
+
+
+def test_the_table_has_every_claim_and_says_what_is_not_measured():
+    made = [one.as_dict() for one in verdicts("02_attack_curves", attack_table(**{"none": 0, "S^pixel": 1, "S^Th": 2}))]
+    rows = table_of_claims({"02_attack_curves": {"claims": made}})
+    assert [row["key"] for row in rows] == [one.key for one in CLAIMS]
+    found = {row["key"]: row["verdict"] for row in rows}
+    assert (found["gaussian"], found["pixel-neural"], found["sets"]) == ("holds", NOT_MEASURED, NOT_MEASURED)
+    text = claims_markdown(rows)
+    assert "| > 0 | 0.260 | 0.200 [0.200, 0.200] | 4 seeds | **holds** |" in text
+    assert text.count("\n") == len(CLAIMS) + 2
+
+
+def test_every_claim_has_a_notebook_that_measures_it():
+    assert len({one.key for one in CLAIMS}) == len(CLAIMS)
+    assert {one.notebook for one in CLAIMS if one.notebook} <= set(studies.STUDIES)
+    assert [one.key for one in CLAIMS if one.measure is None] == ["cost", "pixel-neural"]
+
+
+def test_published_statistics_are_those_of_the_digitized_curves():
+    from simreg_core.lab.plotting import reference
+
+    def at_end(series, metric="gaussian_acc", panel="4i"):
+        return reference(metric, series, (panel,))["y"].iloc[-1]
+
+    published = {one.key: one.published for one in CLAIMS}
+    none = at_end("unregularized")
+    sets = [at_end(f"S_Th reg={name}") - none for name in ("CIFAR10", "CIFAR100", "ImageNet")]
+    assert published["gaussian"] == pytest.approx(sets[2], abs=1e-3)
+    assert published["sets"] == pytest.approx(min(sets), abs=1e-3)
+    assert published["over-pixel"] == pytest.approx(
+        at_end("S_Th reg=ImageNet") - at_end("S_pixel", panel="2b CIFAR10-ImageNet R18"), abs=1e-3
+    )
+    fgsm = [at_end(name, "fgsm_acc") for name in ("S_Th reg=ImageNet", "unregularized")]
+    assert published["fgsm"] == pytest.approx(fgsm[0] - fgsm[1], abs=0.03)  # several panels differ by this much
+    counts = [at_end(f"N={n}", panel="iii-N") - none for n in (100, 1000, 5000)]
+    assert published["count-suffices"] == pytest.approx(counts[1] - counts[2] / 2, abs=1e-3)
+    assert published["count-too-small"] == pytest.approx(counts[2] / 2 - counts[0], abs=1e-3)
+    ks = [at_end(f"k={k}", panel="iii-k") - none for k in (4, 8, 16, 32)]
+    assert published["every-k"] == pytest.approx(min(ks), abs=2e-3)
+    assert published["not-low"] == pytest.approx(at_end("S_Th reg=CIFAR10") - at_end("S_low", panel="6"), abs=1e-3)
+    boundary = [at_end(name, "boundary_sqL2_per_pixel(1e-3)") for name in ("reg=ImageNet", "unregularized")]
+    assert published["boundary"] == pytest.approx(boundary[0] / boundary[1], abs=1e-3)
+    groups = {
+        group: {name: at_end(f"{group} {name}", "accuracy", "4ii CIFAR-10-C sev4") for name in
+                ("unregularized", "reg=CIFAR10", "reg=CIFAR100", "reg=ImageNet")}
+        for group in ("Low", "Medium", "High")
+    }  # fmt: skip
+    leads = []
+    for name in ("reg=CIFAR10", "reg=CIFAR100", "reg=ImageNet"):
+        gains = {group: values[name] - values["unregularized"] for group, values in groups.items()}
+        leads.append(gains["High"] - max(gains["Low"], gains["Medium"]))
+    assert published["corruptions"] == pytest.approx(min(leads), abs=1e-3)

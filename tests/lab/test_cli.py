@@ -38,6 +38,9 @@ def places(tmp_path, monkeypatch):
         (["evaluate", "--epsilon", "8"], "did you mean 8/255"),
         (["evaluate", "--protocol", "careful"], "protocol: got 'careful'"),
         (["evaluate", "--attack", "boundary", "--epsilon", "0.1"], "has no epsilon"),
+        (["select", "--threshold", "1.5"], "thresholds.0: got 1.5"),
+        (["select", "--set", "nowhere"], "unknown regularization set 'nowhere'; allowed: photos, photos-foreign"),
+        (["select", "--variant", "nothing"], "unknown variant 'nothing'; allowed: digits, ResNet10"),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(monkeypatch, capsys, places, arguments, message):
@@ -54,6 +57,39 @@ def test_an_unknown_image_set_is_named_before_anything_is_computed(monkeypatch, 
     profile.write_text(TINY.read_text().replace("task: {images: digits", "task: {images: nowhere"))
     assert run(monkeypatch, "train", "--profile", profile) == 2
     assert "unknown image set 'nowhere'" in capsys.readouterr().err
+    assert not (places / "runs").exists()
+
+
+def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys, places):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    profile = places / "mine.yaml"
+    profile.write_text(TINY.read_text() + "needs_gpu: true\n")
+    assert run(monkeypatch, "figures", "--profile", profile, "--only", "10_layer_weights") == 2
+    said = capsys.readouterr().err
+    assert "profile 'tiny' needs a GPU: 4 networks and 4 attacks, about 0 h on one A100" in said
+    assert "--without-gpu" in said
+    assert not (places / "runs" / "experiments").exists()
+    arguments = ("figures", "--profile", profile, "--only", "10_layer_weights", "--without-gpu")
+    assert run(monkeypatch, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "4 networks to train and 4 attacks to run, about" in said
+    assert "10_layer_weights: drawn" in said
+
+
+def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, places):
+    monkeypatch.setenv("SIMREG_DATA", str(places))
+    assert run(monkeypatch, "status", "--profile", "paper") == 0
+    said = capsys.readouterr().out
+    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-6; for 02, 03, 04, 05" in said
+    assert "MISSING: unknown image set 'imagenet'" in said
+    assert "put images there as imagenet/train/CLASS/*.png" in said
+    assert not (places / "runs").exists()
+
+
+def test_the_paper_profile_names_a_missing_set_first(monkeypatch, capsys, places):
+    monkeypatch.setenv("SIMREG_DATA", str(places))
+    assert run(monkeypatch, "figures", "--profile", "paper", "--without-gpu") == 2
+    assert "unknown image set 'imagenet'" in capsys.readouterr().err
     assert not (places / "runs").exists()
 
 

@@ -1,14 +1,17 @@
 """Evaluation: the same images for all, every number in its record, surrogates of the same task."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from simreg_core import attacks
+from simreg_core.corruptions import CORRUPTIONS, corrupt
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError, load_image_set
 from simreg_core.lab.evaluation import correct, evaluate, evaluation_images, trained_network
+from simreg_core.lab.experiment import CorruptionEvaluation, CorruptionSpectraEvaluation, LayerWeightsEvaluation
 from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import load_data, train
 
@@ -25,18 +28,18 @@ def trained(tiny, store):
 
 @pytest.mark.parametrize("protocol", ["released", "strict"])
 def test_noise_accuracy_is_what_the_network_does(tiny, store, trained, protocol):
-    record = evaluate(trained, studies.gaussian(tiny, protocol), store, CPU)
+    record = evaluate(trained, studies.noise(tiny, "gaussian", protocol), store, CPU)
     assert [value.epsilon for value in record.values] == list(studies.levels(0.3))
-    images = load_image_set("digits", "test", (8, 8))
+    images = evaluation_images(trained, studies.noise(tiny, "gaussian", protocol))
     network = trained_network(trained, 10, store, CPU)
     clean = correct(network, images.pixels, images.labels).double().mean().item()
     assert record.values[0].value == clean
-    assert {value.attempted for value in record.values} == {500}
-    assert store.record(trained, studies.gaussian(tiny, protocol)) == record
+    assert {value.attempted for value in record.values} == {60}
+    assert store.record(trained, studies.noise(tiny, "gaussian", protocol)) == record
 
 
 def test_evaluation_is_repeatable(tiny, store, trained):
-    for evaluation in (studies.gaussian(tiny, "strict"), studies.fgsm(tiny, "strict"), studies.boundary(tiny)):
+    for evaluation in (studies.noise(tiny, "gaussian", "strict"), studies.fgsm(tiny, "strict"), studies.boundary(tiny)):
         first, second = (evaluate(trained, evaluation, store, CPU) for _ in range(2))
         assert first.values == second.values
         assert first.arrays == second.arrays
@@ -47,7 +50,7 @@ def test_fgsm_of_a_network_on_itself_hurts_more_than_noise(tiny, store, trained)
     evaluation = studies.fgsm(tiny, "strict")
     own = evaluate(surrogate, evaluation, store, CPU).values[-1].value
     noise = (
-        evaluate(surrogate, studies.gaussian(tiny, "strict").changed(epsilons=evaluation.epsilons), store, CPU)
+        evaluate(surrogate, studies.noise(tiny, "gaussian", "strict").changed(epsilons=evaluation.epsilons), store, CPU)
         .values[-1]
         .value
     )
@@ -69,7 +72,7 @@ def test_boundary_record(tiny, store, trained):
     network = trained_network(trained, 10, store, CPU)
     assert len(images) == 12
     assert record.arrays["cumulative"][-1] == pytest.approx(1)
-    assert len(record.arrays["power"]) == 8
+    assert len(record.arrays["power"]) == 16
     # the size, computed again from the attack itself
     from simreg_core.lab.training import stream
 
@@ -78,7 +81,7 @@ def test_boundary_record(tiny, store, trained):
     )
     expected = result.squared_l2_per_pixel[~result.failed].double().quantile(0.5).item()
     assert values["median_squared_l2_per_pixel"].value == pytest.approx(expected)
-    assert math.sqrt(expected * 64) < 8
+    assert math.sqrt(expected * 256) < 16
 
 
 def test_a_network_that_no_image_can_fool_is_recorded_as_such(tiny, store, trained):
@@ -124,10 +127,10 @@ def test_every_model_is_attacked_on_the_same_images(tiny):
 
 def test_validation_images_are_not_test_images(tiny):
     experiment = studies.experiment(tiny, "none", 0)
-    evaluation = studies.gaussian(tiny, "strict").changed(split="validation")
+    evaluation = studies.noise(tiny, "gaussian", "strict").changed(split="validation", images=None)
     images = evaluation_images(experiment, evaluation)
     assert images.checksum == load_data(experiment).validation.checksum
-    assert images.checksum != evaluation_images(experiment, studies.gaussian(tiny, "strict")).checksum
+    assert images.checksum != evaluation_images(experiment, studies.noise(tiny, "gaussian", "strict")).checksum
 
 
 def test_too_many_images(tiny):
@@ -138,4 +141,75 @@ def test_too_many_images(tiny):
 def test_an_untrained_experiment_is_named(tiny, store):
     experiment = studies.experiment(tiny, "none", 0)
     with pytest.raises(StoreError, match=r"weights\.safetensors is missing"):
-        evaluate(experiment, studies.gaussian(tiny, "strict"), store, CPU)
+        evaluate(experiment, studies.noise(tiny, "gaussian", "strict"), store, CPU)
+
+
+def test_corruptions_are_measured_on_corrupted_images(tiny, store, trained):
+    evaluation = CorruptionEvaluation(corruptions=("contrast", "fog"), severities=(1, 5), images=100)
+    record = evaluate(trained, evaluation, store, CPU)
+    found = {(value.corruption, value.severity): value.value for value in record.values}
+    assert found.keys() == {(None, 0), ("contrast", 1), ("contrast", 5), ("fog", 1), ("fog", 5)}
+    images = evaluation_images(trained, evaluation)
+    network = trained_network(trained, 10, store, CPU)
+    for severity in (1, 5):
+        seen = corrupt(images.pixels, "contrast", severity, torch.Generator())  # contrast draws nothing
+        expected = correct(network, seen, images.labels).double().mean().item()
+        assert found["contrast", severity] == expected
+    assert found[None, 0] == correct(network, images.pixels, images.labels).double().mean().item()
+    assert found["contrast", 5] < found[None, 0]
+
+
+def test_every_network_sees_the_same_corrupted_images(tiny, store, trained, monkeypatch):
+    evaluation = CorruptionEvaluation(corruptions=("snow", "gaussian_noise"), severities=(3,), images=50)
+    first = evaluate(trained, evaluation, store, CPU)
+    monkeypatch.setattr("simreg_core.lab.evaluation._generated_before", {})
+    assert evaluate(trained, evaluation, store, CPU).values == first.values
+
+
+def test_official_files_are_read(tiny, store, monkeypatch):
+    task = {"images": "photos", "size": (32, 32), "validation_images": 100, "channels": 3}
+    quick = tiny.changed(task=task, optimization={**tiny.optimization.model_dump(), "epochs": 1})
+    experiment = studies.experiment(quick, "none", 0)
+    train(experiment, store, CPU)
+    images = load_image_set("photos", "test", (32, 32), 3)
+    dark = dataclasses.replace(images, images=torch.zeros_like(images.images))
+    asked = []
+
+    def fake(corruption, severity, channels):
+        asked.append((corruption, severity, channels))
+        return dark
+
+    monkeypatch.setattr("simreg_core.lab.evaluation.load_cifar10_c", fake)
+    evaluation = CorruptionEvaluation(corruptions=("fog",), severities=(2,), images=40, source="files")
+    record = evaluate(experiment, evaluation, store, CPU)
+    assert asked == [("fog", 2, 3)]
+    network = trained_network(experiment, 10, store, CPU)
+    chosen = evaluation_images(experiment, evaluation)
+    expected = correct(network, torch.zeros(40, 3, 32, 32), chosen.labels).double().mean().item()
+    assert record.values[1].value == expected
+    monkeypatch.setattr(
+        "simreg_core.lab.evaluation.load_cifar10_c",
+        lambda *_: dataclasses.replace(dark, labels=(dark.labels + 1) % 10),
+    )
+    with pytest.raises(DataError, match="labels of CIFAR-10-C are not those of 'photos'"):
+        evaluate(experiment, evaluation.changed(seed=1), store, CPU)
+
+
+def test_spectra_of_corruptions(tiny, store, trained):
+    record = evaluate(trained, CorruptionSpectraEvaluation(images=40), store, CPU)
+    frequency = {value.corruption: value.value for value in record.values}
+    assert frequency.keys() == set(CORRUPTIONS)
+    assert frequency["gaussian_noise"] > 3 * frequency["fog"]
+    assert all(record.arrays[name][-1] == pytest.approx(1) for name in CORRUPTIONS)
+
+
+def test_layer_weights_are_those_of_training(tiny, store, trained):
+    record = evaluate(trained, LayerWeightsEvaluation(), store, CPU)
+    history = store.history(trained)["epochs"]
+    assert record.arrays["layer_weights"] == [epoch["layer_weights"] for epoch in history]
+    assert [value.value for value in record.values] == history[-1]["layer_weights"]
+    assert [value.layer for value in record.values] == list(range(5))
+    plain = studies.experiment(tiny, "none", 0)
+    train(plain, store, CPU)
+    with pytest.raises(ValueError, match="unregularized network has no layer weights"):
+        evaluate(plain, LayerWeightsEvaluation(), store, CPU)

@@ -38,7 +38,11 @@ def test_learning_rates_as_released():
 def test_profiles_that_ship(name):
     profile = load_profile(name)
     assert profile.name == name
-    assert profile.studies.pairs_per_step == (4, 8, 16, 32)
+    assert profile.regularizer.pairs_per_step in profile.studies.pairs_per_step
+    assert profile.regularizer.count in profile.studies.image_counts
+    grid = profile.selection
+    assert profile.regularizer.alpha in grid.alphas
+    assert profile.regularizer.threshold in grid.thresholds
 
 
 def test_the_paper_profile_has_the_papers_numbers():
@@ -47,6 +51,34 @@ def test_the_paper_profile_has_the_papers_numbers():
     assert (paper.regularizer.alpha, paper.regularizer.threshold, paper.network.width) == (10, 0.8, 64)
     assert (paper.optimization.epochs, paper.optimization.batch_size, paper.optimization.learning_rate) == (40, 64, 0.1)
     assert (paper.studies.boundary_images, paper.studies.boundary_repeats) == (1000, 5)
+    assert paper.selection.alphas == (4, 10, 20)
+    assert paper.selection.thresholds == (0.2, 0.4, 0.6, 0.8)
+    assert {100, 1000, 5000} <= set(paper.studies.image_counts)
+    assert paper.studies.pairs_per_step == (4, 8, 16, 32)
+    assert [one.images for one in paper.studies.regularization_sets] == ["cifar10", "cifar100", "imagenet"]
+    assert paper.needs_gpu
+
+
+# the released code's table: task, set, alpha, Th, and epsilon ends of Gaussian, uniform, salt-and-pepper, FGSM
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CIFAR-100, ResNet18", ("cifar100", "imagenet", 10, 0.8, 60, 0.1, 0.1, 0.1, 0.005)),
+        ("CIFAR-100, ResNet34", ("cifar100", "imagenet", 10, 0.8, 60, 0.1, 0.1, 0.1, 0.005)),
+        ("MNIST – MNIST", ("mnist", "mnist", 4, 0.2, 20, 0.5, 0.5, 0.3, 0.5)),
+        ("MNIST – Fashion", ("mnist", "fashion-mnist", 10, 0.8, 20, 0.5, 0.5, 0.3, 0.5)),
+        ("Fashion – Fashion", ("fashion-mnist", "fashion-mnist", 10, 0.8, 20, 0.5, 0.5, 0.3, 0.5)),
+        ("Fashion – MNIST", ("fashion-mnist", "mnist", 10, 0.4, 20, 0.5, 0.5, 0.3, 0.5)),
+    ],
+)
+def test_the_paper_profiles_other_tasks(name, expected):
+    paper = load_profile("paper")
+    one = studies.base_of(paper, variant=name)
+    ends = one.studies.epsilons
+    assert expected == (
+        one.task.images, one.regularizer.images, one.regularizer.alpha, one.regularizer.threshold,
+        one.optimization.epochs, ends.gaussian, ends.uniform, ends.salt_and_pepper, ends.fgsm,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -60,7 +92,11 @@ def test_the_paper_profile_has_the_papers_numbers():
         ({"regularizer.alpa": 3}, "unknown key 'regularizer.alpa'"),
         ({"regularizer.pairs_per_step": 781}, "pairs_per_step=781 exceeds the 780 pairs of 40 images"),
         ({"network.name": "resnet50"}, "network.name: got 'resnet50'"),
-        ({"studies.gaussian_epsilon": 8}, "studies.gaussian_epsilon: got 8"),
+        ({"studies.epsilons.gaussian": 8}, "studies.epsilons.gaussian: got 8"),
+        ({"selection.thresholds": [0.5, 1.2]}, "selection.thresholds.1: got 1.2"),
+        ({"selection.alphas": [0.0]}, "selection.alphas.0: got 0.0"),
+        ({"studies.image_counts": [1, 2, 3]}, "studies.image_counts.0: got 1"),
+        ({"studies.colour_sets": [{"images": "digits"}] * 2}, "colour_sets names 'digits' twice"),
         ({"task.images": None}, "task.images: got None"),
     ],
 )

@@ -19,7 +19,7 @@ def experiment(tiny):
 
 @pytest.fixture
 def record(tiny, experiment):
-    evaluation = studies.gaussian(tiny, "strict")
+    evaluation = studies.noise(tiny, "gaussian", "strict")
     return Record(
         experiment_key=experiment.key,
         evaluation_key=evaluation.key,

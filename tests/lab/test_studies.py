@@ -5,12 +5,13 @@ import pytest
 from conftest import TINY
 
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import FgsmEvaluation, SpecError
+from simreg_core.lab.claims import FEWEST_SEEDS
+from simreg_core.lab.experiment import PROJECT, FgsmEvaluation, SpecError, load_profile
 from simreg_core.lab.runner import plan
 
 
 def test_figures_share_their_experiments(tiny, store):
-    attack, batch = studies.attack_curves(tiny), studies.batch_size_study(tiny)
+    attack, batch = (studies.study(name, tiny) for name in ("02_attack_curves", "07_batch_size_study"))
     both = plan([*attack.measurements(), *batch.measurements()], store)
     # 3 targets x 2 seeds, the surrogate, and k = 2 (k = 4 is the profile's own) x 2 seeds
     assert len(both.trainings) == 3 * 2 + 1 + 2
@@ -18,17 +19,26 @@ def test_figures_share_their_experiments(tiny, store):
 
 
 def test_the_surrogate_is_none_of_the_attacked_networks(tiny):
-    study = studies.attack_curves(tiny)
-    surrogates = {e.surrogate.key for e in study.evaluations if isinstance(e, FgsmEvaluation)}
-    attacked = {experiment.key for experiments in study.series.values() for experiment in experiments}
-    assert len(surrogates) == 1
-    assert not surrogates & attacked
+    for name in studies.STUDIES:
+        for block in studies.study(name, tiny).blocks:
+            surrogates = {e.surrogate.key for e in block.evaluations if isinstance(e, FgsmEvaluation)}
+            attacked = {experiment.key for experiments in block.series.values() for experiment in experiments}
+            assert len(surrogates) <= 1
+            assert not surrogates & attacked
 
 
-def test_quick_has_both_protocols_and_five_seeds():
-    study = studies.open_study("02_attack_curves", "quick")
-    assert {evaluation.protocol for evaluation in study.evaluations} == {"released", "strict"}
-    assert {len(experiments) for experiments in study.series.values()} == {5}
+def test_quick_has_both_protocols_and_enough_seeds_for_a_verdict():
+    (block,) = studies.open_study("02_attack_curves", "quick").blocks
+    assert {evaluation.protocol for evaluation in block.evaluations} == {"released", "strict"}
+    for name in studies.STUDIES:
+        for block in studies.open_study(name, "quick").blocks:
+            if block.group != "spectra":  # of the corruptions: no network has a part in them
+                assert min(len(experiments) for experiments in block.series.values()) >= FEWEST_SEEDS
+
+
+def test_every_notebook_of_the_paper_has_a_study():
+    notebooks = {path.stem for path in (PROJECT / "notebooks").glob("[0-9]*.ipynb")} - {"00_start_here"}
+    assert notebooks == set(studies.STUDIES)
 
 
 def test_a_changed_profile_is_kept_apart(tmp_path, monkeypatch):
@@ -38,7 +48,8 @@ def test_a_changed_profile_is_kept_apart(tmp_path, monkeypatch):
     assert own.folder == tmp_path / "figures" / "tiny"
     changed = studies.open_study("02_attack_curves", str(TINY), alpha=0.7)
     assert changed.folder.parent == tmp_path / "runs" / "explored"
-    alphas = {e.regularizer.alpha for name in ("S^pixel", "S^Th") for e in changed.series[name]}
+    (block,) = changed.blocks
+    alphas = {e.regularizer.alpha for name in ("S^pixel", "S^Th") for e in block.series[name]}
     assert alphas == {0.7}
     unchanged = studies.open_study("02_attack_curves", str(TINY), alpha=0.1)
     assert not unchanged.customized
@@ -49,19 +60,19 @@ def test_errors():
         studies.open_study("99_x", "quick")
     with pytest.raises(SpecError, match="alpha: got -1"):
         studies.open_study("02_attack_curves", "quick", alpha=-1)
-    with pytest.raises(SpecError, match="gaussian_epsilon: got 8"):
+    with pytest.raises(SpecError, match="gaussian: got 8"):
         studies.open_study("02_attack_curves", "quick", gaussian_epsilon=8)
 
 
 def test_records_that_are_missing_are_said(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
     with pytest.raises(LookupError, match="lacks records"):
-        studies.attack_curves(tiny).table()
+        studies.study("02_attack_curves", tiny).table()
 
 
 def selection_table(**accuracies):
     rows = [
-        {"series": name, "epsilon": epsilon, "seed": seed, "value": value}
+        {"series": name, "attack": "gaussian", "epsilon": epsilon, "seed": seed, "value": value}
         for name, pair in accuracies.items()
         for epsilon, value in zip((0.0, 0.1), pair, strict=True)
         for seed in (0, 1)
@@ -83,4 +94,78 @@ def test_selection_accepts_none_where_none_qualifies():
 
 
 def test_selection_measures_validation_images_only(tiny):
-    assert {evaluation.split for evaluation in studies.selection(tiny).evaluations} == {"validation"}
+    (block,) = studies.study("03_hyperparameter_selection", tiny).blocks
+    assert {evaluation.split for evaluation in block.evaluations} == {"validation"}
+    assert {evaluation.attack for evaluation in block.evaluations} == {"gaussian", "uniform", "salt_and_pepper", "fgsm"}
+
+
+def test_the_chosen_pair_comes_back_as_numbers():
+    pairs = {"α = 4, Th = 0.6": (0.78, 0.6), "α = 0.05, Th = 0.8": (0.8, 0.5)}
+    table = selection_table(**{"none": (0.8, 0.4), **pairs})
+    assert studies.chosen_pair(table) == (4, 0.6)
+    assert studies.chosen_pair(selection_table(**{"none": (0.8, 0.4), "α = 4, Th = 0.6": (0.1, 0.1)})) is None
+
+
+def test_rank_correlations_of_attacks_that_agree_and_that_do_not():
+    names = [f"α = {alpha}, Th = 0.8" for alpha in (1, 2, 3, 4)]
+    rows = []
+    for attack, order in (("gaussian", (1, 2, 3, 4)), ("uniform", (10, 20, 21, 22)), ("fgsm", (4, 3, 2, 1))):
+        for seed in (0, 1):
+            rows.append(("none", attack, 0.1, seed, 0.0))
+            rows += [(name, attack, 0.1, seed, value / 100) for name, value in zip(names, order, strict=True)]
+            rows += [(name, attack, 0.0, seed, 0.9) for name in names]  # clean accuracy does not matter
+    table = pd.DataFrame(rows, columns=["series", "attack", "epsilon", "seed", "value"])
+    found = studies.rank_correlations(table).groupby("attack")["correlation"].mean()
+    assert found.to_dict() == pytest.approx({"uniform": 1, "fgsm": -1})
+
+
+def test_parts_and_controls_differ_from_the_target_in_one_thing(tiny):
+    (block,) = studies.study("11_target_components", tiny).blocks
+    whole = block.series[studies.THRESHOLD][0].regularizer
+    changes = {
+        label: {name: value for name, value in one[0].regularizer if getattr(whole, name) != value}
+        for label, one in block.series.items()
+        if label not in (studies.NONE, studies.THRESHOLD)
+    }
+    assert changes == {
+        studies.PIXEL: {"target": "pixel"},
+        studies.LOW: {"pairs": "low"},
+        studies.HIGH: {"pairs": "high"},
+        studies.POSITIVE: {"pairs": "positive"},
+        studies.NEGATIVE: {"pairs": "negative"},
+        studies.DOUBLE: {"pairs": "double", "low_threshold": 0.3},
+        studies.SHUFFLED: {"target": "shuffled"},
+        studies.ZERO: {"target": "zero"},
+        studies.NO_LOSS: {"alpha": 0.0},
+    }
+
+
+def test_official_corruption_files_are_taken_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+
+    def sources(profile):
+        blocks = studies.open_study("05_common_corruptions", profile).blocks
+        return {evaluation.source for block in blocks for evaluation in block.evaluations}
+
+    assert sources("paper") == {"generated"}
+    (tmp_path / "CIFAR-10-C").mkdir()
+    assert sources("paper") == {"files"}
+    assert sources("quick") == {"generated"}  # its task is not CIFAR-10
+
+
+def test_corners_of_a_profile():
+    quick = load_profile("quick")
+    assert studies.base_of(quick, colour=True).task.channels == 3
+    assert studies.base_of(quick, "photos-foreign").regularizer.images == "photos-foreign"
+    assert studies.base_of(quick, variant="digits, ResNet10").task.images == "digits"
+    with pytest.raises(SpecError, match="unknown regularization set 'nowhere'; allowed: photos, photos-foreign"):
+        studies.base_of(quick, "nowhere")
+    with pytest.raises(SpecError, match="unknown variant 'mnist'; allowed: digits, ResNet10"):
+        studies.base_of(quick, variant="mnist")
+
+
+def test_a_grid_outside_its_range_is_refused():
+    with pytest.raises(SpecError, match=r"thresholds\.0: got 1\.5"):
+        studies.open_study("03_hyperparameter_selection", "quick", thresholds=[1.5])
+    with pytest.raises(SpecError, match=r"alphas\.1: got -1"):
+        studies.open_study("03_hyperparameter_selection", "quick", alphas=[0.1, -1])

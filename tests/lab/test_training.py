@@ -6,7 +6,7 @@ import torch
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError
 from simreg_core.lab.store import Store, StoreError, read_tensors
-from simreg_core.lab.training import TrainingError, augment, build_network, load_data, train
+from simreg_core.lab.training import TrainingError, augment, build_network, build_regularizer, load_data, train
 
 CPU = torch.device("cpu")
 
@@ -149,3 +149,30 @@ def test_augmentation(generator):
         windows = source.unfold(1, 8, 1).unfold(2, 8, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
         assert any(torch.equal(image, window) or torch.equal(image, window.flip(2)) for window in windows)
     assert augment(pixels, "none", generator) is pixels
+
+
+def test_pairs_without_a_loss_change_batch_norm_statistics_alone(tiny, store):
+    once = tiny.changed(optimization={**tiny.optimization.model_dump(), "epochs": 1, "phases": 1})
+    plain, passed = studies.experiment(once, "none", 0), studies.experiment(once, "S^Th", 0, alpha=0.0)
+    for experiment in (plain, passed):
+        train(experiment, store, CPU)
+    one, other = weights(plain, store), weights(passed, store)
+    differ = {name.rpartition(".")[2] for name in one if not torch.equal(one[name], other[name])}
+    assert differ == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_control_targets(tiny):
+    def targets(target):
+        experiment = studies.experiment(tiny, "S^Th", 0, target=target)
+        network = build_network(experiment, 10)
+        regularization = load_data(experiment).regularization
+        return build_regularizer(network, experiment.regularizer, regularization, seed=0).sampler.targets
+
+    whole, shuffled, zero = (targets(target) for target in ("threshold", "shuffled", "zero"))
+    assert zero.count_nonzero() == 0
+    assert whole.fill_diagonal_(0).count_nonzero() > 0
+    assert not torch.equal(whole, shuffled)
+    for value in (-1, 0, 1):  # the same numbers, of other pairs
+        assert (whole == value).sum() == (shuffled.fill_diagonal_(0) == value).sum()
+    rows = [sorted(matrix.abs().sum(dim=1).tolist()) for matrix in (whole, shuffled)]
+    assert rows[0] == rows[1]

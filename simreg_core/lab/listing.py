@@ -1,0 +1,81 @@
+"""What a profile has to train, in words: each experiment once, with the figures that need it."""
+
+from dataclasses import dataclass, field
+
+from simreg_core.lab.experiment import Experiment, FgsmEvaluation, Profile
+from simreg_core.lab.runner import Plan, a100_seconds
+from simreg_core.lab.studies import STUDIES, study
+
+
+@dataclass
+class Training:
+    """Experiments that differ in their seed alone.
+
+    what: in words.  seeds: in order.  notebooks: the figures that need them, by number.  a100_hours: of all seeds.
+    """
+
+    what: str
+    seeds: list[int] = field(default_factory=list)
+    notebooks: list[str] = field(default_factory=list)
+    a100_hours: float = 0.0
+
+    def __str__(self) -> str:
+        seeds = f"seed{'s' * (len(self.seeds) > 1)} {_ranges(self.seeds)}"
+        return f"{self.what}; {seeds}; for {', '.join(self.notebooks)}; {self.a100_hours:.1f} h"
+
+
+def trainings(profile: Profile, todo: Plan) -> list[Training]:
+    """The trainings of a plan, grouped over seeds, in the order in which the figures need them."""
+    wanted = {experiment.key for experiment in todo.trainings}
+    found: dict[str, Training] = {}
+    counted: set[str] = set()
+    for name in STUDIES:
+        for experiment in needed(profile, name):
+            if experiment.key not in wanted:
+                continue
+            one = found.setdefault(experiment.changed(seed=0).key, Training(describe(experiment)))
+            if experiment.key not in counted:
+                counted.add(experiment.key)
+                one.seeds.append(experiment.seed)
+                one.a100_hours += a100_seconds(Plan((experiment,), ())) / 3600
+            if name[:2] not in one.notebooks:
+                one.notebooks.append(name[:2])
+    return list(found.values())
+
+
+def needed(profile: Profile, name: str) -> list[Experiment]:
+    """The experiments of a study, FGSM surrogates among them, each once."""
+    experiments: dict[str, Experiment] = {}
+    for experiment, evaluation in study(name, profile).measurements():
+        experiments[experiment.key] = experiment
+        if isinstance(evaluation, FgsmEvaluation):
+            experiments[evaluation.surrogate.key] = evaluation.surrogate
+    return list(experiments.values())
+
+
+def describe(experiment: Experiment) -> str:
+    """An experiment in words, but for its seed."""
+    task, network, spec = experiment.task, experiment.network, experiment.regularizer
+    colour = "gray" if task.channels == 1 else "colour"
+    text = f"{colour} {task.images} {task.size[0]}x{task.size[1]}, {network.name} width {network.width}, "
+    text += f"{experiment.optimization.epochs} epochs"
+    if spec is None:
+        return f"{text}, unregularized"
+    target = {"threshold": "S^Th", "pixel": "S^pixel", "shuffled": "shuffled S^Th", "zero": "all targets 0"}
+    pairs = "" if spec.pairs == "all" else f" of pairs '{spec.pairs}'"
+    loss = f"alpha {spec.alpha:g}" if spec.alpha else "no loss"
+    return (
+        f"{text}, {target[spec.target]}{pairs}, {loss}, Th {spec.threshold:g}, k {spec.pairs_per_step}, "
+        f"{spec.count} images of {spec.images}"
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """'0-6, 8' of [0, ..., 6, 8]."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
