@@ -1,6 +1,6 @@
 """simreg: pixel-similarity regularization for robust CNNs (companion of arXiv 2410.03952)."""
 
-from simreg_core import attacks, spectra
+from simreg_core import attacks, corruptions, spectra
 from simreg_core.loss import SimilarityRegularizer, similarity_loss
 from simreg_core.model import resnet18, resnet34
 from simreg_core.targets import PairSampler, pixel_similarity, threshold_targets
@@ -9,6 +9,7 @@ __all__ = [
     "PairSampler",
     "SimilarityRegularizer",
     "attacks",
+    "corruptions",
     "pixel_similarity",
     "resnet18",
     "resnet34",

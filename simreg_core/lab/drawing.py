@@ -246,7 +246,7 @@ def _outputs(path: Path, profile: Profile) -> str:
 def publish(profile: Profile) -> None:
     """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
 
-    The notebooks keep the outputs of their own default profile, quick.
+    The notebooks keep the outputs of their own default profile, quick; so does the table of claims in the README.
     Raises StoreError where the store lacks a record.
     """
     store = Store()
@@ -268,6 +268,16 @@ def publish(profile: Profile) -> None:
     if profile.name == "quick":
         for path in notebook_paths():
             _execute_in_place(path)
+        _put_claims_into(PROJECT / "README.md", figures_folder(profile) / "claims.md")
+
+
+def _put_claims_into(page: Path, claims: Path) -> None:
+    """Replace what stands between the page's marks with the table of claims."""
+    before, begin, rest = page.read_text().partition("<!-- claims:begin -->\n")
+    _, end, after = rest.partition("<!-- claims:end -->")
+    if not end:
+        raise StoreError(f"{page} lacks the marks <!-- claims:begin --> and <!-- claims:end -->")
+    write_text(page, before + begin + claims.read_text() + end + after)
 
 
 def _execute_in_place(path: Path) -> None:

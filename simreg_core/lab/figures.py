@@ -80,9 +80,11 @@ LOOKS = {
 # each set, and the published one that plays its part: the task's own images, or natural images of another kind
 PUBLISHED_SETS = {
     "cifar10": "CIFAR10",
+    "cifar10-jpeg75": "CIFAR10",
     "photos": "CIFAR10",
     "cifar100": "CIFAR100",
     "imagenet": "ImageNet",
+    "tiny-imagenet32-jpeg75": "ImageNet",
     "photos-foreign": "ImageNet",
 }
 PUBLISHED_SPECTRA = {NONE: "unregularized", THRESHOLD: "reg=ImageNet"}
@@ -248,48 +250,63 @@ def image_count_study(table: pd.DataFrame) -> Figure:
 
 
 def hyperparameter_planes(table: pd.DataFrame) -> Figure:
-    """R_0/U_0 against R_D/U_D, a panel for each attack; accepted region shaded, the chosen pair ringed."""
-    figure, axes = panels(1, 4, 2.6, sharex=True)
+    """R_0/U_0 against R_D/U_D, a panel for each attack and one for the published plane; the chosen pair is ringed."""
+    figure, axes = panels(1, 5, 2.7, sharex=True)
     pairs = [pair_of(series) for series in table["series"].unique() if series != NONE]
     alphas, thresholds = (sorted({pair[place] for pair in pairs}) for place in (0, 1))
     colours = dict(zip(alphas, sequence(len(alphas)), strict=True))
-    markers = dict(zip(sorted({*thresholds, 0.2, 0.4, 0.6, 0.8}), "vDs^oPX", strict=False))
-    for ax, attack in zip(axes, ("gaussian", "uniform", "salt_and_pepper", "fgsm"), strict=True):
-        ratios = selection_ratios(table, attack)
-        for row in ratios.itertuples():
+    markers = dict(zip(sorted({*thresholds, *PUBLISHED_GRID[1]}), "vDs^oPX*<>", strict=False))
+    for ax, attack in zip(axes, ("gaussian", "uniform", "salt_and_pepper", "fgsm"), strict=False):
+        for row in selection_ratios(table, attack).itertuples():
             alpha, threshold = pair_of(row.series)
-            ax.plot(row.clean, row.robust, markers[threshold], color=colours[alpha], ms=6)
+            ax.plot(row.clean, row.robust, markers[threshold], color=colours[alpha], ms=5)
             if row.chosen:
-                ax.plot(row.clean, row.robust, "o", mfc="none", mec="k", ms=12)
-        if attack == "gaussian":
-            _published_plane(ax, markers)
-        ax.axvspan(ACCEPTED_CLEAN_RATIO, 1.2, ymin=0, color="0.93", zorder=0)
-        ax.axhline(1, color="0.6", lw=0.6)
-        ax.axvline(ACCEPTED_CLEAN_RATIO, color="0.6", lw=0.6)
-        ax.set(xlabel="$R_0 / U_0$", xlim=(0.5, 1.08), title=ATTACK_NAMES[attack])
-        ax.title.set_fontsize("medium")
+                ax.plot(row.clean, row.robust, "o", mfc="none", mec="k", ms=10)
+        ax.set_title(ATTACK_NAMES[attack], fontsize="medium")
+    _published_plane(axes[-1], markers)
+    for ax in axes:
+        _accepted_region(ax)
     axes[0].set_ylabel("$R_D / U_D$")
-    _plane_legends(figure, colours, {t: markers[t] for t in thresholds}, int(table["seed"].nunique()))
+    shown = {**{t: markers[t] for t in thresholds}, **{t: markers[t] for t in PUBLISHED_GRID[1]}}
+    _plane_legend(figure, colours, dict(sorted(shown.items())), int(table["seed"].nunique()))
     return figure
 
 
+PUBLISHED_GRID = ((4, 10, 20), (0.2, 0.4, 0.6, 0.8))
+PUBLISHED_ALPHAS = dict(zip(PUBLISHED_GRID[0], ("0.75", "0.5", "0.15"), strict=True))
+
+
 def _published_plane(ax: Axes, markers: dict[float, str]) -> None:
-    for alpha in (4, 10, 20):
-        for threshold in (0.2, 0.4, 0.6, 0.8):
+    for alpha, colour in PUBLISHED_ALPHAS.items():
+        for threshold in PUBLISHED_GRID[1]:
             point = reference("CN/C0 (x) and RN/R0 (y)", f"alpha={alpha} Th={threshold:g}", ("5 Gaussian plane",))
-            ax.plot(point["x"], point["y"], markers[threshold], color="0.7", ms=3.5, mfc="none")
+            ax.plot(point["x"], point["y"], markers[threshold], color=colour, ms=5, mfc="none")
+    ax.set_title("Published", fontsize="medium")
 
 
-def _plane_legends(figure: Figure, colours: dict, markers: dict, seeds: int) -> None:
+def _accepted_region(ax: Axes) -> None:
+    """Clean accuracy at least 0.9 of the unregularized network's, and no loss under attack."""
+    low, high = ax.get_ylim()
+    low, high = min(low, 0.97), max(high, 1.03)
+    ax.add_patch(mpl.patches.Rectangle((ACCEPTED_CLEAN_RATIO, 1), 1, high - 1, color="0.92", lw=0, zorder=0))
+    ax.axhline(1, color="0.6", lw=0.6, zorder=0)
+    ax.axvline(ACCEPTED_CLEAN_RATIO, color="0.6", lw=0.6, zorder=0)
+    ax.set(xlabel="$R_0 / U_0$", xlim=(0.5, 1.08), ylim=(low, high))
+
+
+def _plane_legend(figure: Figure, colours: dict, markers: dict, seeds: int) -> None:
     line = mpl.lines.Line2D
     handles = [line([], [], marker="o", ls="", color=c, label=f"α = {alpha:g}") for alpha, c in colours.items()]
+    handles += [
+        line([], [], marker="o", ls="", mfc="none", color=c, label=f"published α = {alpha:g}")
+        for alpha, c in PUBLISHED_ALPHAS.items()
+    ]
     handles += [line([], [], marker=m, ls="", color="0.3", label=f"Th = {t:g}") for t, m in markers.items()]
     handles += [
-        line([], [], marker="o", ls="", mfc="none", mec="k", ms=9, label="chosen"),
-        line([], [], marker="^", ls="", mfc="none", color="0.7", ms=4, label="published (Gaussian)"),
-        mpl.patches.Patch(color="0.9", label=f"$R_0/U_0$ ≥ 0.9 (n = {seeds})"),
+        line([], [], marker="o", ls="", mfc="none", mec="k", ms=9, label=f"chosen (n = {seeds})"),
+        mpl.patches.Patch(color="0.9", label="accepted"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize="small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize="small")
 
 
 # 05
@@ -367,13 +384,13 @@ def _by_corruption(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> Non
     end = 0
     for group, names in GROUPS.items():
         middle = end + (len(names) - 1) / 2
-        ax.text(middle, 1.0, f"{group} frequency", ha="center", va="top", fontsize="small", color="0.4")
+        ax.text(middle, 1.08, f"{group} frequency", ha="center", va="top", fontsize="small", color="0.4")
         end += len(names)
         if end < len(ordered):
             ax.axvline(end - 0.5, color="0.8", lw=0.8)
     short = [name.removesuffix("_noise").removesuffix("_blur").removesuffix("_transform") for name in ordered]
     ax.set_xticks(range(len(ordered)), [name.removesuffix("_compression") for name in short], rotation=35, ha="right")
-    ax.set(ylabel=f"Accuracy, severity {BARS_SEVERITY}", ylim=(0, 1), xlim=(-0.6, len(ordered) - 0.4))
+    ax.set(ylabel=f"Accuracy, severity {BARS_SEVERITY}", ylim=(0, 1.08), xlim=(-0.6, len(ordered) - 0.4))
 
 
 def _corruption_spectra(ax: Axes, study: Study) -> None:
@@ -409,20 +426,22 @@ def corruption_table(study: Study) -> pd.DataFrame:
 
 
 def frequency_spectra(study: Study) -> Figure:
-    """2-D spectra, the cumulative radial profile, and the half-power frequency of each network."""
+    """2-D spectra, the half-power frequency of each network, and the cumulative radial profile."""
     use_style()
-    rows = [[NONE, PIXEL, THRESHOLD], ["profile", "profile", "half"]]
-    figure, axes = plt.subplot_mosaic(rows, figsize=(PAGE, 4.6), height_ratios=(1, 1.1))
-    _power_maps(axes, study.arrays("power"))
-    _radial_profiles(axes["profile"], study.arrays("cumulative"), next(iter(study.arrays("radius").values()))[0])
-    _half_power_dots(axes["half"], study.table())
+    figure = plt.figure(figsize=(PAGE, 4.4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    maps, dots = top.subfigures(1, 2, width_ratios=(2.4, 1))
+    _power_maps(maps, study.arrays("power"))
+    _half_power_dots(dots.subplots(), study.table())
+    _radial_profiles(bottom.subplots(), study.arrays("cumulative"), next(iter(study.arrays("radius").values()))[0])
     return figure
 
 
-def _power_maps(axes: dict[str, Axes], power: dict[str, np.ndarray]) -> None:
+def _power_maps(figure, power: dict[str, np.ndarray]) -> None:
     """Each map over its own maximum, as published; logarithmic, since the zero frequency outshines the rest."""
-    for series, maps in power.items():
-        ax, mean = axes[series], maps.mean(axis=0)
+    axes = figure.subplots(1, len(power))
+    for ax, (series, maps) in zip(axes, power.items(), strict=True):
+        mean = maps.mean(axis=0)
         h, w = (0.5 / n for n in mean.shape)  # half a pixel: the zero frequency's pixel lies around 0
         norm = mpl.colors.LogNorm(1e-2, 1)
         image = ax.imshow(
@@ -430,14 +449,14 @@ def _power_maps(axes: dict[str, Axes], power: dict[str, np.ndarray]) -> None:
         )
         ax.set_title(LOOKS[series].label, fontsize="medium")
         ax.set(xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5), xlabel="cycles/pixel")
-    axes[NONE].set_ylabel("cycles/pixel")
-    ax.figure.colorbar(image, ax=[axes[series] for series in power], label="Power / maximum", shrink=0.9)
+    axes[0].set_ylabel("cycles/pixel")
+    figure.colorbar(image, ax=list(axes), label="Power / maximum", shrink=0.9)
 
 
 def _radial_profiles(ax: Axes, cumulative: dict[str, np.ndarray], radius: np.ndarray) -> None:
     for series, profiles in cumulative.items():
         look = LOOKS[series]
-        published = reference("cumulative_power", PUBLISHED_SPECTRA.get(series), ("4ii radial spectrum",))
+        published = reference("cumulative_power", PUBLISHED_SPECTRA[series], ("4ii radial spectrum",))
         ax.plot(published["x"], published["y"], color=look.colour, lw=0.8, ls="--")
         mean, error = profiles.mean(axis=0), profiles.std(axis=0, ddof=1) / np.sqrt(len(profiles))
         label = f"{look.label} (n = {len(profiles)})"
@@ -451,15 +470,17 @@ def _radial_profiles(ax: Axes, cumulative: dict[str, np.ndarray], radius: np.nda
 
 def _half_power_dots(ax: Axes, table: pd.DataFrame) -> None:
     rows = table[table["metric"] == "half_power_frequency"]
-    for place, (series, look) in enumerate(LOOKS.items()):
-        values = rows[rows["series"] == series]["value"]
+    names = list(rows["series"].unique())
+    for place, series in enumerate(names):
+        look, values = LOOKS[series], rows[rows["series"] == series]["value"]
         ax.plot([place] * len(values), values, look.marker, color=look.colour, mfc="none")
         ax.plot([place - 0.25, place + 0.25], [values.mean()] * 2, color=look.colour, lw=2)
-        published = PUBLISHED_HALF_POWER.get(series)
-        if published is not None:
-            ax.plot([place - 0.4, place + 0.4], [published] * 2, color="0.5", lw=0.8, ls="--")
-    ax.set_xticks(range(len(LOOKS)), [look.label for look in LOOKS.values()])
-    ax.set(ylabel="Half-power frequency\n(corner = 1)", xlim=(-0.6, len(LOOKS) - 0.4), ylim=(0, 0.7))
+        published = PUBLISHED_HALF_POWER[series]
+        ax.plot([place - 0.4, place + 0.4], [published] * 2, color="0.5", lw=0.8, ls="--")
+    ax.set_xticks(
+        range(len(names)), [f"{LOOKS[series].label}\n(n = {(rows['series'] == series).sum()})" for series in names]
+    )
+    ax.set(ylabel="Half-power frequency\n(corner = 1)", xlim=(-0.6, len(names) - 0.4), ylim=(0, 0.7))
 
 
 def spectrum_table(study: Study) -> pd.DataFrame:
@@ -522,7 +543,7 @@ def _time_against_k(ax: Axes, costs: dict) -> None:
 def _predicted(ax: Axes, rows: pd.DataFrame) -> None:
     ax.plot(rows["k"], rows["predicted"], color="0.5", ls=":", label="(batch + 2k) / batch")
     ax.set(xlabel="Pairs a step, k", xticks=rows["k"])
-    ax.set_ylim(0)
+    ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
     ax.legend(loc="lower right", fontsize="small")
 
 
@@ -544,6 +565,7 @@ def layer_weights(study: Study) -> Figure:
         axes[0].plot(epochs, mean, color=colour, marker=marker, label=name)
         shade(axes[0], epochs, mean, error, colour)
     axes[0].set(xlabel="Epoch", ylabel="Layer weight γ")
+    axes[0].xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     axes[0].set_title(f"During training, {first} (n = {len(values)})", fontsize="medium")
     axes[0].legend(fontsize="small")
     _final_weights(axes[1], weights)
@@ -579,25 +601,35 @@ def layer_weight_table(study: Study) -> pd.DataFrame:
 
 def target_components(table: pd.DataFrame) -> Figure:
     """Three attacks on parts of S^Th (above) and on controls (below)."""
-    figure, axes = panels(2, 3, 5.2, width_ratios=(1, 1, 0.9))
+    use_style()
+    figure = plt.figure(figsize=(PAGE, 5.8), layout="constrained")
+    above, below = figure.subfigures(2, 1)
     summary = summarize(table, "epsilon")
-    rows = ((PIXEL, THRESHOLD, LOW, HIGH, POSITIVE, NEGATIVE, DOUBLE), (THRESHOLD, SHUFFLED, ZERO, NO_LOSS))
-    for own, names in zip(axes, rows, strict=True):
-        looks = {NONE: LOOKS[NONE]}
-        free = iter([colour for index, colour in enumerate(qualitative(10)) if index not in (0, 3, 7)])
-        for name, marker in zip(names, cycle("^sDvPXo"), strict=False):
-            if name in (PIXEL, THRESHOLD):
-                looks[name] = Look(LOOKS[name].label, LOOKS[name].colour, LOOKS[name].marker, PUBLISHED_PARTS[name])
-            else:
-                looks[name] = Look(PART_LABELS[name], next(free), marker, PUBLISHED_PARTS.get(name))
-        for ax, attack in zip(own, ("gaussian", "fgsm"), strict=False):
-            accuracy_curves(ax, summary, looks, attack)
-        own[0].set_ylabel("Test accuracy")
-        size_bars(own[2], summary, looks)
-        own[2].tick_params(axis="x", rotation=40, labelsize="small")
-        own[0].legend(fontsize="x-small", loc="upper right", ncols=2, columnspacing=0.8, handlelength=1.2)
-    published_legend(axes[0, 1], PUBLISHED_MAIN + ",\nCIFAR-10 as regularization set")
+    parts = (PIXEL, THRESHOLD, LOW, HIGH, POSITIVE, NEGATIVE, DOUBLE)
+    _component_row(above, summary, parts, "Parts of the target")
+    _component_row(below, summary, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls")
     return figure
+
+
+def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title: str) -> None:
+    looks = {NONE: LOOKS[NONE]}
+    free = iter([colour for index, colour in enumerate(qualitative(10)) if index not in (0, 3, 7)])
+    for name, marker in zip(names, cycle("^sDvPXo"), strict=False):
+        if name in (PIXEL, THRESHOLD):
+            looks[name] = Look(LOOKS[name].label, LOOKS[name].colour, LOOKS[name].marker, PUBLISHED_PARTS[name])
+        else:
+            looks[name] = Look(PART_LABELS[name], next(free), marker, PUBLISHED_PARTS.get(name))
+    axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    for ax, attack in zip(axes, ("gaussian", "fgsm"), strict=False):
+        accuracy_curves(ax, summary, looks, attack)
+    axes[0].set_ylabel("Test accuracy")
+    size_bars(axes[2], summary, looks)
+    axes[2].set_xticks([])
+    handles, labels = axes[0].get_legend_handles_labels()
+    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
+    labels.append("published")
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small", columnspacing=1.2)
+    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
 
 
 # 12
@@ -615,12 +647,17 @@ def other_tasks_and_depths(table: pd.DataFrame) -> Figure:
             accuracy_curves(ax, summary, looks, attack)
             ax.set(xlabel="")
         size_bars(own[-1], summary, looks)
+        for ax in own:
+            ax.title.set_fontsize("small")
+        own[-1].set_title("Boundary attack", fontsize="small")
+        own[-1].tick_params(axis="x", labelsize="x-small")
         own[0].set_ylabel(f"{group}\nTest accuracy", fontsize="small")
         own[-1].set_ylabel("Squared L2\nper pixel (× 10⁻³)", fontsize="small")
     for ax in axes[-1, :-1]:
         ax.set_xlabel("ε")
-    axes[0, 0].legend(fontsize="x-small", loc="lower left")
-    published_legend(axes[0, 1], "published", fontsize="x-small")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
+    figure.legend(handles, [*labels, "published"], loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 

@@ -266,9 +266,10 @@ def common_corruptions(profile: Profile) -> tuple[Block, ...]:
 
 
 def frequency_spectra(profile: Profile) -> tuple[Block, ...]:
-    """Spectra of long boundary attacks on none, S^pixel and S^Th."""
+    """Spectra of long boundary attacks on none and S^Th (S^pixel is not in the paper's figure)."""
     seeds = min(profile.seeds, profile.studies.spectrum_seeds)
-    return (Block(_targets(profile, seeds), (long_boundary(profile),)),)
+    series = {target: _seeds(profile, target, seeds) for target in (NONE, THRESHOLD)}
+    return (Block(series, (long_boundary(profile),)),)
 
 
 def batch_size_study(profile: Profile) -> tuple[Block, ...]:
