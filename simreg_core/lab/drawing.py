@@ -134,8 +134,10 @@ def write_claims(profile: Profile) -> str:
         if made.is_file():
             figures[path.stem] = json.loads(made.read_text())
     rows = table_of_claims(figures)
-    write_text(folder / "claims.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    write_text(folder / "claims.md", claims_markdown(rows))
+    texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": claims_markdown(rows)}
+    for name, text in texts.items():
+        if not (folder / name).is_file() or (folder / name).read_text() != text:
+            write_text(folder / name, text)
     lines = [f"claims (profile '{profile.name}'; with statistics in {_shown(folder / 'claims.md')}):"]
     for row in rows:
         interval = _interval(row) if row["n"] is not None else ""

@@ -58,9 +58,10 @@ def test_parts_and_controls_are_all_drawn():
     parts = [studies.LOW, studies.HIGH, studies.POSITIVE, studies.NEGATIVE, studies.DOUBLE]
     controls = [studies.SHUFFLED, studies.ZERO, studies.NO_LOSS]
     figure = target_components(attack_table(["none", "S^pixel", "S^Th", *parts, *controls]))
-    above, below = figure.axes[0], figure.axes[3]
-    assert len(above.get_legend().get_texts()) == 1 + 2 + len(parts)
-    assert len(below.get_legend().get_texts()) == 1 + 1 + len(controls)
+    above, below = figure.subfigs
+    published = 1
+    assert len(above.legends[0].get_texts()) == 1 + 2 + len(parts) + published
+    assert len(below.legends[0].get_texts()) == 1 + 1 + len(controls) + published
     assert len(dashed(figure.axes[2])) == 7  # none, S^Th and the five parts have a published size
     plt.close(figure)
 
