@@ -117,6 +117,13 @@ class Regularizer(Spec):
             raise ValueError(f"pairs_per_step={self.pairs_per_step} exceeds the {most} pairs of {self.count} images")
         return self
 
+    @model_validator(mode="after")
+    def _double_range_has_a_band(self):
+        low = self.low_threshold
+        if self.pairs == "double" and (low is None or low >= self.threshold):
+            raise ValueError(f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}")
+        return self
+
 
 class Optimization(Spec):
     """SGD; learning rate * decay^phase, phases of `phase_epochs` epochs, back to the first after `phases`."""
@@ -244,17 +251,17 @@ class EpsilonEnds(Spec):
 
 
 class RegularizationSet(Spec):
-    """A regularization set of a study; empty fields are the profile's own."""
+    """A regularization set of a study; empty fields are the profile's own, but for an empty size: the task's size."""
 
     images: str
     size: Size | None = None
-    augment_once: Literal["none", "flip", "crop-flip"] = "none"
+    augment_once: Literal["none", "flip", "crop-flip"] | None = None
     count: Annotated[int, Field(ge=2)] | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def fields(self) -> dict:
-        """What it changes of the profile's regularizer."""
+        """What it changes of the profile's regularizer: the size always, since the profile's belongs to its images."""
         given = self.model_dump(exclude_none=True)
         return {**given, "size": self.size}
 
@@ -309,6 +316,10 @@ class StudySizes(Spec):
         }.items():
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{field} names '{twice[0]}' twice; each is a curve of its own name")
+        for field in ("pairs_per_step", "image_counts"):
+            numbers = getattr(self, field)
+            if twice := [number for number in numbers if numbers.count(number) > 1]:
+                raise ValueError(f"{field} has {twice[0]} twice; each is a curve of its own")
         return self
 
 
@@ -324,7 +335,8 @@ class Profile(Spec):
     """How big a study is.
 
     name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
-    seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them.
+    seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them and
+        after those of the selection.
     needs_gpu: computing it without one takes an explicit flag.
     """
 

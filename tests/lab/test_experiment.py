@@ -10,6 +10,7 @@ from simreg_core.lab.experiment import (
     Experiment,
     NoiseEvaluation,
     Optimization,
+    RegularizationSet,
     Regularizer,
     SpecError,
     build,
@@ -81,6 +82,33 @@ def test_the_paper_profiles_other_tasks(name, expected):
     )  # fmt: skip
 
 
+def test_the_paper_profile_feeds_mnist_and_fashion_unscaled_and_unaugmented_as_released():
+    paper = load_profile("paper")
+    for variant in paper.studies.variants:
+        one = studies.of_variant(paper, variant)
+        is_small = one.task.images in ("mnist", "fashion-mnist")
+        assert (one.network.shift, one.network.gain) == ((0, 1) if is_small else (0.5, 5))
+        assert one.regularizer.augment_once == ("none" if is_small else "flip")
+        assert one.network.width == 64
+
+
+def test_empty_fields_of_a_regularization_set_are_the_profiles_own_but_for_the_size(tiny):
+    own = tiny.regularizer.changed(augment_once="flip", size=(16, 16))
+    profile = tiny.changed(regularizer=own)
+    bare = RegularizationSet(images="photos-foreign")
+    one = studies.experiment(profile, "S^Th", 0, **bare.fields()).regularizer
+    assert one == own.changed(images="photos-foreign", size=None)
+    plain = RegularizationSet(images="photos-foreign", augment_once="none")
+    assert studies.experiment(profile, "S^Th", 0, **plain.fields()).regularizer.augment_once == "none"
+
+
+@pytest.mark.parametrize("low", [None, 0.5, 0.6])
+def test_the_double_range_needs_a_low_threshold_below_the_other(tiny, low):
+    with pytest.raises(SpecError, match=f"'double' needs low_threshold below threshold=0.5, got {low}"):
+        tiny.regularizer.changed(pairs="double", low_threshold=low)
+    assert tiny.regularizer.changed(pairs="double", low_threshold=0.4).low_threshold == 0.4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -96,6 +124,8 @@ def test_the_paper_profiles_other_tasks(name, expected):
         ({"selection.thresholds": [0.5, 1.2]}, "selection.thresholds.1: got 1.2"),
         ({"selection.alphas": [0.0]}, "selection.alphas.0: got 0.0"),
         ({"studies.image_counts": [1, 2, 3]}, "studies.image_counts.0: got 1"),
+        ({"studies.image_counts": [10, 40, 10, 20]}, "image_counts has 10 twice"),
+        ({"studies.pairs_per_step": [2, 4, 4]}, "pairs_per_step has 4 twice"),
         ({"studies.colour_sets": [{"images": "digits"}] * 2}, "colour_sets names 'digits' twice"),
         ({"task.images": None}, "task.images: got None"),
     ],
