@@ -25,6 +25,7 @@ from simreg_core.lab.experiment import (
     Profile,
     RegularizationSet,
     SpecError,
+    StudySizes,
     Variant,
     build,
     load_profile,
@@ -72,7 +73,7 @@ def fgsm(profile: Profile, protocol: str = "released") -> FgsmEvaluation:
     """Accuracy under FGSM transferred from an unregularized network whose seed no curve uses."""
     return FgsmEvaluation(
         epsilons=levels(profile.studies.epsilons.fgsm),
-        surrogate=experiment(profile, NONE, profile.seeds),
+        surrogate=experiment(profile, NONE, max(profile.seeds, profile.selection.seeds)),
         protocol=protocol,
         images=profile.studies.test_images,
     )
@@ -420,15 +421,40 @@ def adapt(
     thresholds: Sequence[float] | None = None,
     selection_seeds: int | None = None,
 ) -> Profile:
-    """A profile with some of its numbers changed; None keeps the profile's value.  Raises SpecError."""
+    """A profile with some of its numbers changed; None keeps the profile's value.  Raises SpecError.
+
+    alpha, threshold: also of every regularization set, component set and variant with a value of its own.
+    seeds: also of the spectra, where the profile has fewer of them.
+    """
     regularizer = _given(alpha=alpha, threshold=threshold)
     epsilons = profile.studies.epsilons.changed(**_given(gaussian=gaussian_epsilon, fgsm=fgsm_epsilon))
+    spectrum_seeds = max(profile.studies.spectrum_seeds, seeds or 0)
     return profile.changed(
         regularizer=profile.regularizer.changed(**regularizer),
-        studies=profile.studies.changed(epsilons=epsilons),
+        studies=profile.studies.changed(
+            epsilons=epsilons, spectrum_seeds=spectrum_seeds, **_own_values_replaced(profile.studies, regularizer)
+        ),
         selection=profile.selection.changed(**_given(alphas=alphas, thresholds=thresholds, seeds=selection_seeds)),
         **_given(seeds=seeds, pixel_alpha=alpha),
     )
+
+
+def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
+    """The sets and variants of a profile, with `values` (alpha, threshold) where they have values of their own."""
+
+    def of(one: RegularizationSet) -> RegularizationSet:
+        return one.changed(**{name: value for name, value in values.items() if getattr(one, name) is not None})
+
+    def of_variant(one: Variant) -> Variant:
+        pixel = {"pixel_alpha": values["alpha"]} if "alpha" in values and one.pixel_alpha is not None else {}
+        return one.changed(regularization_set=of(one.regularization_set), **pixel)
+
+    return {
+        "regularization_sets": tuple(map(of, sizes.regularization_sets)),
+        "component_set": of(sizes.component_set),
+        "colour_sets": tuple(map(of, sizes.colour_sets)),
+        "variants": tuple(map(of_variant, sizes.variants)),
+    }
 
 
 def selection_ratios(table: pd.DataFrame, attack: str = "gaussian") -> pd.DataFrame:

@@ -18,9 +18,11 @@ def test_figures_share_their_experiments(tiny, store):
     assert len({experiment.key for experiment in both.trainings}) == len(both.trainings)
 
 
-def test_the_surrogate_is_none_of_the_attacked_networks(tiny):
+@pytest.mark.parametrize("changes", [{}, {"selection_seeds": 4}, {"seeds": 4}])
+def test_the_surrogate_is_none_of_the_attacked_networks(tiny, changes):
+    profile = studies.adapt(tiny, **changes)
     for name in studies.STUDIES:
-        for block in studies.study(name, tiny).blocks:
+        for block in studies.study(name, profile).blocks:
             surrogates = {e.surrogate.key for e in block.evaluations if isinstance(e, FgsmEvaluation)}
             attacked = {experiment.key for experiments in block.series.values() for experiment in experiments}
             assert len(surrogates) <= 1
@@ -51,8 +53,40 @@ def test_a_changed_profile_is_kept_apart(tmp_path, monkeypatch):
     (block,) = changed.blocks
     alphas = {e.regularizer.alpha for name in ("S^pixel", "S^Th") for e in block.series[name]}
     assert alphas == {0.7}
-    unchanged = studies.open_study("02_attack_curves", str(TINY), alpha=0.1)
+    unchanged = studies.open_study("02_attack_curves", str(TINY), threshold=0.5)
     assert not unchanged.customized
+
+
+def test_a_changed_number_reaches_every_set_and_variant_with_one_of_its_own(tiny):
+    own = {"images": "digits", "alpha": 0.3, "threshold": 0.6}
+    (variant,) = tiny.studies.variants
+    sizes = tiny.studies.changed(
+        regularization_sets=(own, {"images": "photos-foreign"}),
+        colour_sets=(own,),
+        component_set=own,
+        variants=(variant.changed(regularization_set=own, pixel_alpha=0.4),),
+    )
+    profile = tiny.changed(studies=sizes)
+    changed = studies.adapt(profile, alpha=0.7, threshold=0.45)
+    for name in (
+        "04_regularization_sets",
+        "05_common_corruptions",
+        "09_colour",
+        "10_layer_weights",
+        "11_target_components",
+        "12_other_tasks_and_depths",
+    ):
+        regularizers = [one.regularizer for one, _ in studies.study(name, changed).measurements() if one.regularizer]
+        assert {spec.alpha for spec in regularizers} <= {0.7, 0.0}  # 0: the control without a loss
+        assert {spec.threshold for spec in regularizers} == {0.45}
+    assert studies.adapt(profile) == profile
+
+
+def test_more_seeds_are_more_seeds_of_the_spectra_too(tiny):
+    (block,) = studies.study("06_frequency_spectra", studies.adapt(tiny, seeds=3)).blocks
+    assert {len(experiments) for experiments in block.series.values()} == {3}
+    fewer = tiny.changed(studies=tiny.studies.changed(spectrum_seeds=5))
+    assert studies.adapt(fewer, seeds=3).studies.spectrum_seeds == 5
 
 
 def test_errors():
