@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 PAIR_RANGES = ("all", "high", "low", "double", "positive", "negative")
+SUBTRACTIONS = ("mean_image", "own_mean")
 DRAWN_AHEAD = 256
 TINY_NORM = 1e-8  # an image that equals the mean image has no direction: its similarities are 0
 
@@ -36,16 +37,19 @@ def check_images(images: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     return images
 
 
-def pixel_similarity(images: Tensor | list[Tensor]) -> Tensor:
+def pixel_similarity(images: Tensor | list[Tensor], subtract: str = "mean_image") -> Tensor:
     """Cosine similarity of mean-subtracted pixels, S^pixel (paper, section 3).
 
     images: [n, c, h, w] in [0, 1], n >= 2; colour is averaged to gray first.
-    Returns [n, n] in [-1, 1]. The mean IMAGE over the n images is subtracted, not each image's own
-    mean; an image that equals the mean image has similarity 0 to all.
-    Raises ValueError as `check_images` does.
+    subtract: 'mean_image', the mean over the n images at each pixel, as the paper does; or 'own_mean', each image's
+    mean over its own pixels, which leaves no difference between a dark and a light image.
+    Returns [n, n] in [-1, 1]; an image without any difference from what is subtracted has similarity 0 to all.
+    Raises ValueError as `check_images` does, and for another `subtract`.
     """
+    if subtract not in SUBTRACTIONS:
+        raise ValueError(f"unknown subtract '{subtract}'; allowed: {', '.join(SUBTRACTIONS)}")
     pixels = check_images(images).mean(dim=1).flatten(1)  # [n, h*w]
-    centred = pixels - pixels.mean(dim=0)
+    centred = pixels - (pixels.mean(dim=0) if subtract == "mean_image" else pixels.mean(dim=1, keepdim=True))
     unit = centred / centred.norm(dim=1, keepdim=True).clamp_min(TINY_NORM)
     return (unit @ unit.T).clamp_(-1, 1)
 

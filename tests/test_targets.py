@@ -201,3 +201,18 @@ def test_five_thousand_images_are_ready_in_two_seconds(generator):
     PairSampler(similarity, threshold_targets(similarity, 0.8), "low", threshold=0.8)
     # processor time, which other processes do not change; two cores halve what is threaded
     assert time.process_time() - started < 4
+
+
+def test_subtracting_each_images_own_mean_is_the_correlation_of_pixels(generator):
+    images = torch.rand(12, 3, 5, 7, generator=generator, dtype=torch.float64)
+    expected = np.corrcoef(images.mean(dim=1).flatten(1).numpy())
+    found = pixel_similarity(images, subtract="own_mean")
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    lighter = images * 0.5 + 0.3 * torch.rand(12, 1, 1, 1, generator=generator, dtype=torch.float64)
+    assert torch.allclose(pixel_similarity(lighter, subtract="own_mean"), found)
+    assert not torch.allclose(pixel_similarity(lighter), pixel_similarity(images))
+
+
+def test_another_subtraction_is_refused():
+    with pytest.raises(ValueError, match="unknown subtract 'median'; allowed: mean_image, own_mean"):
+        pixel_similarity(torch.rand(3, 1, 4, 4), subtract="median")
