@@ -28,6 +28,7 @@ TORCHVISION_COUNTS = {  # training, test
 }  # fmt: skip
 BUNDLED = ("photos", "photos-foreign", "digits")
 CIFAR10_C_SOURCE = "https://zenodo.org/records/2535967"
+CIFAR10_SIZE = (32, 32)
 CIFAR10_C_BLOCK = 10_000  # images of one severity; a file holds the five severities in order
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -142,8 +143,13 @@ def load_image_set(
 
 
 def has_cifar10_c() -> bool:
-    """Whether the data folder holds a folder CIFAR-10-C (what is in it is checked by `load_cifar10_c`)."""
+    """Whether the data folder holds a folder CIFAR-10-C (what is in it is checked by `check_cifar10_c`)."""
     return (data_folder() / "CIFAR-10-C").is_dir()
+
+
+def check_cifar10_c() -> None:
+    """Raise DataError for the first of the 16 files of CIFAR-10-C that is missing or does not fit; decodes none."""
+    _cifar10_c_files()
 
 
 def load_cifar10_c(corruption: str, severity: int, channels: int) -> ImageSet:
@@ -174,7 +180,7 @@ def _cifar10_c_files() -> dict[str, np.ndarray]:
     if not root.is_dir():
         raise DataError(f"CIFAR-10-C is not in the data folder: {root} is missing; get it from {CIFAR10_C_SOURCE}")
     images = 5 * CIFAR10_C_BLOCK
-    files = {name: _mapped(root / f"{name}.npy", (images, 32, 32, 3), "uint8") for name in CORRUPTIONS}
+    files = {name: _mapped(root / f"{name}.npy", (images, *CIFAR10_SIZE, 3), "uint8") for name in CORRUPTIONS}
     labels = np.array(_mapped(root / "labels.npy", (images,), "uint8"))
     if labels.max() >= len(CIFAR10_CLASSES):
         raise DataError(f"{root / 'labels.npy'} holds label {labels.max()}; expected 0 to {len(CIFAR10_CLASSES) - 1}")

@@ -19,7 +19,7 @@ from simreg_core.lab.experiment import (
     NoiseEvaluation,
 )
 from simreg_core.lab.store import Record, Store, Value, provenance
-from simreg_core.lab.training import build_network, load_data, stream
+from simreg_core.lab.training import build_network, load_data, repeatable, stream
 
 BATCH = 500
 
@@ -28,12 +28,13 @@ def evaluate(experiment: Experiment, evaluation: Evaluation, store: Store, devic
     """Measure a trained experiment and store the record.
 
     Raises StoreError where the network, or the surrogate of an FGSM evaluation, is not trained,
-    DataError for image sets that do not fit, and ValueError for a surrogate of another task.
+    DataError for image sets that do not fit, and ValueError for a surrogate of another task or the attacked network.
     """
+    check_surrogate(experiment, evaluation)
     started = time.perf_counter()
     images = evaluation_images(experiment, evaluation)
     network = trained_network(experiment, len(images.classes), store, device)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with repeatable():
         values, arrays = _measure(network, images, experiment, evaluation, store, device)
     regularization = load_data(experiment).regularization
     record = Record(
@@ -69,7 +70,7 @@ def _measure(
         case NoiseEvaluation():
             return _noise(network, images, evaluation, device), {}
         case FgsmEvaluation():
-            return _fgsm(network, images, experiment, evaluation, store, device), {}
+            return _fgsm(network, images, evaluation, store, device), {}
         case BoundaryEvaluation():
             return _boundary(network, images, evaluation, device)
         case CorruptionEvaluation():
@@ -78,6 +79,23 @@ def _measure(
             return _corruption_spectra(images, evaluation)
         case LayerWeightsEvaluation():
             return _layer_weights(experiment, store)
+
+
+def check_surrogate(experiment: Experiment, evaluation: Evaluation) -> None:
+    """Refuse a transferred attack that would not be one: ValueError for the surrogate of another task, or itself."""
+    if not isinstance(evaluation, FgsmEvaluation):
+        return
+    surrogate = evaluation.surrogate
+    if surrogate == experiment:
+        raise ValueError(
+            f"the attacked network (experiment {experiment.key}, seed {experiment.seed}) is the surrogate of this FGSM "
+            "attack itself, so nothing is transferred; attack one of another seed or target"
+        )
+    if surrogate.task != experiment.task:
+        raise ValueError(
+            f"the surrogate was trained on another task ('{surrogate.task.images}') than the attacked "
+            f"network ('{experiment.task.images}')"
+        )
 
 
 def evaluation_images(experiment: Experiment, evaluation: Evaluation) -> ImageSet:
@@ -127,16 +145,10 @@ def _noise(network: nn.Module, images: ImageSet, evaluation: NoiseEvaluation, de
 def _fgsm(
     network: nn.Module,
     images: ImageSet,
-    experiment: Experiment,
     evaluation: FgsmEvaluation,
     store: Store,
     device: torch.device,
 ) -> list[Value]:
-    if evaluation.surrogate.task != experiment.task:
-        raise ValueError(
-            f"the surrogate was trained on another task ('{evaluation.surrogate.task.images}') than the attacked "
-            f"network ('{experiment.task.images}')"
-        )
     surrogate = trained_network(evaluation.surrogate, len(images.classes), store, device)
     pixels, labels = images.pixels.to(device), images.labels.to(device)
     direction = attacks.fgsm_direction(surrogate, pixels, labels)

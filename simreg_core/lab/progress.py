@@ -11,7 +11,7 @@ SECONDS_BETWEEN_LINES = 10
 class Progress:
     """Counts work in any unit; use as a context manager.
 
-    total: work to be done, > 0.  label: what is being done.  Written to standard error.
+    total: work to be done; none is all done.  label: what is being done.  Written to standard error.
     """
 
     def __init__(self, total: float, label: str):
@@ -22,16 +22,21 @@ class Progress:
         if sys.stderr.isatty() or "ipykernel" in sys.modules:
             self._bar = tqdm(total=100, desc=label, bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left")
 
+    @property
+    def share(self) -> float:
+        """How much of the work is done, in [0, 1]."""
+        return self.done / self.total if self.total > 0 else 1.0
+
     def advance(self, work: float) -> None:
         """Add work done."""
         self.done = min(self.total, self.done + work)
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(100 * self.done / self.total - self._bar.n)
-        elif now - self._last >= SECONDS_BETWEEN_LINES and self.done > 0:
+            self._bar.update(100 * self.share - self._bar.n)
+        elif now - self._last >= SECONDS_BETWEEN_LINES and self.share > 0:
             self._last = now
-            left = (now - self._start) * (self.total - self.done) / self.done
-            print(f"{self.label}: {100 * self.done / self.total:.0f} %, {duration(left)} left", file=sys.stderr)
+            left = (now - self._start) * (1 - self.share) / self.share
+            print(f"{self.label}: {100 * self.share:.0f} %, {duration(left)} left", file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self

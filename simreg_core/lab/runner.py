@@ -14,8 +14,16 @@ from dataclasses import dataclass
 import torch
 
 from simreg_core.corruptions import CORRUPTIONS
-from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, has_validation, load_image_set
-from simreg_core.lab.evaluation import evaluate
+from simreg_core.lab.data import (
+    TORCHVISION,
+    DataError,
+    ImageSet,
+    check_cifar10_c,
+    count_images,
+    has_validation,
+    load_image_set,
+)
+from simreg_core.lab.evaluation import check_surrogate, evaluate
 from simreg_core.lab.experiment import (
     BoundaryEvaluation,
     CorruptionEvaluation,
@@ -28,7 +36,14 @@ from simreg_core.lab.experiment import (
 )
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import TrainingError, build_network, build_regularizer, steps_per_epoch, train
+from simreg_core.lab.training import (
+    TrainingError,
+    build_network,
+    build_regularizer,
+    repeatable,
+    steps_per_epoch,
+    train,
+)
 from simreg_core.model import BLOCKS
 
 Measurement = tuple[Experiment, Evaluation]
@@ -85,6 +100,8 @@ def compute(todo: Plan, store: Store, label: str) -> None:
     """
     if not todo:
         return
+    for measurement in todo.measurements:
+        check_surrogate(*measurement)
     store.sweep()
     if problems := missing_image_sets(todo):
         raise DataError(problems[0])
@@ -122,8 +139,16 @@ def image_sets(todo: Plan) -> dict[str, int]:
 
 
 def missing_image_sets(todo: Plan) -> list[str]:
-    """One line for each set that is missing or too small: known now, not after hours of training on another."""
+    """One line for each set that is missing or too small: known now, not after hours of training on another.
+
+    Of the official CIFAR-10-C, where it is asked for, every file is looked at.
+    """
     problems = []
+    if any(getattr(evaluation, "source", None) == "files" for _, evaluation in todo.measurements):
+        try:
+            check_cifar10_c()
+        except DataError as error:
+            problems.append(str(error))
     for name, count in sorted(image_sets(todo).items()):
         try:
             there = count_images(name, "train")
@@ -192,7 +217,7 @@ def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
         case CorruptionSpectraEvaluation():
             return images * len(CORRUPTIONS)
         case LayerWeightsEvaluation():
-            return 0
+            return 1  # none, but reading its history takes a moment, and a plan of these alone has work to count
 
 
 A100_SECONDS = 34 * 60  # of `_A100_EXPERIMENT`, printed by the authors (CCN 2024 paper)
@@ -257,18 +282,24 @@ def seconds_per_step(experiment: Experiment, steps: int, images: int = 64) -> fl
             loss().backward()
             optimizer.step()
 
-        step()  # the first call allocates
-        return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
+        with repeatable():  # as the trainings whose time this tells
+            step()  # the first call allocates
+            return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
     finally:
         torch.set_num_threads(threads)
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> float:
+    _finish_work(device)  # or what was begun before would be timed too
     started = time.perf_counter()
     step()
+    _finish_work(device)
+    return time.perf_counter() - started
+
+
+def _finish_work(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 def random_step(

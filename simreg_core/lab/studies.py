@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.attacks import NOISES
-from simreg_core.lab.data import has_cifar10_c
+from simreg_core.lab.data import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.experiment import (
     PROJECT,
     BoundaryEvaluation,
@@ -257,7 +257,8 @@ def regularization_sets(profile: Profile) -> tuple[Block, ...]:
 def common_corruptions(profile: Profile) -> tuple[Block, ...]:
     """None, and S^Th with each regularization set, under the 15 common corruptions; their own spectra."""
     series = {NONE: _seeds(profile, NONE, profile.seeds), **_sets(profile, profile.studies.regularization_sets)}
-    source = "files" if profile.task.images == "cifar10" and has_cifar10_c() else "generated"
+    is_theirs = profile.task.images == "cifar10" and profile.task.size == CIFAR10_SIZE
+    source = "files" if is_theirs and has_cifar10_c() else "generated"
     what = {"source": source, "images": profile.studies.corruption_images}
     first = {"corruptions": _seeds(profile, NONE, 1)}
     return (

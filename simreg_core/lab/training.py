@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +125,14 @@ def augment(pixels: Tensor, how: str, generator: torch.Generator) -> Tensor:
     return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
 
 
+def repeatable() -> AbstractContextManager:
+    """The GPU's settings under which everything is trained, attacked and timed: the same numbers on every run.
+
+    No algorithm is chosen by timing, and none has reduced precision.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 def steps_per_epoch(images: int, batch_size: int) -> int:
     """Full batches in an epoch; the rest is dropped, as released."""
     return images // batch_size
@@ -139,8 +148,7 @@ def train(
     """
     if store.is_trained(experiment):
         return
-    # the same weights on every run: no algorithm chosen by timing, no reduced precision
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with repeatable():
         _Run(experiment, store, device).finish(progress)
 
 

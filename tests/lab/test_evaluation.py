@@ -45,16 +45,29 @@ def test_evaluation_is_repeatable(tiny, store, trained):
         assert first.arrays == second.arrays
 
 
-def test_fgsm_of_a_network_on_itself_hurts_more_than_noise(tiny, store, trained):
-    surrogate = studies.fgsm(tiny, "strict").surrogate
+def test_transferred_fgsm_is_the_surrogates_direction_shown_to_the_attacked_network(tiny, store, trained):
     evaluation = studies.fgsm(tiny, "strict")
-    own = evaluate(surrogate, evaluation, store, CPU).values[-1].value
-    noise = (
-        evaluate(surrogate, studies.noise(tiny, "gaussian", "strict").changed(epsilons=evaluation.epsilons), store, CPU)
-        .values[-1]
-        .value
-    )
-    assert own < noise
+    found = [value.value for value in evaluate(trained, evaluation, store, CPU).values]
+    images = evaluation_images(trained, evaluation)
+    attacked, surrogate = (trained_network(one, 10, store, CPU) for one in (trained, evaluation.surrogate))
+    direction = attacks.fgsm_direction(surrogate, images.pixels, images.labels)
+    expected = []
+    for epsilon in evaluation.epsilons:
+        seen = attacks.transferred_fgsm(images.pixels, direction, epsilon, protocol="strict").adversarial
+        expected.append(correct(attacked, seen, images.labels).double().mean().item())
+    assert found == expected
+    strongest = attacks.transferred_fgsm(images.pixels, direction, 0.1, protocol="strict").adversarial
+    noisy = attacks.gaussian_noise(
+        images.pixels, 0.1, protocol="strict", generator=torch.Generator().manual_seed(0)
+    ).adversarial
+    own, noise = (correct(surrogate, seen, images.labels).double().mean() for seen in (strongest, noisy))
+    assert own < noise  # the surrogate itself
+
+
+def test_a_network_is_no_surrogate_of_itself(tiny, store):
+    evaluation = studies.fgsm(tiny, "strict")
+    with pytest.raises(ValueError, match=f"experiment {evaluation.surrogate.key}, seed 2. is the surrogate of this"):
+        evaluate(evaluation.surrogate, evaluation, store, CPU)  # said before its weights are looked for
 
 
 def test_a_surrogate_of_another_task_is_refused(tiny, store, trained):

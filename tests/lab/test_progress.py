@@ -22,3 +22,12 @@ def test_a_log_gets_lines_with_the_time_left(monkeypatch, capsys):
             bar.advance(work)
     # a line at most every ten seconds: after 15 s a quarter is done, after 30 s a half
     assert capsys.readouterr().err.splitlines() == ["training: 25 %, 45 s left", "training: 50 %, 30 s left"]
+
+
+def test_no_work_is_all_done(monkeypatch, capsys):
+    clock = iter([0.0, 20.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.delitem(progress.sys.modules, "ipykernel", raising=False)
+    with Progress(0, "nothing") as bar:
+        bar.advance(0)
+    assert capsys.readouterr().err.splitlines() == ["nothing: 100 %, 0 s left"]

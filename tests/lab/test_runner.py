@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import runner, studies
 from simreg_core.lab.data import DataError
+from simreg_core.lab.experiment import CorruptionEvaluation, LayerWeightsEvaluation
 from simreg_core.lab.runner import Costs, Plan, a100_seconds, compute, missing_image_sets, plan, seconds_per_step
 from simreg_core.lab.training import TrainingError, train
 
@@ -45,6 +46,55 @@ def test_a_step_takes_time_and_leaves_the_threads_alone(tiny):
     before = torch.get_num_threads()
     assert seconds_per_step(studies.experiment(tiny, "S^Th", 0), steps=1) > 0
     assert torch.get_num_threads() == before
+
+
+def test_steps_are_timed_under_the_settings_of_training(tiny, monkeypatch):
+    seen = []
+    whole = runner.random_step
+
+    def watched(*arguments):
+        loss, parameters = whole(*arguments)
+
+        def noted():
+            cudnn = torch.backends.cudnn
+            seen.append((cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32))
+            return loss()
+
+        return noted, parameters
+
+    monkeypatch.setattr(runner, "random_step", watched)
+    seconds_per_step(studies.experiment(tiny, "none", 0), steps=2)
+    assert seen == [(True, False, False)] * 3
+    assert not torch.backends.cudnn.deterministic  # as it was before
+
+
+def test_a_gpu_has_finished_before_the_clock_starts_and_before_it_stops(monkeypatch):
+    happened = []
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("waited"))
+    monkeypatch.setattr("time.perf_counter", lambda: happened.append("clock") or 0.0)
+    runner._timed(lambda: happened.append("step"), torch.device("cuda"))
+    assert happened == ["waited", "clock", "step", "waited", "clock"]
+
+
+def test_a_plan_of_layer_weights_alone_has_work_to_count(tiny, store):
+    one = studies.experiment(tiny, "S^Th", 0)
+    train(one, store, torch.device("cpu"))
+    compute(plan([(one, LayerWeightsEvaluation())], store), store, "test")
+    assert store.record(one, LayerWeightsEvaluation()) is not None
+    assert 0 < Costs().evaluation(one, LayerWeightsEvaluation()) < 0.1
+
+
+def test_an_official_corruption_file_that_is_missing_is_found_before_training(tiny, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+    (tmp_path / "CIFAR-10-C").mkdir()
+    todo = plan([(studies.experiment(tiny, "none", 0), CorruptionEvaluation(source="files"))], store)
+    (problem,) = missing_image_sets(todo)
+    assert "gaussian_noise.npy is missing" in problem
+    with pytest.raises(DataError, match=r"gaussian_noise\.npy is missing"):
+        compute(todo, store, "test")
+    assert not store.root.exists()
+    generated = plan([(studies.experiment(tiny, "none", 0), CorruptionEvaluation())], store)
+    assert missing_image_sets(generated) == []
 
 
 def test_the_authors_training_takes_the_authors_time():

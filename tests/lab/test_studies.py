@@ -185,6 +185,9 @@ def test_official_corruption_files_are_taken_where_they_are(tmp_path, monkeypatc
     (tmp_path / "CIFAR-10-C").mkdir()
     assert sources("paper") == {"files"}
     assert sources("quick") == {"generated"}  # its task is not CIFAR-10
+    paper = load_profile("paper")
+    small = studies.common_corruptions(paper.changed(task=paper.task.changed(size=(28, 28))))
+    assert {evaluation.source for block in small for evaluation in block.evaluations} == {"generated"}
 
 
 def test_corners_of_a_profile():
