@@ -44,7 +44,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 status select publish: $(READY)
-	$(BIN)/python -m simreg_core $@ $(if $(PROFILE),--profile $(PROFILE))
+	$(BIN)/python -m simreg_core $@ $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter select1,$@$(WITHOUT_GPU)),--without-gpu)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -19,12 +19,12 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
-from simreg_core.lab.listing import trainings
+from simreg_core.lab.listing import a100_hours, trainings
 from simreg_core.lab.progress import duration
 from simreg_core.lab.runner import (
     Plan,
     RunnerError,
-    a100_seconds,
+    check_gpu,
     compute,
     estimate_seconds,
     missing_image_sets,
@@ -46,6 +46,7 @@ TargetOption = Annotated[str, typer.Option(help="none, pixel or threshold.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
+WithoutGpuOption = Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without one.")]
 PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if not the profile's.")]
 
 
@@ -59,7 +60,7 @@ def figures(
     profile: ProfileOption = None,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute everything again.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
-    without_gpu: Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without one.")] = False,
+    without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Compute what is missing, draw every figure, and judge every claim."""
     chosen, name = _profile(profile)
@@ -71,22 +72,23 @@ def status(profile: ProfileOption = None) -> None:
     """What is done, what is missing, and how long it will take; computes nothing."""
     chosen, _ = _profile(profile)
     store = Store(published=studies.published_folder(chosen))
+    todo = missing(chosen, store)
+    for problem in missing_image_sets(todo):
+        print(f"MISSING: {problem}")
     for study in studies_of(chosen):
         measurements = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in study.measurements()}
-        todo = plan(measurements.values(), store)
-        left = f"{len(todo.trainings)} networks to train" if todo else "done"
-        print(f"{study.name}: {len(measurements) - len(todo.measurements)} of {len(measurements)} records, {left}")
-    todo = missing(chosen, store)
+        own = plan(measurements.values(), store)
+        left = f"{len(own.trainings)} networks to train" if own else "done"
+        print(f"{study.name}: {len(measurements) - len(own.measurements)} of {len(measurements)} records, {left}")
     if not todo:
         return
     print("\nto train, shared ones once (hours on one A100 at the authors' pace of 34 min for ResNet18 on CIFAR-10):")
     for line in trainings(chosen, todo):
         print(f"  {line}")
-    attacks = f"{len(todo.measurements)} attacks"
-    print(f"together {len(todo.trainings)} networks and {attacks}: {a100_seconds(todo) / 3600:.1f} h on one A100")
-    for problem in missing_image_sets(todo):
-        print(f"MISSING: {problem}")
-    if torch.cuda.is_available() or not chosen.needs_gpu:
+    hours = a100_hours(todo)
+    said = "hours unknown without the missing image sets" if hours is None else f"{hours:.1f} h on one A100"
+    print(f"together {len(todo.trainings)} networks and {len(todo.measurements)} attacks: {said}")
+    if hours is not None and (torch.cuda.is_available() or not chosen.needs_gpu):
         print(f"on this machine about {duration(estimate_seconds(todo))}")
 
 
@@ -98,13 +100,16 @@ def train(
     threshold: ThresholdOption = None,
     k: PairsOption = None,
     profile: ProfileOption = None,
+    without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Train one network of a profile."""
     chosen, _ = _profile(profile)
     one = _experiment(chosen, target, seed, alpha, threshold, k)
     store = Store()
     if not store.is_trained(one):
-        compute(Plan((one,), ()), store, f"training {one.key}")
+        todo = Plan((one,), ())
+        check_gpu(chosen, todo, without_gpu)
+        compute(todo, store, f"training {one.key}")
     print(f"experiment {one.key}: {store.weights_path(one)}")
 
 
@@ -119,6 +124,7 @@ def evaluate(
     threshold: ThresholdOption = None,
     k: PairsOption = None,
     profile: ProfileOption = None,
+    without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Attack one network of a profile, training it first if need be."""
     chosen, _ = _profile(profile)
@@ -127,7 +133,9 @@ def evaluate(
     one = _experiment(chosen, target, seed, alpha, threshold, k)
     evaluation = _evaluation(chosen, attack, epsilon, protocol)
     store = Store(published=studies.published_folder(chosen))
-    compute(plan([(one, evaluation)], store), store, f"{attack} on {one.key}")
+    todo = plan([(one, evaluation)], store)
+    check_gpu(chosen, todo, without_gpu)
+    compute(todo, store, f"{attack} on {one.key}")
     print("metric,epsilon,repeat,value,attempted,failed")
     for v in store.record(one, evaluation).values:
         print(f"{v.metric},{_blank(v.epsilon)},{_blank(v.repeat)},{v.value:.6g},{v.attempted},{v.failed}")
@@ -141,6 +149,7 @@ def select(
     variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
+    without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Choose alpha and the threshold on validation images, by the paper's criterion."""
     chosen, _ = _profile(profile)
@@ -148,7 +157,7 @@ def select(
     grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: values for name, values in grid.items() if values}
     base = base.changed(selection=base.selection.changed(**given))
-    table = studies.study("03_hyperparameter_selection", base).run().table()
+    table = studies.study("03_hyperparameter_selection", base).run(without_gpu).table()
     print(studies.selection_ratios(table).to_string(index=False, float_format="%.3f"))
     pair = studies.chosen_pair(table)
     print("none is accepted" if pair is None else f"chosen: alpha = {pair[0]:g}, Th = {pair[1]:g}")

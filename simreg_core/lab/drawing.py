@@ -12,14 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from simreg_core.lab.claims import claims_markdown, table_of_claims
 from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Plan, a100_seconds, compute, missing_image_sets, plan
+from simreg_core.lab.runner import Plan, check_gpu, compute, missing_image_sets, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
 from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, study
 
@@ -64,7 +62,7 @@ def make_figures(
     """
     paths = notebook_paths(only)
     store = Store() if recompute else Store(published=published_folder(profile))
-    unfinished = store.root / f"recomputing-{profile.key}"  # a killed RECOMPUTE=1 goes on where it was
+    unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 goes on where it was
     if recompute and not unfinished.exists():
         _forget(profile, store, only)
         write_text(unfinished, "delete this file to start over\n")
@@ -72,27 +70,23 @@ def make_figures(
     if todo:
         if problems := missing_image_sets(todo):
             raise SpecError("; ".join(problems))
-        if profile.needs_gpu and not (torch.cuda.is_available() or without_gpu):
-            raise SpecError(_needs_gpu(profile, todo))
+        check_gpu(profile, todo, without_gpu)
         print(describe(profile.name, todo), flush=True)
         compute(todo, store, f"computing profile '{profile.name}'")
     else:
         where = "this machine's store" if not _from_published(profile, store, only) else "published records"
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
     step_costs(profile, store)
-    unfinished.unlink(missing_ok=True)
+    for done in [unfinished] if only else store.root.glob(f"{unfinished.name}*"):
+        done.unlink(missing_ok=True)
     seconds = _draw(profile, profile_name, paths)
     _print_shares(_shares(profile, store, todo, seconds))
     print(write_claims(profile), flush=True)
 
 
-def _needs_gpu(profile: Profile, todo: Plan) -> str:
-    return (
-        f"profile '{profile.name}' needs a GPU: {len(todo.trainings)} networks and {len(todo.measurements)} attacks, "
-        f"about {a100_seconds(todo) / 3600:.0f} h on one A100 at the authors' pace, and far longer without any; "
-        f"--without-gpu (make figures PROFILE={profile.name} WITHOUT_GPU=1) does it all the same, and says how long it "
-        "takes here"
-    )
+def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:
+    """The file that says of a selection of notebooks that its RECOMPUTE=1 has begun; without numbers: of all."""
+    return store.root / "-".join(["recomputing", profile.key, *sorted({name[:2] for name in only})])
 
 
 def _shares(profile: Profile, store: Store, todo: Plan, drawing: dict[str, float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import Experiment, FgsmEvaluation, Profile
 from simreg_core.lab.runner import Plan, a100_seconds
 from simreg_core.lab.studies import STUDIES, study
@@ -11,17 +12,19 @@ from simreg_core.lab.studies import STUDIES, study
 class Training:
     """Experiments that differ in their seed alone.
 
-    what: in words.  seeds: in order.  notebooks: the figures that need them, by number.  a100_hours: of all seeds.
+    what: in words.  seeds: in order.  notebooks: the figures that need them, by number.
+    a100_hours: of all seeds; None where the task's images are not there to be counted.
     """
 
     what: str
     seeds: list[int] = field(default_factory=list)
     notebooks: list[str] = field(default_factory=list)
-    a100_hours: float = 0.0
+    a100_hours: float | None = 0.0
 
     def __str__(self) -> str:
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {_ranges(self.seeds)}"
-        return f"{self.what}; {seeds}; for {', '.join(self.notebooks)}; {self.a100_hours:.1f} h"
+        hours = "" if self.a100_hours is None else f"; {self.a100_hours:.1f} h"
+        return f"{self.what}; {seeds}; for {', '.join(self.notebooks)}{hours}"
 
 
 def trainings(profile: Profile, todo: Plan) -> list[Training]:
@@ -37,10 +40,19 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
             if experiment.key not in counted:
                 counted.add(experiment.key)
                 one.seeds.append(experiment.seed)
-                one.a100_hours += a100_seconds(Plan((experiment,), ())) / 3600
+                hours = a100_hours(Plan((experiment,), ()))
+                one.a100_hours = None if hours is None else one.a100_hours + hours
             if name[:2] not in one.notebooks:
                 one.notebooks.append(name[:2])
     return list(found.values())
+
+
+def a100_hours(todo: Plan) -> float | None:
+    """Hours that a plan takes on one A100; None where the images to be learned or attacked are not there to count."""
+    try:
+        return a100_seconds(todo) / 3600
+    except DataError:
+        return None
 
 
 def needed(profile: Profile, name: str) -> list[Experiment]:

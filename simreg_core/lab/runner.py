@@ -33,6 +33,8 @@ from simreg_core.lab.experiment import (
     FgsmEvaluation,
     LayerWeightsEvaluation,
     NoiseEvaluation,
+    Profile,
+    SpecError,
 )
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
@@ -235,6 +237,21 @@ def a100_seconds(todo: Plan) -> float:
         A100_SECONDS
         * (sum(map(_training_work, todo.trainings)) + sum(_attack_work(*m) for m in todo.measurements))
         / reference
+    )
+
+
+def check_gpu(profile: Profile, todo: Plan, without_gpu: bool) -> None:
+    """Refuse to compute a profile that needs a GPU where there is none, unless allowed: SpecError with an estimate.
+
+    A plan without anything to compute is never refused.
+    """
+    if not (todo and profile.needs_gpu) or torch.cuda.is_available() or without_gpu:
+        return
+    raise SpecError(
+        f"profile '{profile.name}' needs a GPU: {len(todo.trainings)} networks and {len(todo.measurements)} attacks, "
+        f"about {a100_seconds(todo) / 3600:.0f} h on one A100 at the authors' pace, and far longer without any; "
+        f"--without-gpu (make figures PROFILE={profile.name} WITHOUT_GPU=1; run(without_gpu=True) in a notebook) does "
+        "it all the same, and says how long it takes here"
     )
 
 

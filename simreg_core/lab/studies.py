@@ -31,7 +31,7 @@ from simreg_core.lab.experiment import (
     load_profile,
 )
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Costs, Measurement, Plan, compute, estimate_seconds, plan
+from simreg_core.lab.runner import Costs, Measurement, Plan, check_gpu, compute, estimate_seconds, plan
 from simreg_core.lab.store import Record, Store
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
@@ -158,10 +158,14 @@ class Study:
             for _, one, evaluation in block.measurements():
                 yield one, evaluation
 
-    def run(self) -> "Study":
-        """Compute what is missing, after saying what that is and how long it takes."""
+    def run(self, without_gpu: bool = False) -> "Study":
+        """Compute what is missing, after saying what that is and how long it takes.
+
+        without_gpu: compute a profile that needs a GPU where there is none; else SpecError with an estimate.
+        """
         todo = plan(self.measurements(), self.store)
         if todo:
+            check_gpu(self.profile, todo, without_gpu)
             print(describe(self.name, todo))
             compute(todo, self.store, self.name)
         return self

@@ -77,6 +77,39 @@ def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys
     assert "10_layer_weights: drawn" in said
 
 
+@pytest.mark.parametrize("command", [["train"], ["evaluate", "--attack", "fgsm"], ["select"]])
+def test_what_computes_a_profile_that_needs_a_gpu_wants_the_flag(monkeypatch, capsys, places, command):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    profile = places / "mine.yaml"
+    profile.write_text(TINY.read_text() + "needs_gpu: true\n")
+    assert run(monkeypatch, *command, "--profile", profile) == 2
+    said = capsys.readouterr().err.strip()
+    assert "profile 'tiny' needs a GPU" in said
+    assert "about 0 h on one A100" in said
+    assert len(said.splitlines()) == 1
+    assert not (places / "runs").exists()
+
+
+def test_what_is_trained_already_needs_no_gpu(monkeypatch, capsys, places):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    profile = places / "mine.yaml"
+    profile.write_text(TINY.read_text() + "needs_gpu: true\n")
+    assert run(monkeypatch, "train", "--profile", profile, "--without-gpu") == 0
+    assert run(monkeypatch, "train", "--profile", profile) == 0
+    assert "weights.safetensors" in capsys.readouterr().out
+
+
+def test_status_names_missing_sets_first_and_lists_the_trainings_all_the_same(monkeypatch, capsys, places):
+    monkeypatch.setenv("SIMREG_DATA", str(places))
+    assert run(monkeypatch, "status", "--profile", "trimmed") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("MISSING: unknown image set 'cifar10-jpeg75'")
+    assert lines[1].startswith("MISSING: unknown image set 'tiny-imagenet32-jpeg75'")
+    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-4; for " in "\n".join(lines)
+    assert not [line for line in lines if line.endswith(" h")]
+    assert lines[-1].endswith("attacks: hours unknown without the missing image sets")
+
+
 def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, places):
     monkeypatch.setenv("SIMREG_DATA", str(places))
     assert run(monkeypatch, "status", "--profile", "paper") == 0

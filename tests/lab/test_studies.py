@@ -104,6 +104,21 @@ def test_records_that_are_missing_are_said(tiny, tmp_path, monkeypatch):
         studies.study("02_attack_curves", tiny).table()
 
 
+def test_a_notebook_too_asks_before_it_computes_a_gpus_profile_without_one(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    computed = []
+    monkeypatch.setattr(studies, "compute", lambda *arguments: computed.append(arguments))
+    monkeypatch.setattr(studies, "describe", lambda *arguments: "")
+    heavy = tiny.changed(needs_gpu=True)
+    with pytest.raises(SpecError, match=r"'tiny' needs a GPU: 7 networks and 30 attacks.*run\(without_gpu=True\)"):
+        studies.study("02_attack_curves", heavy).run()
+    assert not computed
+    studies.study("02_attack_curves", heavy).run(without_gpu=True)
+    assert len(computed) == 1
+    studies.study("16_cost", heavy).run()  # nothing to compute
+
+
 def selection_table(**accuracies):
     rows = [
         {"series": name, "attack": "gaussian", "epsilon": epsilon, "seed": seed, "value": value}
