@@ -112,6 +112,7 @@ def test_the_weakest_series_decides():
         ((0.2, 1.9, 2), "holds", "holds"),
         ((1.9, 1.9, 2), "holds", "does not hold"),
         ((0, 0.5, 2), "does not hold", "holds"),
+        ((-2, 0, -1), "does not hold", "does not hold"),  # where nothing helps, no number is enough or too small
     ],
 )
 def test_image_counts(gains, suffices, too_small):
@@ -119,6 +120,25 @@ def test_image_counts(gains, suffices, too_small):
     table = attack_table(**{"none": 0, **dict(zip(names, gains, strict=True))})
     found = main_verdicts("08_image_count_study", table)
     assert found == {"count-suffices": suffices, "count-too-small": too_small}
+
+
+def test_the_words_on_image_counts_hold_for_any_counts():
+    for one in (one for one in CLAIMS if one.notebook == "08_image_count_study"):
+        assert not {"fifth", "fiftieth"} & set(one.claim.split())
+        assert "of 5000)" in one.claim  # the paper's, said to be so
+        assert one.statistic.endswith("gain of the largest N itself: the smaller of the two")
+
+
+def test_the_worst_of_three_attacks_is_judged_with_a_wider_interval():
+    (shortfall,) = (one for one in CLAIMS if one.key == "pixel-inconsistent")
+    assert shortfall.confidence == pytest.approx(1 - 0.05 / 3)
+    assert "98.3%" in shortfall.statistic
+    assert {one.confidence for one in CLAIMS if one is not shortfall} == {0.95}
+    values = np.array([0.02, 0.4, -0.02, 0.5, 0.03, 0.01])
+    low, high = bootstrap_interval(values)
+    found = judge(shortfall, values)
+    assert (found.low, found.high) == bootstrap_interval(values, shortfall.confidence)
+    assert found.low < low < high < found.high
 
 
 def corruption_table(gains):
@@ -216,8 +236,8 @@ def test_published_statistics_are_those_of_the_digitized_curves():
     fgsm = [at_end(name, "fgsm_acc") for name in ("S_Th reg=ImageNet", "unregularized")]
     assert published["fgsm"] == pytest.approx(fgsm[0] - fgsm[1], abs=0.03)  # several panels differ by this much
     counts = [at_end(f"N={n}", panel="iii-N") - none for n in (100, 1000, 5000)]
-    assert published["count-suffices"] == pytest.approx(counts[1] - counts[2] / 2, abs=1e-3)
-    assert published["count-too-small"] == pytest.approx(counts[2] / 2 - counts[0], abs=1e-3)
+    assert published["count-suffices"] == pytest.approx(min(counts[1] - counts[2] / 2, counts[2]), abs=1e-3)
+    assert published["count-too-small"] == pytest.approx(min(counts[2] / 2 - counts[0], counts[2]), abs=1e-3)
     ks = [at_end(f"k={k}", panel="iii-k") - none for k in (4, 8, 16, 32)]
     assert published["every-k"] == pytest.approx(min(ks), abs=2e-3)
     assert published["not-low"] == pytest.approx(at_end("S_Th reg=CIFAR10") - at_end("S_low", panel="6"), abs=1e-3)
