@@ -3,9 +3,11 @@
 import pytest
 import yaml
 
-from simreg_core.lab import studies
+from simreg_core.lab import runner, studies
+from simreg_core.lab.drawing import missing
 from simreg_core.lab.experiment import (
     PROFILES,
+    PROJECT,
     BoundaryEvaluation,
     Experiment,
     NoiseEvaluation,
@@ -16,6 +18,7 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
+from simreg_core.lab.store import Store
 
 
 def test_equal_specifications_share_a_key(tiny):
@@ -80,6 +83,19 @@ def test_the_paper_profiles_other_tasks(name, expected):
         one.task.images, one.regularizer.images, one.regularizer.alpha, one.regularizer.threshold,
         one.optimization.epochs, ends.gaussian, ends.uniform, ends.salt_and_pepper, ends.fgsm,
     )  # fmt: skip
+
+
+def test_the_trimmed_run_is_as_long_as_it_says(tmp_path, monkeypatch):
+    counts = {"train": 50_000, "test": 10_000}  # of CIFAR-10
+    monkeypatch.setattr(runner, "count_images", lambda name, split: counts[split])
+    only = ("02_attack_curves", "04_regularization_sets", "11_target_components")
+    todo = missing(load_profile("trimmed"), Store(tmp_path), only)
+    hours = round(runner.a100_seconds(todo) / 3600)
+    readme, profile = (" ".join(p.read_text().split()) for p in (PROJECT / "README.md", PROFILES / "trimmed.yaml"))
+    size = f"{len(todo.trainings)} networks and {len(todo.measurements)} attacks, about"
+    assert f"{size} {hours} hours on one A100" in readme
+    assert f"{size} # {hours} hours on one A100" in profile
+    assert f"for one GPU and about {hours} hours" in load_profile("trimmed").description
 
 
 def test_the_paper_profile_feeds_mnist_and_fashion_unscaled_and_unaugmented_as_released():
