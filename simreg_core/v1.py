@@ -332,20 +332,22 @@ def _correlations(predicted: Tensor, measured: Tensor) -> Tensor:
     return torch.where(scale > 0, (a * b).sum(dim=0) / scale.clamp_min(1e-30), 0.0)
 
 
-def predicted_similarity(
-    predictor: V1Predictor, images: Tensor, reliability: Tensor | None = None, correlations: Tensor | None = None
-) -> Tensor:
-    """Denoised similarity of any images: S^neural of a predictor's rates, neurons weighted by w * v (Li et al. 2019).
+def neuron_weights(reliability: Tensor | None = None, correlations: Tensor | None = None) -> Tensor | None:
+    """Weights w * v of a predictor's neurons (Li et al. 2019), for `response_similarity`, [neurons].
 
-    images: [n, 1, height, width] in [0, 1].  reliability: w, [neurons].  correlations: v, [neurons]; a neuron that is
-    predicted worse than by its mean (v < 0) is left out.  Weights that are empty count as 1.
-    Returns [n, n] in [-1, 1].  Raises ValueError for shapes that do not fit, and where no neuron is left.
+    reliability: w.  correlations: v; a neuron that is predicted worse than by its mean (v < 0) is left out.
+    What is empty counts as 1; None where both are.
     """
-    weights = None
-    for part in (reliability, correlations):
-        if part is not None:
-            part = part.double().clamp_min(0)
-            weights = part if weights is None else weights * part
+    given = [one.double().clamp_min(0) for one in (reliability, correlations) if one is not None]
+    return torch.stack(given).prod(dim=0) if given else None
+
+
+def predicted_similarity(predictor: V1Predictor, images: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Denoised similarity of any images: S^neural of a predictor's rates.
+
+    images: [n, 1, height, width] in [0, 1].  weights: [neurons], as `neuron_weights` gives them; alike where empty.
+    Returns [n, n] in [-1, 1], on the CPU.  Raises ValueError for shapes that do not fit, and where no neuron is left.
+    """
     return response_similarity(predictor.rates(images).double().cpu(), weights)
 
 

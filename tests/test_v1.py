@@ -132,8 +132,9 @@ def test_predicted_similarity_leaves_out_what_is_not_predicted(fitted, images):
     v[5:] = -1
     rates = predictor.rates(images).double()
     expected = neural.response_similarity(rates[:, :5] * 2)
-    found = v1.predicted_similarity(predictor, images, 2 * torch.ones(10), v)
+    found = v1.predicted_similarity(predictor, images, v1.neuron_weights(2 * torch.ones(10), v))
     assert torch.allclose(found, expected)
+    assert v1.neuron_weights() is None
 
 
 # the published predictor

@@ -9,7 +9,7 @@ import typer
 
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError, count_images
-from simreg_core.lab.drawing import DrawingError, make_figures, missing, publish, studies_of
+from simreg_core.lab.drawing import DrawingError, make_figures, missing, publish, publish_recordings, studies_of
 from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
@@ -36,13 +36,15 @@ from simreg_core.lab.training import TrainingError
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ATTACKS = (*NoiseEvaluation.model_fields["attack"].annotation.__args__, "fgsm", "boundary")
-TARGETS = {"none": studies.NONE, "pixel": studies.PIXEL, "threshold": studies.THRESHOLD}
+TARGETS = {
+    "none": studies.NONE, "pixel": studies.PIXEL, "threshold": studies.THRESHOLD, "neural": studies.NEURAL,
+}  # fmt: skip
 
 ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", help="quick, paper, or the path of a YAML file; by default what the machine has."),
 ]
-TargetOption = Annotated[str, typer.Option(help="none, pixel or threshold.")]
+TargetOption = Annotated[str, typer.Option(help="none, pixel, threshold or neural.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
@@ -149,18 +151,29 @@ def select(
     variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
+    target: TargetOption = "threshold",
     without_gpu: WithoutGpuOption = False,
 ) -> None:
-    """Choose alpha and the threshold on validation images, by the paper's criterion."""
+    """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
     chosen, _ = _profile(profile)
     base = studies.base_of(chosen, images, colour, variant)
     grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: values for name, values in grid.items() if values}
     base = base.changed(selection=base.selection.changed(**given))
-    table = studies.study("03_hyperparameter_selection", base).run(without_gpu).table()
+    grid = studies.Study("selection", base, studies.selection(base, _target(target)))
+    table = grid.run(without_gpu).table()
     print(studies.selection_ratios(table).to_string(index=False, float_format="%.3f"))
     pair = studies.chosen_pair(table)
     print("none is accepted" if pair is None else f"chosen: alpha = {pair[0]:g}, Th = {pair[1]:g}")
+
+
+@app.command()
+def recordings() -> None:
+    """Compare similarities of the real recordings and the published predictor anew, and publish the records.
+
+    They must be in the data folder: the README says where each goes.
+    """
+    publish_recordings()
 
 
 @app.command(name="publish")
@@ -210,13 +223,17 @@ def _default_profile() -> str:
 def _experiment(
     profile: Profile, target: str, seed: int, alpha: float | None, threshold: float | None, k: int | None
 ) -> Experiment:
-    if target not in TARGETS:
-        raise SpecError(f"unknown target '{target}'; allowed: {', '.join(TARGETS)}")
     given = {"alpha": alpha, "threshold": threshold, "pairs_per_step": k}
     changes = {name: value for name, value in given.items() if value is not None}
     if target == "none" and changes:
         raise SpecError(f"target 'none' has no {', '.join(changes)}")
-    return studies.experiment(profile, TARGETS[target], seed, **changes)
+    return studies.experiment(profile, _target(target), seed, **changes)
+
+
+def _target(name: str) -> str:
+    if name not in TARGETS:
+        raise SpecError(f"unknown target '{name}'; allowed: {', '.join(TARGETS)}")
+    return TARGETS[name]
 
 
 def _evaluation(profile: Profile, attack: str, epsilons: list[float] | None, protocol: str):

@@ -74,10 +74,7 @@ class ImageSet:
     @property
     def checksum(self) -> str:
         """First 16 hex digits of SHA-256 over the shape, pixels and labels."""
-        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return checksum_of(self.images, self.labels)
 
     @property
     def is_sorted(self) -> bool:
@@ -93,6 +90,14 @@ class ImageSet:
     def take(self, indices: Tensor) -> "ImageSet":
         """The images of these indices, in this order."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+
+def checksum_of(first: Tensor, *others: Tensor) -> str:
+    """First 16 hex digits of SHA-256 over the first tensor's shape and the values of all."""
+    digest = hashlib.sha256(repr(tuple(first.shape)).encode())
+    for tensor in (first, *others):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def data_folder() -> Path:

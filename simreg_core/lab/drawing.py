@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +17,18 @@ from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Plan, check_gpu, compute, missing_image_sets, plan
+from simreg_core.lab.runner import Measurement, Plan, check_gpu, compute, missing_image_sets, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
-from simreg_core.lab.studies import STUDIES, Study, describe, figures_folder, published_folder, study
+from simreg_core.lab.studies import (
+    RECORDINGS,
+    STUDIES,
+    Study,
+    describe,
+    figures_folder,
+    published_folder,
+    recorded_blocks,
+    study,
+)
 
 NOTEBOOKS = PROJECT / "notebooks"
 DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
@@ -239,6 +248,35 @@ def _outputs(path: Path, profile: Profile) -> str:
     return digest.hexdigest() + "\n"
 
 
+def publish_recordings() -> None:
+    """Compute the comparisons of real recordings from the data folder, and copy their records beside the figures.
+
+    Raises DataError where a recording, the published predictor or its images are missing; nothing is replaced then.
+    """
+    store = Store()
+    measurements = [
+        (experiment, evaluation) for block in recorded_blocks() for _, experiment, evaluation in block.measurements()
+    ]
+    for measurement in measurements:
+        store.forget(*measurement)
+    compute(plan(measurements, store), store, "comparing recordings")
+    _copy_records(measurements, store, RECORDINGS)
+    print(f"{len(measurements)} records in {_shown(RECORDINGS)}", flush=True)
+
+
+def _copy_records(measurements: Iterable[Measurement], store: Store, folder: Path, others: Sequence[Path] = ()) -> None:
+    """Replace a folder of published records by the store's.  others: more files of the store to go with them."""
+    new = folder.with_name("records.new")
+    shutil.rmtree(new, ignore_errors=True)
+    sources = [store.record_paths(*measurement)[0] for measurement in measurements]
+    for source in [*sources, *(path for path in others if path.is_file())]:
+        copy = new / source.relative_to(store.root / "records")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
 def publish(profile: Profile) -> None:
     """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
 
@@ -248,19 +286,8 @@ def publish(profile: Profile) -> None:
     store = Store()
     if missing(profile, store).measurements:
         raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
-    target = published_folder(profile).with_name("records.new")
-    shutil.rmtree(target, ignore_errors=True)
-    for one in studies_of(profile):
-        for experiment, evaluation in one.measurements():
-            source = store.record_paths(experiment, evaluation)[0]
-            copy = target / source.relative_to(store.root / "records")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
-    costs = store.costs_paths(profile)[0]
-    if costs.is_file():
-        shutil.copyfile(costs, target / costs.name)
-    shutil.rmtree(published_folder(profile), ignore_errors=True)
-    target.rename(published_folder(profile))
+    measurements = [one for own in studies_of(profile) for one in own.measurements()]
+    _copy_records(measurements, store, published_folder(profile), [store.costs_paths(profile)[0]])
     if profile.name == "quick":
         for path in notebook_paths():
             _execute_in_place(path)

@@ -16,27 +16,32 @@ from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
     LayerWeightsEvaluation,
+    NeuralExperiment,
     NoiseEvaluation,
+    SimilarityEvaluation,
+    stream,
 )
+from simreg_core.lab.similarity import Comparison, measure
 from simreg_core.lab.store import Record, Store, Value, provenance
-from simreg_core.lab.training import build_network, load_data, repeatable, stream
+from simreg_core.lab.training import build_network, load_data, repeatable
 
 BATCH = 500
 
 
-def evaluate(experiment: Experiment, evaluation: Evaluation, store: Store, device: torch.device) -> Record:
+def evaluate(
+    experiment: Experiment | NeuralExperiment, evaluation: Evaluation, store: Store, device: torch.device
+) -> Record:
     """Measure a trained experiment and store the record.
 
-    Raises StoreError where the network, or the surrogate of an FGSM evaluation, is not trained,
-    DataError for image sets that do not fit, and ValueError for a surrogate of another task or the attacked network.
+    Raises StoreError where the network, the surrogate of an FGSM evaluation or a predictor is not trained,
+    DataError for image sets and recordings that do not fit, and ValueError for a surrogate of another task or the
+    attacked network, and for an evaluation that is not for this kind of experiment.
     """
-    check_surrogate(experiment, evaluation)
+    if isinstance(experiment, NeuralExperiment) != isinstance(evaluation, SimilarityEvaluation):
+        raise ValueError(f"evaluation '{evaluation.attack}' is not for a {type(experiment).__name__}")
     started = time.perf_counter()
-    images = evaluation_images(experiment, evaluation)
-    network = trained_network(experiment, len(images.classes), store, device)
-    with repeatable():
-        values, arrays = _measure(network, images, experiment, evaluation, store, device)
-    regularization = load_data(experiment).regularization
+    of_kind = _of_neural if isinstance(experiment, NeuralExperiment) else _of_network
+    values, arrays, sets = of_kind(experiment, evaluation, store, device)
     record = Record(
         experiment_key=experiment.key,
         evaluation_key=evaluation.key,
@@ -44,17 +49,38 @@ def evaluate(experiment: Experiment, evaluation: Evaluation, store: Store, devic
         evaluation=evaluation,
         values=tuple(values),
         arrays=arrays,
-        provenance=provenance(
-            device,
-            time.perf_counter() - started,
-            image_set=f"{images.name}/{images.split}",
-            checksum=images.checksum,
-            regularization_set=regularization and f"{regularization.name}/{regularization.split}",
-            regularization_checksum=regularization and regularization.checksum,
-        ),
+        provenance=provenance(device, time.perf_counter() - started, **sets),
     )
     store.save_record(record)
     return record
+
+
+def _of_network(
+    experiment: Experiment, evaluation: Evaluation, store: Store, device: torch.device
+) -> tuple[list[Value], dict, dict[str, str | None]]:
+    """Values, arrays, and the image sets with their checksums."""
+    check_surrogate(experiment, evaluation)
+    images = evaluation_images(experiment, evaluation)
+    network = trained_network(experiment, len(images.classes), store, device)
+    with repeatable():
+        values, arrays = _measure(network, images, experiment, evaluation, store, device)
+    regularization = load_data(experiment).regularization
+    sets = {
+        "image_set": f"{images.name}/{images.split}",
+        "checksum": images.checksum,
+        "regularization_set": regularization and f"{regularization.name}/{regularization.split}",
+        "regularization_checksum": regularization and regularization.checksum,
+    }
+    return values, arrays, sets
+
+
+def _of_neural(
+    experiment: NeuralExperiment, evaluation: SimilarityEvaluation, store: Store, device: torch.device
+) -> tuple[list[Value], dict, dict[str, str]]:
+    """As `_of_network`; always on the CPU, where it takes seconds."""
+    comparison = Comparison(experiment, evaluation, store)
+    values, arrays = measure(comparison)
+    return values, arrays, {"image_set": comparison.name, "checksum": comparison.checksum}
 
 
 def _measure(

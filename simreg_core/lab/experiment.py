@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from simreg_core.attacks import NOISES
 from simreg_core.corruptions import CORRUPTIONS
+from simreg_core.targets import SUBTRACTIONS
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
 COMPUTATION_VERSION = 1
@@ -25,6 +26,11 @@ Count = Annotated[int, Field(ge=1)]
 Epsilons = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
 PROJECT = Path(__file__).parents[2]
 PROFILES = PROJECT / "notebooks" / "profiles"
+
+
+def stream(seed: int, purpose: str) -> int:
+    """A seed of its own for each use of randomness, so that none shifts another."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
 
 
 class SpecError(ValueError):
@@ -90,13 +96,78 @@ class Network(Spec):
     gain: float = 5.0
 
 
+class Simulated(Spec):
+    """A SIMULATED recording of V1, see `v1.GaborPopulation`; the experiment's seed chooses the animal.
+
+    images, size: what it is shown, gray, the training images of a bundled set.  count: how many.
+    trials: of each image.  neurons: how many.  mean_rate: scale of the responses to a trial.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    images: str = "photos"
+    size: Size = (16, 16)
+    count: Annotated[int, Field(ge=20)] = 1000
+    trials: Count = 4
+    neurons: Annotated[int, Field(ge=2)] = 100
+    mean_rate: Annotated[float, Field(gt=0)] = 0.15
+
+
+class Recorded(Spec):
+    """A recording of the data folder, by its name there (see `recordings.load_recording`)."""
+
+    kind: Literal["recorded"] = "recorded"
+    recording: str
+
+
+class Published(Spec):
+    """The published V1 predictor (see `recordings.load_published_predictor`), by its file in the data folder."""
+
+    kind: Literal["published"] = "published"
+    file: str = "sensorium_sota_model.pth"
+
+
+class Predictor(Spec):
+    """Form and fit of a `v1.V1Predictor`.  held_out: share of the images kept for early stopping."""
+
+    channels: Count = 32
+    kernel: Count = 9
+    layers: Annotated[int, Field(ge=0)] = 2
+    layer_kernel: Count = 3
+    epochs: Count = 40
+    patience: Count = 10
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class NeuralExperiment(Spec):
+    """Where neural similarities come from: a recording, a predictor fitted to it, or the published predictor."""
+
+    source: Annotated[Simulated | Recorded | Published, Field(discriminator="kind")]
+    predictor: Predictor | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether there is something to train before it can be evaluated."""
+        return self.predictor is not None
+
+    @model_validator(mode="after")
+    def _published_is_fitted(self):
+        if self.predictor is not None and isinstance(self.source, Published):
+            raise ValueError("a published predictor is fitted already: leave 'predictor' out")
+        return self
+
+
 class Regularizer(Spec):
     """alpha * L_sim; fields as in `SimilarityRegularizer`.
 
     images, size: regularization set; the task's size where size is empty.  count: N, number of images.
     augment_once: how each image is augmented, once, when it is loaded: the released code does 'crop-flip' for CIFAR
         and 'flip' for ImageNet.
-    target: beside S^Th and S^pixel two controls: 'shuffled', S^Th with its images permuted, and 'zero', all targets 0.
+    target: beside S^Th and S^pixel two controls: 'shuffled', S^Th with its images permuted, and 'zero', all targets 0;
+        'neural', the mean of the similarities that the predictors `neural` give, or `matrix`, a .npy of your own in the
+        data folder's `similarities/`; and 'shuffled_neural', the same with its images permuted.
     alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
     """
 
@@ -104,12 +175,26 @@ class Regularizer(Spec):
     size: Size | None = None
     count: Annotated[int, Field(ge=2)] = 5000
     augment_once: Literal["none", "flip", "crop-flip"] = "none"
-    target: Literal["threshold", "pixel", "shuffled", "zero"] = "threshold"
+    target: Literal["threshold", "pixel", "shuffled", "zero", "neural", "shuffled_neural"] = "threshold"
+    neural: tuple[NeuralExperiment, ...] | None = None
+    matrix: str | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
     low_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = 16
     alpha: Annotated[float, Field(ge=0)] = 10.0
+
+    @model_validator(mode="after")
+    def _a_neural_target_has_a_source(self):
+        given = (bool(self.neural), self.matrix is not None)
+        if self.target in ("neural", "shuffled_neural"):
+            if sum(given) != 1:
+                raise ValueError(f"target '{self.target}' needs either 'neural' (predictors) or 'matrix' (a .npy file)")
+            if any(one.predictor is None and not isinstance(one.source, Published) for one in self.neural or ()):
+                raise ValueError("each of 'neural' needs a predictor: trials exist of the recorded images alone")
+        elif any(given):
+            raise ValueError(f"'neural' and 'matrix' go with a neural target, not with '{self.target}'")
+        return self
 
     @model_validator(mode="after")
     def _enough_pairs(self):
@@ -156,6 +241,11 @@ class Experiment(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     protocol: Protocol = "released"
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether there is something to train before it can be evaluated: always, see `NeuralExperiment`."""
+        return True
 
     @model_validator(mode="after")
     def _one_size_where_images_are_shared(self):
@@ -229,15 +319,79 @@ class LayerWeightsEvaluation(_Evaluation):
     attack: Literal["layer_weights"] = "layer_weights"
 
 
+class Condition(Spec):
+    """One way of setting neural beside pixel similarity.
+
+    responses: 'predicted' or 'trial_mean'; of a simulation also 'noise_free', its 'simple' or 'complex' cells alone
+        (noise-free), and populations whose rates are affine in the pixels, 'linear' and 'luminance'.
+    weighted: neurons by their reliability (and how well they are predicted), else alike.
+    neurons: a random choice of that many.  recordings: simulated animals whose similarities are averaged, of
+        'trial_mean' and 'noise_free'.
+    crop: rows and columns of the pixels, (top, bottom, left, right), ends excluded.  size: pixels shrunk to it.
+    subtract: see `pixel_similarity`.
+    """
+
+    name: str
+    responses: Literal["predicted", "trial_mean", "noise_free", "simple", "complex", "linear", "luminance"]
+    weighted: bool = False
+    neurons: Count | None = None
+    recordings: Count = 1
+    crop: tuple[int, int, int, int] | None = None
+    size: tuple[Count, Count] | None = None
+    subtract: Literal[SUBTRACTIONS] = "mean_image"
+
+    @model_validator(mode="after")
+    def _crop_is_a_rectangle(self):
+        if self.crop is not None:
+            top, bottom, left, right = self.crop
+            if not (0 <= top < bottom and 0 <= left < right):
+                raise ValueError(f"crop is (top, bottom, left, right), top < bottom and left < right; got {self.crop}")
+        return self
+
+
+class SimilarityEvaluation(_Evaluation):
+    """Correlation of neural with pixel similarity over image pairs, under each condition.
+
+    image_set: shown to a predictor; the recording's own images where empty.  resamples: of images, for the interval.
+    permutations: for the first condition's p; 0: none is computed.
+    """
+
+    attack: Literal["similarity"] = "similarity"
+    image_set: str | None = None
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
+    resamples: Annotated[int, Field(ge=10)] = 1000
+    permutations: Annotated[int, Field(ge=0)] = 999
+
+    @model_validator(mode="after")
+    def _conditions_differ(self):
+        names = [one.name for one in self.conditions]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"conditions name '{twice[0]}' twice")
+        return self
+
+
 Evaluation = Annotated[
     NoiseEvaluation
     | FgsmEvaluation
     | BoundaryEvaluation
     | CorruptionEvaluation
     | CorruptionSpectraEvaluation
-    | LayerWeightsEvaluation,
+    | LayerWeightsEvaluation
+    | SimilarityEvaluation,
     Field(discriminator="attack"),
 ]
+
+
+def dependencies(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
+    """The experiments that have to be trained before this one can be, or be evaluated: predictors first."""
+    surrogate = getattr(evaluation, "surrogate", None)
+    needed = []
+    for one in (experiment, surrogate):
+        if isinstance(one, Experiment) and one.regularizer is not None:
+            needed += [own for own in one.regularizer.neural or () if own.predictor is not None]
+    return (*needed, *([] if surrogate is None else [surrogate]))
+
+
 EpsilonEnd = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -323,6 +477,26 @@ class StudySizes(Spec):
         return self
 
 
+class NeuralStudy(Spec):
+    """The neural side of a profile.
+
+    simulation, predictor: of the simulated recordings of notebook 01.  trial_counts: with which the predictor is set
+    beside the trial average.  images: compared.  resamples, permutations: see `SimilarityEvaluation`.
+    target: of S^neural in notebook 02: 'simulated', predictors fitted to `animals` simulated recordings, or the file of
+    the published predictor.  alpha: of S^neural.
+    """
+
+    simulation: Simulated = Simulated()
+    predictor: Predictor = Predictor()
+    trial_counts: Annotated[tuple[Count, ...], Field(min_length=2)] = (1, 4, 16)
+    animals: Annotated[int, Field(ge=2)] = 4
+    images: Annotated[int, Field(ge=10)] = 400
+    resamples: Annotated[int, Field(ge=10)] = 1000
+    permutations: Count = 999
+    target: str = "simulated"
+    alpha: Annotated[float, Field(gt=0)]
+
+
 class Selection(Spec):
     """The grid from which alpha and the threshold are chosen, on validation images (paper, v2 Fig. 4)."""
 
@@ -337,7 +511,7 @@ class Profile(Spec):
     name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
     seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them and
         after those of the selection.
-    needs_gpu: computing it without one takes an explicit flag.
+    neural: of notebook 01, and of S^neural in 02.  needs_gpu: computing it without one takes an explicit flag.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
@@ -351,6 +525,7 @@ class Profile(Spec):
     seeds: Annotated[int, Field(ge=2)]
     selection: Selection
     studies: StudySizes
+    neural: NeuralStudy
     needs_gpu: bool = False
 
 

@@ -33,11 +33,13 @@ from simreg_core.lab.studies import (
     LOW,
     MAIN_TASK,
     NEGATIVE,
+    NEURAL,
     NO_LOSS,
     NONE,
     PIXEL,
     POSITIVE,
     SHUFFLED,
+    SHUFFLED_NEURAL,
     THRESHOLD,
     ZERO,
     Study,
@@ -46,7 +48,7 @@ from simreg_core.lab.studies import (
 )
 
 PUBLISHED_MAIN = "published, gray\nCIFAR-10, ResNet18"
-S_TH, S_PIXEL = r"$S^{\mathrm{Th}}$", r"$S^{\mathrm{pixel}}$"
+S_TH, S_PIXEL, S_NEURAL = r"$S^{\mathrm{Th}}$", r"$S^{\mathrm{pixel}}$", r"$S^{\mathrm{neural}}$"
 _BOUNDARY_PANEL = "4i"
 # gray CIFAR-10, ImageNet as regularization set, ResNet18
 LOOKS = {
@@ -196,9 +198,19 @@ def three_attacks(table: pd.DataFrame, looks: dict[str, Look], ticks: list[str] 
     return figure
 
 
-def attack_curves(table: pd.DataFrame, protocol: str) -> Figure:
-    """Accuracy against epsilon, and boundary-attack sizes; published values thin and dashed."""
-    figure = three_attacks(table, LOOKS, protocol=protocol)
+def attack_curves(table: pd.DataFrame, protocol: str, v1: str) -> Figure:
+    """Accuracy against epsilon, and boundary-attack sizes; published values thin and dashed.
+
+    v1: where S^neural comes from, 'simulated' or the file of a published predictor.
+    """
+    source = "simulated V1" if v1 == "simulated" else "V1 predictor"
+    looks = {
+        **LOOKS,
+        NEURAL: Look(f"{S_NEURAL}, {source}", COLOURS[NEURAL], "D"),
+        SHUFFLED_NEURAL: Look("the same, shuffled", COLOURS[SHUFFLED_NEURAL], "v"),
+    }
+    ticks = ["none", "pixel", "Th", "neural", "shuffled\nneural"]
+    figure = three_attacks(table, looks, ticks, protocol)
     figure.suptitle(f"Protocol: {protocol}", fontsize="medium", x=0.01, ha="left")
     return figure
 

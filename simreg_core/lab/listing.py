@@ -3,7 +3,15 @@
 from dataclasses import dataclass, field
 
 from simreg_core.lab.data import DataError
-from simreg_core.lab.experiment import Experiment, FgsmEvaluation, Profile
+from simreg_core.lab.experiment import (
+    Experiment,
+    NeuralExperiment,
+    Profile,
+    Published,
+    Recorded,
+    Simulated,
+    dependencies,
+)
 from simreg_core.lab.runner import Plan, a100_seconds
 from simreg_core.lab.studies import STUDIES, study
 
@@ -13,7 +21,7 @@ class Training:
     """Experiments that differ in their seed alone.
 
     what: in words.  seeds: in order.  notebooks: the figures that need them, by number.
-    a100_hours: of all seeds; None where the task's images are not there to be counted.
+    a100_hours: of all seeds; None of V1 predictors (minutes), and where the task's images are not there to be counted.
     """
 
     what: str
@@ -40,7 +48,7 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
             if experiment.key not in counted:
                 counted.add(experiment.key)
                 one.seeds.append(experiment.seed)
-                hours = a100_hours(Plan((experiment,), ()))
+                hours = None if isinstance(experiment, NeuralExperiment) else a100_hours(Plan((experiment,), ()))
                 one.a100_hours = None if hours is None else one.a100_hours + hours
             if name[:2] not in one.notebooks:
                 one.notebooks.append(name[:2])
@@ -55,31 +63,41 @@ def a100_hours(todo: Plan) -> float | None:
         return None
 
 
-def needed(profile: Profile, name: str) -> list[Experiment]:
-    """The experiments of a study, FGSM surrogates among them, each once."""
-    experiments: dict[str, Experiment] = {}
+def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment]:
+    """The experiments of a study, FGSM surrogates and predictors among them, each once."""
+    experiments: dict[str, Experiment | NeuralExperiment] = {}
     for experiment, evaluation in study(name, profile).measurements():
-        experiments[experiment.key] = experiment
-        if isinstance(evaluation, FgsmEvaluation):
-            experiments[evaluation.surrogate.key] = evaluation.surrogate
+        for one in (*dependencies(experiment, evaluation), experiment):
+            experiments[one.key] = one
     return list(experiments.values())
 
 
-def describe(experiment: Experiment) -> str:
+def describe(experiment: Experiment | NeuralExperiment) -> str:
     """An experiment in words, but for its seed."""
+    if isinstance(experiment, NeuralExperiment):
+        return f"V1 predictor of {_source(experiment.source)}"
     task, network, spec = experiment.task, experiment.network, experiment.regularizer
     colour = "gray" if task.channels == 1 else "colour"
     text = f"{colour} {task.images} {task.size[0]}x{task.size[1]}, {network.name} width {network.width}, "
     text += f"{experiment.optimization.epochs} epochs"
     if spec is None:
         return f"{text}, unregularized"
-    target = {"threshold": "S^Th", "pixel": "S^pixel", "shuffled": "shuffled S^Th", "zero": "all targets 0"}
+    target = {
+        "threshold": "S^Th", "pixel": "S^pixel", "shuffled": "shuffled S^Th", "zero": "all targets 0",
+        "neural": "S^neural", "shuffled_neural": "shuffled S^neural",
+    }  # fmt: skip
     pairs = "" if spec.pairs == "all" else f" of pairs '{spec.pairs}'"
     loss = f"alpha {spec.alpha:g}" if spec.alpha else "no loss"
     return (
         f"{text}, {target[spec.target]}{pairs}, {loss}, Th {spec.threshold:g}, k {spec.pairs_per_step}, "
         f"{spec.count} images of {spec.images}"
     )
+
+
+def _source(source: Simulated | Recorded | Published) -> str:
+    if isinstance(source, Simulated):
+        return f"a simulated recording, {source.count} images of {source.images}, {source.trials} trials each"
+    return f"recording '{source.recording}'" if isinstance(source, Recorded) else f"file '{source.file}'"
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from simreg_core.lab.claims import Verdict
 from simreg_core.lab.experiment import PROJECT
 from simreg_core.lab.store import StoreError, write_text, written_whole
-from simreg_core.lab.studies import NONE, PIXEL, THRESHOLD, Study
+from simreg_core.lab.studies import NEURAL, NONE, PIXEL, SHUFFLED_NEURAL, THRESHOLD, Study
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column, two columns
 ATTACK_NAMES = {
@@ -25,7 +25,9 @@ ATTACK_NAMES = {
     "fgsm": "Transferred FGSM",
     "boundary": "Boundary attack",
 }
-COLOURS = {NONE: "0.25", PIXEL: "#0072b2", THRESHOLD: "#d55e00"}  # told apart by colour-blind readers
+COLOURS = {  # told apart by colour-blind readers
+    NONE: "0.25", PIXEL: "#0072b2", THRESHOLD: "#d55e00", NEURAL: "#009e73", SHUFFLED_NEURAL: "#cc79a7",
+}  # fmt: skip
 SIZE = "median_squared_l2_per_pixel"
 REFERENCE = PROJECT / "figures" / "reference" / "digitized.csv"
 METRICS = {  # of the digitized values, by attack

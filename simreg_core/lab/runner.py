@@ -32,11 +32,18 @@ from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
     LayerWeightsEvaluation,
+    NeuralExperiment,
     NoiseEvaluation,
+    Predictor,
     Profile,
+    SimilarityEvaluation,
+    Simulated,
     SpecError,
+    dependencies,
 )
+from simreg_core.lab.predictors import fit
 from simreg_core.lab.progress import Progress
+from simreg_core.lab.recordings import missing_files
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
     TrainingError,
@@ -47,8 +54,10 @@ from simreg_core.lab.training import (
     train,
 )
 from simreg_core.model import BLOCKS
+from simreg_core.v1 import V1Predictor
 
-Measurement = tuple[Experiment, Evaluation]
+Measurement = tuple[Experiment | NeuralExperiment, Evaluation]
+FIT_BATCH = 64  # of `v1.fit_predictor`
 
 # glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
@@ -62,10 +71,11 @@ class RunnerError(RuntimeError):
 class Plan:
     """What has to be computed: each thing once.
 
-    trainings: experiments, surrogates among them.  measurements: (experiment, evaluation).
+    trainings: experiments, surrogates and predictors of neural responses among them.
+    measurements: (experiment, evaluation).
     """
 
-    trainings: tuple[Experiment, ...]
+    trainings: tuple[Experiment | NeuralExperiment, ...]
     measurements: tuple[Measurement, ...]
 
     def __bool__(self) -> bool:
@@ -79,11 +89,11 @@ def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
         for experiment, evaluation in measurements
         if store.record(experiment, evaluation) is None
     }
-    needed: dict[str, Experiment] = {}
+    needed: dict[str, Experiment | NeuralExperiment] = {}
     for experiment, evaluation in missing.values():
-        if isinstance(evaluation, FgsmEvaluation):
-            needed[evaluation.surrogate.key] = evaluation.surrogate
-        needed[experiment.key] = experiment
+        for one in (*dependencies(experiment, evaluation), experiment):
+            if one.needs_training:
+                needed[one.key] = one
     trainings = tuple(experiment for experiment in needed.values() if not store.is_trained(experiment))
     return Plan(trainings, tuple(missing.values()))
 
@@ -110,40 +120,64 @@ def compute(todo: Plan, store: Store, label: str) -> None:
     for name in sorted(image_sets(todo)):
         if name in TORCHVISION:
             load_image_set(name, "train")  # downloaded here, not by several workers at once
-    costs = Costs()
-    training = [(train_task, (experiment, store), costs.training(experiment)) for experiment in todo.trainings]
-    measuring = [
-        (evaluate_task, (experiment, evaluation, store), costs.evaluation(experiment, evaluation))
-        for experiment, evaluation in todo.measurements
-    ]
-    with Progress(sum(cost for *_, cost in training + measuring), label) as progress, _workers() as workers:
-        # trainings first: an evaluation may need any of them as its surrogate
-        diverged = _run_all(workers, training, progress)
-        ready = [task for task in measuring if _is_ready(*task[1])]
-        diverged += _run_all(workers, ready, progress)
+    stages = _stages(todo, store, Costs())
+    total = sum(cost for stage in stages for *_, cost in stage)
+    diverged = []
+    with Progress(total, label) as progress, _workers() as workers:
+        for stage in stages:
+            diverged += _run_all(workers, [task for task in stage if _is_ready(*task[1])], progress)
     if diverged:
         raise diverged[0]
 
 
-def _is_ready(experiment: Experiment, evaluation: Evaluation, store: Store) -> bool:
-    """Whether the networks of an evaluation are trained."""
-    return all(store.is_trained(one) for one in (experiment, getattr(evaluation, "surrogate", experiment)))
+def _stages(todo: Plan, store: Store, costs: "Costs") -> list[list]:
+    """Tasks of workers: (function, arguments, cost), each stage needing those before it."""
+    fits = [one for one in todo.trainings if isinstance(one, NeuralExperiment)]
+    networks = [one for one in todo.trainings if isinstance(one, Experiment)]
+    training = [
+        [(train_task, (experiment, None, store), costs.training(experiment)) for experiment in stage]
+        for stage in (fits, networks)
+    ]
+    measuring = [
+        (evaluate_task, (experiment, evaluation, store), costs.evaluation(experiment, evaluation))
+        for experiment, evaluation in todo.measurements
+    ]
+    return [*training, measuring]
+
+
+def _is_ready(experiment: Experiment | NeuralExperiment, evaluation: Evaluation | None, store: Store) -> bool:
+    """Whether what a task needs is trained: not where a training before it diverged."""
+    needed = dependencies(experiment, evaluation)
+    if evaluation is not None and experiment.needs_training:
+        needed = (*needed, experiment)
+    return all(store.is_trained(one) for one in needed)
 
 
 def image_sets(todo: Plan) -> dict[str, int]:
     """The image sets that a plan needs, and how many training images of each at least."""
-    experiments = [*todo.trainings, *(experiment for experiment, _ in todo.measurements)]
-    needed = {experiment.task.images: 1 for experiment in experiments}
-    for spec in (experiment.regularizer for experiment in experiments):
-        if spec is not None:
-            needed[spec.images] = max(spec.count, needed.get(spec.images, 1))
+    needed: dict[str, int] = {}
+
+    def need(name: str, count: int) -> None:
+        needed[name] = max(count, needed.get(name, 1))
+
+    for experiment in (*todo.trainings, *(experiment for experiment, _ in todo.measurements)):
+        if isinstance(experiment, Experiment):
+            need(experiment.task.images, 1)
+            if experiment.regularizer is not None:
+                need(experiment.regularizer.images, experiment.regularizer.count)
+        elif isinstance(experiment.source, Simulated):
+            need(experiment.source.images, experiment.source.count)
+    for _, evaluation in todo.measurements:
+        if isinstance(evaluation, SimilarityEvaluation) and evaluation.image_set is not None:
+            need(evaluation.image_set, evaluation.images or 1)
     return needed
 
 
 def missing_image_sets(todo: Plan) -> list[str]:
     """One line for each set that is missing or too small: known now, not after hours of training on another.
 
-    Of the official CIFAR-10-C, where it is asked for, every file is looked at.
+    Recordings, predictors and matrices that are missing are named too. Of the official CIFAR-10-C, where it is asked
+    for, every file is looked at.
     """
     problems = []
     if any(getattr(evaluation, "source", None) == "files" for _, evaluation in todo.measurements):
@@ -159,7 +193,8 @@ def missing_image_sets(todo: Plan) -> list[str]:
             continue
         if count > there:
             problems.append(f"{count} images are asked for, but '{name}' has {there} for this")
-    return problems
+    experiments = [*todo.trainings, *(experiment for experiment, _ in todo.measurements)]
+    return [*problems, *dict.fromkeys(line for experiment in experiments for line in missing_files(experiment))]
 
 
 def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
@@ -181,6 +216,8 @@ class Costs:
 
     def training(self, experiment: Experiment) -> float:
         """Seconds to train an experiment from the start."""
+        if isinstance(experiment, NeuralExperiment):
+            return self._fit(experiment)
         settings = experiment.optimization
         images = _training_images(experiment)
         steps = settings.epochs * steps_per_epoch(images, settings.batch_size)
@@ -188,10 +225,21 @@ class Costs:
 
     def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
+        if isinstance(evaluation, SimilarityEvaluation):
+            return _comparison_work(evaluation) / MULTIPLICATIONS_A_SECOND
         bare = experiment.changed(regularizer=None)
         batch = bare.optimization.batch_size
         # a training step is a forward pass and about two more backwards
         return forward_passes(experiment, evaluation) * self._step(bare) / (3 * batch)
+
+    def _fit(self, experiment: NeuralExperiment) -> float:
+        """Seconds to fit a predictor, from one timed step on a small one; of a recording of the simulation's size."""
+        source = experiment.source if isinstance(experiment.source, Simulated) else Simulated()
+        kind = repr((experiment.predictor, source))
+        if kind not in self._step_seconds:
+            self._step_seconds[kind] = seconds_per_fit_step(experiment.predictor, source)
+        steps = experiment.predictor.epochs * steps_per_epoch(source.count, FIT_BATCH)
+        return steps * self._step_seconds[kind]
 
     def _step(self, experiment: Experiment) -> float:
         spec = experiment.regularizer
@@ -222,6 +270,37 @@ def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
             return 1  # none, but reading its history takes a moment, and a plan of these alone has work to count
 
 
+MULTIPLICATIONS_A_SECOND = 1e9  # of a core in double precision, about: for an estimate alone
+
+
+def _comparison_work(evaluation: SimilarityEvaluation) -> float:
+    """Multiplications of a comparison of similarities: six quadratic forms a resample."""
+    images = evaluation.images or 1000
+    return images**2 * (6 * evaluation.resamples * len(evaluation.conditions) + evaluation.permutations)
+
+
+def seconds_per_fit_step(settings: Predictor, source: Simulated, steps: int = 3) -> float:
+    """Median seconds of a step of fitting a predictor, on random responses, on one core or the GPU."""
+    device = default_device()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(FIT_BATCH, 1, *source.size, generator=generator).to(device)
+    predictor = V1Predictor(
+        source.size, source.neurons, settings.channels, settings.kernel, settings.layers, settings.layer_kernel
+    ).to(device)
+
+    def step() -> None:
+        predictor.zero_grad()
+        predictor(images).sum().backward()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        step()  # the first call allocates
+        return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
+    finally:
+        torch.set_num_threads(threads)
+
+
 A100_SECONDS = 34 * 60  # of `_A100_EXPERIMENT`, printed by the authors (CCN 2024 paper)
 _BLOCKS = {name: sum(blocks) for name, blocks in BLOCKS.items()}
 
@@ -233,11 +312,9 @@ def a100_seconds(todo: Plan) -> float:
     """
     reference = _pixels_a_step(64, (32, 32), 16, (32, 32)) * 40 * steps_per_epoch(49_500, 64)
     reference *= _BLOCKS["resnet18"] * 64**2
-    return (
-        A100_SECONDS
-        * (sum(map(_training_work, todo.trainings)) + sum(_attack_work(*m) for m in todo.measurements))
-        / reference
-    )
+    networks = [one for one in todo.trainings if isinstance(one, Experiment)]  # predictors take minutes in all
+    attacks = [one for one in todo.measurements if isinstance(one[0], Experiment)]
+    return A100_SECONDS * (sum(map(_training_work, networks)) + sum(_attack_work(*one) for one in attacks)) / reference
 
 
 def check_gpu(profile: Profile, todo: Plan, without_gpu: bool) -> None:
@@ -346,8 +423,10 @@ def random_regularizer(network, experiment: Experiment, count: int, generator: t
     images = torch.randint(0, 256, size, generator=generator).byte()
     random_set = ImageSet("random", "train", images, torch.zeros(count), ())
     # random pixels are never similar: targets and pairs that such images have
-    free = spec.changed(pairs="all", low_threshold=None, augment_once="none", target="zero", count=count)
-    return build_regularizer(network, free, random_set, seed=0)
+    free = spec.changed(
+        pairs="all", low_threshold=None, augment_once="none", target="zero", neural=None, matrix=None, count=count
+    )
+    return build_regularizer(network, free, random_set, seed=0, store=Store())
 
 
 # Workers
@@ -400,9 +479,10 @@ def _leave_with(parent: int, stop) -> None:
     os._exit(1)
 
 
-def train_task(experiment: Experiment, store: Store, cost: float) -> None:
+def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store, cost: float) -> None:
     """A worker's task: train, and report the work done."""
-    train(experiment, store, default_device(), lambda share: _reports.put(share * cost))
+    with_progress = train if isinstance(experiment, Experiment) else fit
+    with_progress(experiment, store, default_device(), lambda share: _reports.put(share * cost))
 
 
 def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:

@@ -30,7 +30,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from simreg_core.lab.experiment import PROJECT, Evaluation, Experiment, Profile, describe
+from simreg_core.lab.experiment import (
+    PROJECT,
+    Evaluation,
+    Experiment,
+    NeuralExperiment,
+    Profile,
+    dependencies,
+    describe,
+)
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "foolbox")
 
@@ -63,7 +71,7 @@ class Value(_Stored):
     """One measured number; empty where there is none of it:
 
     epsilon: strength.  repeat: which of several attacks.  corruption, severity: of common corruptions.
-    layer: of layer weights, 0 is the stem.
+    layer: of layer weights, 0 is the stem.  condition: of a comparison of similarities.
     """
 
     metric: str
@@ -75,17 +83,18 @@ class Value(_Stored):
     corruption: str | None = None
     severity: int | None = None
     layer: int | None = None
+    condition: str | None = None
 
 
 class Record(_Stored):
-    """The numbers of one evaluation of one trained network, which share their provenance.
+    """The numbers of one evaluation of one trained network (or source of neural responses), which share provenance.
 
     arrays: spectra and the like, as nested lists.
     """
 
     experiment_key: str
     evaluation_key: str
-    experiment: Experiment
+    experiment: Experiment | NeuralExperiment
     evaluation: Evaluation
     values: tuple[Value, ...]
     arrays: dict[str, Any] = {}
@@ -154,7 +163,7 @@ class Store:
             if writer.isdigit() and not _is_running(int(writer)):
                 path.unlink(missing_ok=True)
 
-    # records
+    # records; an experiment is an `Experiment` or a `NeuralExperiment` here and below
 
     def record(self, experiment: Experiment, evaluation: Evaluation) -> Record | None:
         """The record of an evaluation, from the store, else published; None where there is none."""
@@ -186,9 +195,9 @@ class Store:
         return record
 
     def forget(self, experiment: Experiment, evaluation: Evaluation) -> None:
-        """Remove a record, its experiment and its surrogate from this store (not from the published ones)."""
+        """Remove a record, its experiment and what that depends on from this store (not from the published ones)."""
         self.record_paths(experiment, evaluation)[0].unlink(missing_ok=True)
-        for one in (experiment, getattr(evaluation, "surrogate", experiment)):
+        for one in (experiment, *dependencies(experiment, evaluation)):
             shutil.rmtree(self._folder(one), ignore_errors=True)
 
     # times, which differ from run to run and so are kept apart from the records

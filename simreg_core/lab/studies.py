@@ -15,15 +15,20 @@ from simreg_core.lab.data import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.experiment import (
     PROJECT,
     BoundaryEvaluation,
+    Condition,
     CorruptionEvaluation,
     CorruptionSpectraEvaluation,
     Evaluation,
     Experiment,
     FgsmEvaluation,
     LayerWeightsEvaluation,
+    NeuralExperiment,
     NoiseEvaluation,
     Profile,
+    Published,
+    Recorded,
     RegularizationSet,
+    SimilarityEvaluation,
     SpecError,
     StudySizes,
     Variant,
@@ -31,6 +36,7 @@ from simreg_core.lab.experiment import (
     load_profile,
 )
 from simreg_core.lab.progress import duration
+from simreg_core.lab.recordings import ANTOLIK_REGIONS
 from simreg_core.lab.runner import Costs, Measurement, Plan, check_gpu, compute, estimate_seconds, plan
 from simreg_core.lab.store import Record, Store
 
@@ -39,23 +45,50 @@ EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
 NONE, PIXEL, THRESHOLD = "none", "S^pixel", "S^Th"
 LOW, HIGH, DOUBLE, POSITIVE, NEGATIVE = "S_low", "S_high", "S_double", "S_+", "S_−"
 SHUFFLED, ZERO, NO_LOSS = "shuffled S^Th", "all targets 0", "pairs, no loss"
+NEURAL, SHUFFLED_NEURAL = "S^neural", "shuffled S^neural"
 MAIN_TASK = "main task"
+RECORDINGS = PROJECT / "figures" / "recordings" / "records"  # of real recordings, the same for every profile
+SIMULATED_V1, PUBLISHED_V1, RECOVERY = "simulated V1", "V1 predictor (published)", "recovery"
+ANTOLIK, PUBLISHED_IMAGES = "mouse-v1-antolik2016", "imagenet-1k-sample-lossless"
+FULL_FRAME, CROP = "full frame", "receptive-field crop"
 
 
 def experiment(profile: Profile, target: str, seed: int, /, **regularizer) -> Experiment:
     """One training run of a profile.
 
-    target: 'none', 'S^pixel' or 'S^Th'.  regularizer: fields that differ from the profile's.
+    target: 'none', 'S^pixel', 'S^Th', 'S^neural' or 'shuffled S^neural'.
+    regularizer: fields that differ from the profile's.
     Raises SpecError for an unknown target or field, or a value that cannot be.
     """
-    if target not in (NONE, PIXEL, THRESHOLD):
-        raise SpecError(f"unknown target '{target}'; allowed: {NONE}, {PIXEL}, {THRESHOLD}")
-    spec = None
-    if target != NONE:
-        own = {"target": "pixel", "alpha": profile.pixel_alpha} if target == PIXEL else {"target": "threshold"}
-        spec = profile.regularizer.changed(**{**own, **regularizer})
+    targets = {
+        NONE: None,
+        PIXEL: {"target": "pixel", "alpha": profile.pixel_alpha},
+        THRESHOLD: {"target": "threshold"},
+        NEURAL: {"target": "neural", "neural": target_predictors(profile), "alpha": profile.neural.alpha},
+        SHUFFLED_NEURAL: {
+            "target": "shuffled_neural", "neural": target_predictors(profile), "alpha": profile.neural.alpha,
+        },
+    }  # fmt: skip
+    if target not in targets:
+        raise SpecError(f"unknown target '{target}'; allowed: {', '.join(targets)}")
+    own = targets[target]
+    spec = None if own is None else profile.regularizer.changed(**{**own, **regularizer})
     parts = {"task": profile.task, "network": profile.network, "optimization": profile.optimization}
     return build(Experiment, {**parts, "regularizer": spec, "seed": seed, "protocol": profile.protocol})
+
+
+def target_predictors(profile: Profile) -> tuple[NeuralExperiment, ...]:
+    """The predictors whose similarities are averaged to S^neural."""
+    if profile.neural.target != "simulated":
+        return (NeuralExperiment(source=Published(file=profile.neural.target)),)
+    return simulated_animals(profile, profile.neural.simulation.trials)
+
+
+def simulated_animals(profile: Profile, trials: int) -> tuple[NeuralExperiment, ...]:
+    """A predictor for each simulated animal, which saw every image `trials` times."""
+    own = profile.neural
+    source = own.simulation.changed(trials=trials)
+    return tuple(NeuralExperiment(source=source, predictor=own.predictor, seed=seed) for seed in range(own.animals))
 
 
 def levels(upper: float) -> tuple[float, ...]:
@@ -109,11 +142,14 @@ class Block:
 
     series: experiments by seed for each curve.  evaluations: what is measured of every experiment.
     group: what the curves have in common, where a figure has several blocks.
+    recorded: measured on data that few users have: always read from the published records of real recordings, and
+    computed by `python -m simreg_core recordings` alone.
     """
 
-    series: dict[str, tuple[Experiment, ...]]
+    series: dict[str, tuple[Experiment | NeuralExperiment, ...]]
     evaluations: tuple[Evaluation, ...]
     group: str = ""
+    recorded: bool = False
 
     def measurements(self) -> Iterator[tuple[str, Experiment, Evaluation]]:
         """Every (series, experiment, evaluation)."""
@@ -153,10 +189,11 @@ class Study:
         return figures_folder(self.profile)
 
     def measurements(self) -> Iterator[Measurement]:
-        """Every (experiment, evaluation) of the figure."""
+        """Every (experiment, evaluation) of the figure that is computed with the profile."""
         for block in self.blocks:
-            for _, one, evaluation in block.measurements():
-                yield one, evaluation
+            if not block.recorded:
+                for _, one, evaluation in block.measurements():
+                    yield one, evaluation
 
     def run(self, without_gpu: bool = False) -> "Study":
         """Compute what is missing, after saying what that is and how long it takes.
@@ -173,11 +210,13 @@ class Study:
     def records(self) -> list[tuple[str, str, Record]]:
         """(group, series, record) of every measurement.  Raises LookupError where one is missing."""
         found = []
+        recorded = Store(self.store.root, published=RECORDINGS)
         for block in self.blocks:
             for label, one, evaluation in block.measurements():
-                record = self.store.record(one, evaluation)
+                record = (recorded if block.recorded else self.store).record(one, evaluation)
                 if record is None:
-                    raise LookupError(f"{self.name} lacks records; call run() first")
+                    how = "python -m simreg_core recordings makes them" if block.recorded else "call run() first"
+                    raise LookupError(f"{self.name} lacks records of '{label}'; {how}")
                 found.append((block.group, label, record))
         return found
 
@@ -185,7 +224,7 @@ class Study:
         """One row a measured number.
 
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
-        corruption, severity, layer.
+        corruption, severity, layer, condition.
         """
         return pd.DataFrame(
             {
@@ -232,21 +271,106 @@ def describe(name: str, todo: Plan, costs: Costs | None = None) -> str:
     )
 
 
+def pixel_vs_neural(profile: Profile) -> tuple[Block, ...]:
+    """Neural against pixel similarity: simulated V1 under every condition, its recovery, and the real recordings."""
+    own = profile.neural
+    sizes = {"images": own.images, "resamples": own.resamples, "permutations": own.permutations}
+    animals = simulated_animals(profile, own.simulation.trials)
+    simulated = SimilarityEvaluation(conditions=simulated_conditions(own.simulation.size), **sizes)
+    few = SimilarityEvaluation(conditions=(_plain("predicted"),), images=own.images, resamples=10, permutations=0)
+    recovery = {f"{trials} trials": simulated_animals(profile, trials) for trials in own.trial_counts}
+    return (
+        Block({SIMULATED_V1: animals}, (simulated,), "simulated"),
+        Block(recovery, (few,), RECOVERY),
+        *recorded_blocks(),
+    )
+
+
+def recorded_blocks() -> tuple[Block, ...]:
+    """Real recordings of mouse V1, and the published predictor on 1,000 ImageNet images."""
+    regions = {
+        f"mouse V1, region {region}": (NeuralExperiment(source=Recorded(recording=f"{ANTOLIK}/{region}")),)
+        for region in ANTOLIK_REGIONS
+    }
+    predictor = {PUBLISHED_V1: (NeuralExperiment(source=Published()),)}
+    of_images = SimilarityEvaluation(image_set=PUBLISHED_IMAGES, conditions=published_conditions())
+    return (
+        Block(predictor, (of_images,), "recorded", recorded=True),
+        Block(regions, (SimilarityEvaluation(conditions=recorded_conditions()),), "recorded", recorded=True),
+    )
+
+
+def _plain(responses: str, name: str = FULL_FRAME, **changes) -> Condition:
+    return Condition(name=name, responses=responses, **changes)
+
+
+def simulated_conditions(size: tuple[int, int]) -> tuple[Condition, ...]:
+    """Of a simulation: as measured, what processing changes, and which populations would give more."""
+    h, w = size
+    return (
+        _plain("predicted"),
+        _plain("predicted", CROP, crop=(h // 6, h - h // 6, w // 6, w - w // 6)),
+        _plain("predicted", "quarter size", size=(h // 4, w // 4)),
+        _plain("predicted", "own mean subtracted", subtract="own_mean"),
+        _plain("predicted", "weighted by w v", weighted=True),
+        _plain("trial_mean", "trial average"),
+        _plain("trial_mean", "trial average of 8 animals", recordings=8),
+        _plain("noise_free", "without noise"),
+        _plain("noise_free", "without noise, 8 animals", recordings=8),
+        _plain("simple", "simple cells"),
+        _plain("complex", "complex cells"),
+        _plain("linear", "linear cells"),
+        _plain("linear", "linear cells, own mean subtracted", subtract="own_mean"),
+        _plain("luminance", "luminance cells"),
+    )
+
+
+def recorded_conditions() -> tuple[Condition, ...]:
+    """Of a recording without a predictor, images of 31x31."""
+    return (
+        _plain("trial_mean"),
+        _plain("trial_mean", CROP, crop=(8, 23, 8, 23)),
+        _plain("trial_mean", "quarter size", size=(8, 8)),
+        _plain("trial_mean", "own mean subtracted", subtract="own_mean"),
+        _plain("trial_mean", "weighted by w", weighted=True),
+        _plain("trial_mean", "25 neurons", neurons=25),
+    )
+
+
+def published_conditions() -> tuple[Condition, ...]:
+    """Of the published predictor, images of 36x64; its neurons look at rows 6 to 30, columns 10 to 50."""
+    crop = (6, 30, 10, 50)
+    return (
+        _plain("predicted"),
+        _plain("predicted", CROP, crop=crop),
+        _plain("predicted", "quarter size", size=(9, 16)),
+        _plain("predicted", "own mean subtracted", subtract="own_mean"),
+        _plain("predicted", "crop, own mean subtracted", crop=crop, subtract="own_mean"),
+        _plain("predicted", "25 neurons", neurons=25),
+        _plain("predicted", "250 neurons", neurons=250),
+        _plain("predicted", "2,500 neurons", neurons=2500),
+    )
+
+
 def attack_curves(profile: Profile) -> tuple[Block, ...]:
-    """None, S^pixel and S^Th under Gaussian noise, transferred FGSM (both protocols) and the boundary attack."""
+    """None, S^pixel, S^Th and S^neural under Gaussian noise, FGSM (both protocols) and the boundary attack."""
     both = [(noise(profile, "gaussian", protocol), fgsm(profile, protocol)) for protocol in ("released", "strict")]
     evaluations = (*(one for pair in zip(*both, strict=True) for one in pair), boundary(profile))
-    return (Block(_targets(profile, profile.seeds), evaluations),)
+    neural = {target: _seeds(profile, target, profile.seeds) for target in (NEURAL, SHUFFLED_NEURAL)}
+    return (Block({**_targets(profile, profile.seeds), **neural}, evaluations),)
 
 
-def selection(profile: Profile) -> tuple[Block, ...]:
-    """S^Th over the (alpha, Th) grid and none, without and with the largest attack, on VALIDATION images."""
+def selection(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
+    """A target over the (alpha, Th) grid and none, without and with the largest attack, on VALIDATION images.
+
+    target: one that has no threshold takes the profile's alone.
+    """
     grid = profile.selection
     series = {NONE: _seeds(profile, NONE, grid.seeds)}
     for alpha in grid.alphas:
-        for threshold in grid.thresholds:
+        for threshold in grid.thresholds if target == THRESHOLD else (profile.regularizer.threshold,):
             label = f"α = {alpha:g}, Th = {threshold:g}"
-            series[label] = _seeds(profile, THRESHOLD, grid.seeds, alpha=alpha, threshold=threshold)
+            series[label] = _seeds(profile, target, grid.seeds, alpha=alpha, threshold=threshold)
     attacks = [*(noise(profile, kind) for kind in NOISES), fgsm(profile)]
     ends = [attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1])) for attack in attacks]
     return (Block(series, tuple(ends)),)
@@ -380,6 +504,7 @@ def costs_alone(profile: Profile) -> tuple[Block, ...]:
 
 
 STUDIES: dict[str, Callable[[Profile], tuple[Block, ...]]] = {
+    "01_pixel_vs_neural_similarity": pixel_vs_neural,
     "02_attack_curves": attack_curves,
     "03_hyperparameter_selection": selection,
     "04_regularization_sets": regularization_sets,
@@ -440,6 +565,7 @@ def adapt(
             epsilons=epsilons, spectrum_seeds=spectrum_seeds, **_own_values_replaced(profile.studies, regularizer)
         ),
         selection=profile.selection.changed(**_given(alphas=alphas, thresholds=thresholds, seeds=selection_seeds)),
+        neural=profile.neural.changed(**_given(alpha=alpha)),
         **_given(seeds=seeds, pixel_alpha=alpha),
     )
 

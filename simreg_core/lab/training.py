@@ -1,6 +1,5 @@
 """One training loop: classify a batch, regularize a pair batch, step."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,8 +11,9 @@ from torch.nn import functional as F
 
 from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
 from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
-from simreg_core.lab.experiment import Experiment, Task
+from simreg_core.lab.experiment import Experiment, Task, stream
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
+from simreg_core.lab.predictors import neural_target
 from simreg_core.lab.store import Store, load_into
 from simreg_core.model import BLOCKS, ResNet
 
@@ -32,11 +32,6 @@ class Data:
     train: ImageSet
     validation: ImageSet
     regularization: ImageSet | None
-
-
-def stream(seed: int, purpose: str) -> int:
-    """A seed of its own for each use of randomness, so that none shifts another."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
 
 
 def load_data(experiment: Experiment) -> Data:
@@ -79,8 +74,10 @@ def build_network(experiment: Experiment, num_classes: int) -> ResNet:
         return ResNet(BLOCKS[spec.name], experiment.task.channels, num_classes, spec.width, spec.shift, spec.gain)
 
 
-def build_regularizer(network: ResNet, spec: RegularizerSpec, images: ImageSet, seed: int) -> SimilarityRegularizer:
-    """The experiment's regularizer on a network that is already on its device."""
+def build_regularizer(
+    network: ResNet, spec: RegularizerSpec, images: ImageSet, seed: int, store: Store
+) -> SimilarityRegularizer:
+    """The experiment's regularizer on a network that is already on its device; predictors come from the store."""
     pixels = images.pixels
     pixels = augment(pixels, spec.augment_once, torch.Generator().manual_seed(stream(seed, "regularization images")))
     return SimilarityRegularizer(
@@ -88,7 +85,7 @@ def build_regularizer(network: ResNet, spec: RegularizerSpec, images: ImageSet, 
         network.features,
         pixels,
         spec.threshold,
-        targets=_targets(spec, pixels, seed),
+        targets=_targets(spec, pixels, seed, store),
         pairs=spec.pairs,
         low_threshold=spec.low_threshold,
         batch_pairs=spec.pairs_per_step,
@@ -96,14 +93,25 @@ def build_regularizer(network: ResNet, spec: RegularizerSpec, images: ImageSet, 
     )
 
 
-def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int) -> str | Tensor:
-    """What `SimilarityRegularizer` takes as targets; the controls are matrices."""
-    if spec.target == "zero":
-        return torch.zeros(len(pixels), len(pixels))
-    if spec.target == "shuffled":  # rows and columns alike: the same structure, of the wrong images
-        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(stream(seed, "shuffled targets")))
-        return threshold_targets(pixel_similarity(pixels), spec.threshold)[order][:, order]
-    return spec.target
+def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int, store: Store) -> str | Tensor:
+    """What `SimilarityRegularizer` takes as targets; neural ones and the controls are matrices."""
+    match spec.target:
+        case "zero":
+            return torch.zeros(len(pixels), len(pixels))
+        case "shuffled":
+            return _shuffled(threshold_targets(pixel_similarity(pixels), spec.threshold), seed)
+        case "neural":
+            return neural_target(spec, pixels, store)
+        case "shuffled_neural":
+            return _shuffled(neural_target(spec, pixels, store), seed)
+        case named:
+            return named
+
+
+def _shuffled(matrix: Tensor, seed: int) -> Tensor:
+    """Rows and columns permuted alike: the same structure, of the wrong images."""
+    order = torch.randperm(len(matrix), generator=torch.Generator().manual_seed(stream(seed, "shuffled targets")))
+    return matrix[order][:, order]
 
 
 def augment(pixels: Tensor, how: str, generator: torch.Generator) -> Tensor:
@@ -167,7 +175,7 @@ class _Run:
         self.regularizer = None
         if experiment.regularizer is not None:
             self.regularizer = build_regularizer(
-                self.network, experiment.regularizer, data.regularization, experiment.seed
+                self.network, experiment.regularizer, data.regularization, experiment.seed, store
             ).to(device)
         self.optimizer = torch.optim.SGD(
             self._parameters(),

@@ -26,7 +26,7 @@ def places(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figures", "--profile", "huge"], "unknown profile 'huge'; allowed: paper, quick, trimmed"),
+        (["figures", "--profile", "huge"], "unknown profile 'huge'; allowed: neural, paper, quick, trimmed"),
         (["train", "--threshold", "1.5"], "threshold: got 1.5"),
         (["train", "--threshold", "nan"], "threshold: got nan"),
         (["train", "--seed", "-1"], "seed: got -1"),
@@ -117,6 +117,7 @@ def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, 
     assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-6; for 02, 03, 04, 05" in said
     assert "MISSING: unknown image set 'imagenet'" in said
     assert "put images there as imagenet/train/CLASS/*.png" in said
+    assert "MISSING: the published V1 predictor is not at" in said
     assert not (places / "runs").exists()
 
 
@@ -137,7 +138,7 @@ def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places):
     trained = capsys.readouterr().out
     assert (places / "runs" / "experiments" / trained.split()[1].rstrip(":") / "weights.safetensors").is_file()
     assert run(monkeypatch, "status", "--profile", TINY) == 0
-    assert "02_attack_curves: 0 of 30 records" in capsys.readouterr().out
+    assert "02_attack_curves: 0 of 50 records" in capsys.readouterr().out
 
 
 def test_the_module_runs_as_a_program():

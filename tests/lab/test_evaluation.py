@@ -87,7 +87,7 @@ def test_boundary_record(tiny, store, trained):
     assert record.arrays["cumulative"][-1] == pytest.approx(1)
     assert len(record.arrays["power"]) == 16
     # the size, computed again from the attack itself
-    from simreg_core.lab.training import stream
+    from simreg_core.lab.experiment import stream
 
     result = attacks.boundary_attack(
         network, images.pixels, steps=50, protocol="released", seed=stream(0, "boundary 0"), directions=30

@@ -13,8 +13,8 @@ from simreg_core.lab.runner import plan
 def test_figures_share_their_experiments(tiny, store):
     attack, batch = (studies.study(name, tiny) for name in ("02_attack_curves", "07_batch_size_study"))
     both = plan([*attack.measurements(), *batch.measurements()], store)
-    # 3 targets x 2 seeds, the surrogate, and k = 2 (k = 4 is the profile's own) x 2 seeds
-    assert len(both.trainings) == 3 * 2 + 1 + 2
+    # 5 targets x 2 seeds, 2 V1 predictors, the surrogate, and k = 2 (k = 4 is the profile's own) x 2 seeds
+    assert len(both.trainings) == 5 * 2 + 2 + 1 + 2
     assert len({experiment.key for experiment in both.trainings}) == len(both.trainings)
 
 
@@ -34,7 +34,8 @@ def test_quick_has_both_protocols_and_enough_seeds_for_a_verdict():
     assert {evaluation.protocol for evaluation in block.evaluations} == {"released", "strict"}
     for name in studies.STUDIES:
         for block in studies.open_study(name, "quick").blocks:
-            if block.group != "spectra":  # of the corruptions: no network has a part in them
+            # spectra of the corruptions: no network has a part in them; real recordings are as many as there are
+            if block.group != "spectra" and not block.recorded:
                 assert min(len(experiments) for experiments in block.series.values()) >= FEWEST_SEEDS
 
 
@@ -90,7 +91,7 @@ def test_more_seeds_are_more_seeds_of_the_spectra_too(tiny):
 
 
 def test_errors():
-    with pytest.raises(SpecError, match="unknown study '99_x'; allowed: 02_attack_curves"):
+    with pytest.raises(SpecError, match="unknown study '99_x'; allowed: 01_pixel_vs_neural_similarity"):
         studies.open_study("99_x", "quick")
     with pytest.raises(SpecError, match="alpha: got -1"):
         studies.open_study("02_attack_curves", "quick", alpha=-1)
@@ -111,7 +112,7 @@ def test_a_notebook_too_asks_before_it_computes_a_gpus_profile_without_one(tiny,
     monkeypatch.setattr(studies, "compute", lambda *arguments: computed.append(arguments))
     monkeypatch.setattr(studies, "describe", lambda *arguments: "")
     heavy = tiny.changed(needs_gpu=True)
-    with pytest.raises(SpecError, match=r"'tiny' needs a GPU: 7 networks and 30 attacks.*run\(without_gpu=True\)"):
+    with pytest.raises(SpecError, match=r"'tiny' needs a GPU: 13 networks and 50 attacks.*run\(without_gpu=True\)"):
         studies.study("02_attack_curves", heavy).run()
     assert not computed
     studies.study("02_attack_curves", heavy).run(without_gpu=True)

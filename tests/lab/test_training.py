@@ -161,12 +161,12 @@ def test_pairs_without_a_loss_change_batch_norm_statistics_alone(tiny, store):
     assert differ == {"running_mean", "running_var", "num_batches_tracked"}
 
 
-def test_control_targets(tiny):
+def test_control_targets(tiny, store):
     def targets(target):
         experiment = studies.experiment(tiny, "S^Th", 0, target=target)
         network = build_network(experiment, 10)
         regularization = load_data(experiment).regularization
-        return build_regularizer(network, experiment.regularizer, regularization, seed=0).sampler.targets
+        return build_regularizer(network, experiment.regularizer, regularization, 0, store).sampler.targets
 
     whole, shuffled, zero = (targets(target) for target in ("threshold", "shuffled", "zero"))
     assert zero.count_nonzero() == 0
