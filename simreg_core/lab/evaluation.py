@@ -175,9 +175,8 @@ def _fgsm(
     store: Store,
     device: torch.device,
 ) -> list[Value]:
-    surrogate = trained_network(evaluation.surrogate, len(images.classes), store, device)
     pixels, labels = images.pixels.to(device), images.labels.to(device)
-    direction = attacks.fgsm_direction(surrogate, pixels, labels)
+    direction = _fgsm_direction(evaluation.surrogate, images, store, device)
     return [
         _accuracy(
             network,
@@ -187,6 +186,18 @@ def _fgsm(
         )
         for epsilon in evaluation.epsilons
     ]
+
+
+_directions_before: dict[tuple, Tensor] = {}  # of this worker: every network of a study gets the same attack
+
+
+def _fgsm_direction(surrogate: Experiment, images: ImageSet, store: Store, device: torch.device) -> Tensor:
+    key = (str(store.weights_path(surrogate)), images.checksum)
+    if key not in _directions_before:
+        _directions_before.clear()  # one task at a time: a big set is not kept for long
+        network = trained_network(surrogate, len(images.classes), store, device)
+        _directions_before[key] = attacks.fgsm_direction(network, images.pixels.to(device), images.labels.to(device))
+    return _directions_before[key]
 
 
 def _accuracy(network: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float | None, **what) -> Value:

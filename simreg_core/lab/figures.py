@@ -184,9 +184,11 @@ def target_image(ax: Axes, similarity: np.ndarray, threshold: float | None):
 # 02, 04, 08, 09: three attacks side by side
 
 
-def three_attacks(table: pd.DataFrame, looks: dict[str, Look], ticks: list[str] | None = None, protocol="released"):
+def three_attacks(
+    table: pd.DataFrame, looks: dict[str, Look], ticks: list[str] | None = None, protocol="released", height=2.5
+) -> Figure:
     """Accuracy under Gaussian noise and FGSM, and boundary-attack sizes.  ticks: labels of the bars."""
-    figure, axes = panels(1, 3, 2.5, width_ratios=(1, 1, 0.8))
+    figure, axes = panels(1, 3, height, width_ratios=(1, 1, 0.8))
     summary = summarize(table, "epsilon")
     for ax, attack in zip(axes[:2], ("gaussian", "fgsm"), strict=True):
         accuracy_curves(ax, summary, looks, attack, protocol)
@@ -209,8 +211,14 @@ def attack_curves(table: pd.DataFrame, protocol: str, v1: str) -> Figure:
         NEURAL: Look(f"{S_NEURAL}, {source}", COLOURS[NEURAL], "D"),
         SHUFFLED_NEURAL: Look("the same, shuffled", COLOURS[SHUFFLED_NEURAL], "v"),
     }
-    ticks = ["none", "pixel", "Th", "neural", "shuffled\nneural"]
-    figure = three_attacks(table, looks, ticks, protocol)
+    figure = three_attacks(table, looks, ["none", "pixel", "Th", "neural", "shuffled"], protocol, 3.0)
+    first, second, bars = figure.axes
+    handles = [*first.get_legend_handles_labels()[0], *second.get_legend().legend_handles]
+    labels = [*first.get_legend_handles_labels()[1], PUBLISHED_MAIN.replace("\n", " ")]
+    first.get_legend().remove()  # five curves leave no room for it
+    second.get_legend().remove()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    bars.tick_params(axis="x", rotation=40)
     figure.suptitle(f"Protocol: {protocol}", fontsize="medium", x=0.01, ha="left")
     return figure
 

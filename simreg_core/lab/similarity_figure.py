@@ -31,7 +31,8 @@ def pixel_vs_neural(study: Study) -> Figure:
     axes = top.subplots(1, 3, sharex=True, sharey=True)
     for ax, series in zip(axes, SHOWN, strict=True):
         pairs = _pairs(ax, study, table, series)
-    top.colorbar(pairs, ax=list(axes), ticks=(), label="pairs, few to many", shrink=0.8)
+    bar = top.colorbar(pairs, ax=list(axes), ticks=(), label="pairs, few to many", shrink=0.8)
+    bar.minorticks_off()
     axes = middle.subplots(1, 3, width_ratios=(1, 1, 1.15))
     _matrices(axes[:2], study)
     _recovery(axes[2], table)
