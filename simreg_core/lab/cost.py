@@ -15,7 +15,7 @@ REPEATS = 5
 MORE_IMAGE_COUNTS = (1000, 5000)  # beside the study's own: memory grows with N squared
 
 
-def step_costs(profile: Profile, store: Store, rounds: int = 15) -> dict:
+def step_costs(profile: Profile, store: Store, rounds: int = 10) -> dict:
     """Costs of a profile's training step as recorded; measured now where there is no record.
 
     rounds: steps timed at a time.

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Measurement, Plan, check_gpu, compute, missing_image_sets, plan
+from simreg_core.lab.runner import Costs, Measurement, Plan, check_gpu, compute, missing_image_sets, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,
@@ -32,7 +30,8 @@ from simreg_core.lab.studies import (
 
 NOTEBOOKS = PROJECT / "notebooks"
 DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
-AT_ONCE = 2  # notebooks; each is a kernel of its own
+AT_ONCE = 3  # notebooks; each is a kernel of its own, which often waits for its start
+KERNEL_ARGUMENTS = ["--Application.log_level=40"]  # no word about how this machine talks to its own kernels
 
 
 class DrawingError(RuntimeError):
@@ -80,8 +79,9 @@ def make_figures(
         if problems := missing_image_sets(todo):
             raise SpecError("; ".join(problems))
         check_gpu(profile, todo, without_gpu)
-        print(describe(profile.name, todo), flush=True)
-        compute(todo, store, f"computing profile '{profile.name}'")
+        costs = Costs()
+        print(describe(profile.name, todo, costs), flush=True)
+        compute(todo, store, f"computing profile '{profile.name}'", costs)
     else:
         where = "this machine's store" if not _from_published(profile, store, only) else "published records"
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
@@ -170,6 +170,8 @@ def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, f
     for path in paths:
         if path not in stale:
             print(f"{path.stem}: up to date", flush=True)
+    # one thread each: two notebooks with two threads each are many times slower
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the kernels
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = pool.map(lambda p: _run_notebook(p, profile, profile_name), stale)
         for path, (problem, seconds[path.stem]) in zip(stale, made, strict=True):
@@ -182,32 +184,28 @@ def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, f
 
 def _run_notebook(path: Path, profile: Profile, profile_name: str) -> tuple[str | None, float]:
     """Execute a notebook with papermill.  Returns its error in one line, or None, and the seconds it took."""
+    # here alone: their import takes longer than drawing nothing
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError, execute_notebook
+
     started = time.perf_counter()
     output = Store().root / "notebooks" / profile.name / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(path),
-        str(output),
-        "-k",
-        "python3",
-        "-p",
-        "profile",
-        profile_name,
-    ]
-    # one thread each: two notebooks with two threads each are many times slower
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    done = subprocess.run(
-        [*command, "--cwd", str(NOTEBOOKS), "--no-progress-bar"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    problem = None if done.returncode == 0 else (lines[-1] if lines else f"exit status {done.returncode}")
+    problem = None
+    try:
+        execute_notebook(
+            path,
+            output,
+            {"profile": profile_name},
+            kernel_name="python3",
+            cwd=NOTEBOOKS,
+            progress_bar=False,
+            extra_arguments=KERNEL_ARGUMENTS,
+        )
+    except PapermillExecutionError as error:
+        problem = " ".join(f"{error.ename}: {error.evalue}".split())
+    except (DeadKernelError, CellTimeoutError, OSError) as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
     return problem, time.perf_counter() - started
 
 
@@ -309,7 +307,8 @@ def _execute_in_place(path: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    where = {"metadata": {"path": str(NOTEBOOKS)}}
+    NotebookClient(notebook, kernel_name="python3", resources=where, extra_arguments=KERNEL_ARGUMENTS).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run
         if "summary" in cell.metadata.get("tags", []):

@@ -103,8 +103,10 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def compute(todo: Plan, store: Store, label: str) -> None:
+def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None) -> None:
     """Compute a plan and store the results; what was finished stays where a later part fails.
+
+    costs: given, steps that it has timed before are not timed again.
 
     A training that diverges does not stop the others; what depends on it is left out.
     Raises the first error of a worker (DataError, StoreError, TrainingError, ValueError), or RunnerError
@@ -120,7 +122,7 @@ def compute(todo: Plan, store: Store, label: str) -> None:
     for name in sorted(image_sets(todo)):
         if name in TORCHVISION:
             load_image_set(name, "train")  # downloaded here, not by several workers at once
-    stages = _stages(todo, store, Costs())
+    stages = _stages(todo, store, costs or Costs())
     total = sum(cost for stage in stages for *_, cost in stage)
     diverged = []
     with Progress(total, label) as progress, _workers() as workers:
