@@ -125,10 +125,17 @@ class SimilarityRegularizer(nn.Module):
         """gamma, [layers]: the share of each layer in S^CNN; positive, sums to 1."""
         return self.layer_logits.softmax(dim=0)
 
-    def forward(self) -> Tensor:
-        """L_sim of the next k pairs: a scalar to be multiplied by alpha and added to the task's loss."""
-        rows, cols, target = self.sampler.draw(self.batch_pairs, self.generator)
+    def forward(self, pairs: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """L_sim of k pairs: a scalar to be multiplied by alpha and added to the task's loss.
+
+        pairs: rows, cols and targets that `draw` gave, wherever they lie now; the next k pairs where empty.
+        """
+        rows, cols, target = self.draw() if pairs is None else pairs
         return similarity_loss(self.similarity(rows, cols), target.to(self.images.device))
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The next k pairs: rows [k], cols [k] and targets [k], on the CPU."""
+        return self.sampler.draw(self.batch_pairs, self.generator)
 
     def similarity(self, rows: Tensor, cols: Tensor) -> Tensor:
         """S^CNN of given pairs.  rows, cols: [k] indices into the images.  Returns [k] in [-1, 1]."""

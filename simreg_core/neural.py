@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simreg_core.targets import TINY_NORM
+from simreg_core.targets import SYMMETRY_TOLERANCE, TINY_NORM
 
-SYMMETRY_TOLERANCE = 1e-4  # of similarities that were stored in single precision
 RANGE_TOLERANCE = 1e-4
 RESAMPLES_AT_ONCE = 100
 

@@ -8,6 +8,8 @@ from torch import Tensor
 PAIR_RANGES = ("all", "high", "low", "double", "positive", "negative")
 SUBTRACTIONS = ("mean_image", "own_mean")
 DRAWN_AHEAD = 256
+BLOCK = 1024  # rows of a matrix that are looked at together
+SYMMETRY_TOLERANCE = 1e-4  # of similarities that were stored in single precision
 TINY_NORM = 1e-8  # an image that equals the mean image has no direction: its similarities are 0
 
 
@@ -84,8 +86,8 @@ class PairSampler:
 
     `len(sampler)` is the number of pairs in the range. Memory: one matrix, and 4 bytes a pair for a
     range other than 'all'; the random order itself is computed, not stored.
-    Raises ValueError for an unknown range, a threshold missing or outside its bounds, matrices that do
-    not fit, NaN, targets outside [-1, 1], and a range without pairs (and says which threshold has some).
+    Raises ValueError for an unknown range, a threshold missing or outside its bounds, matrices that do not fit, NaN,
+    targets outside [-1, 1] or not symmetric, and a range without pairs (and says which threshold has some).
     """
 
     def __init__(
@@ -169,6 +171,10 @@ def _check_matrices(similarity: Tensor, targets: Tensor) -> None:
     low, high = targets.min().item(), targets.max().item()
     if not (low >= -1 and high <= 1):
         raise ValueError(f"targets must lie in [-1, 1], got [{low:.6g}, {high:.6g}]")
+    for start in range(0, len(targets), BLOCK):  # in blocks, so that no second matrix is needed
+        apart = (targets[start : start + BLOCK] - targets[:, start : start + BLOCK].T).abs().max().item()
+        if apart > SYMMETRY_TOLERANCE:
+            raise ValueError(f"targets must be symmetric; entries across the diagonal differ by up to {apart:.4g}")
 
 
 def _check_range(pairs: str, threshold: float | None, low_threshold: float | None) -> None:
@@ -199,8 +205,8 @@ def _pairs_in_range(similarity: Tensor, pairs: str, threshold: float, low_thresh
     n = len(similarity)
     dtype = torch.int32 if n * (n - 1) // 2 < 2**31 else torch.int64
     blocks = []
-    for start in range(0, n, 1024):  # in blocks, so that the memory stays near the result's own
-        block = similarity[start : start + 1024]
+    for start in range(0, n, BLOCK):  # in blocks, so that the memory stays near the result's own
+        block = similarity[start : start + BLOCK]
         inside = _in_range(block, pairs, threshold, low_threshold).tril(start - 1)
         larger, smaller = inside.nonzero(as_tuple=True)
         larger += start

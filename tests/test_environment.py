@@ -74,8 +74,11 @@ def test_make_is_readable_without_doing_anything():
 
 
 def test_the_readme_says_what_the_figures_found():
-    readme = (PROJECT / "README.md").read_text()
-    assert (PROJECT / "figures" / "quick" / "claims.md").read_text() in readme
+    readme = (PROJECT / "README.md").read_text().splitlines()
+    claims = (PROJECT / "figures" / "quick" / "claims.md").read_text().splitlines()
+    assert len(claims) > 20
+    # the cost is a time: `make figures RECOMPUTE=1` measures it anew, on the user's machine
+    assert [line for line in claims if line not in readme and "16_cost" not in line] == []
 
 
 def test_the_readme_and_the_first_notebook_show_every_notebook():

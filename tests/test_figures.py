@@ -59,7 +59,7 @@ def test_every_notebook_is_drawn_from_records(undisturbed):
             assert (figures / f"{name}.{suffix}").stat().st_size > 0
     made = json.loads((figures / "02_attack_curves.json").read_text())
     # 3 targets x 2 seeds x (2 attacks x 2 protocols + boundary)
-    assert len(made["records"]) == 30
+    assert len(made["records"]) == 50
     assert {claim["verdict"] for claim in made["claims"]} <= {"holds", "does not hold", "undecided"}
     trained = len(list((folder / "runs" / "experiments").iterdir()))
     assert f"{trained} networks to train" in log  # shared ones once

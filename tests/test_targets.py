@@ -213,6 +213,13 @@ def test_subtracting_each_images_own_mean_is_the_correlation_of_pixels(generator
     assert not torch.allclose(pixel_similarity(lighter), pixel_similarity(images))
 
 
+def test_targets_that_are_not_symmetric_are_refused():
+    targets = torch.zeros(2000, 2000)
+    targets[1500, 3] = 0.5
+    with pytest.raises(ValueError, match=r"targets must be symmetric; entries across the diagonal differ by up to 0.5"):
+        PairSampler(torch.zeros(2000, 2000), targets)
+
+
 def test_another_subtraction_is_refused():
     with pytest.raises(ValueError, match="unknown subtract 'median'; allowed: mean_image, own_mean"):
         pixel_similarity(torch.rand(3, 1, 4, 4), subtract="median")

@@ -119,18 +119,29 @@ def augment(pixels: Tensor, how: str, generator: torch.Generator) -> Tensor:
 
     pixels: [b, c, h, w].  generator: CPU generator.  Returns the same shape.
     """
+    return augmented(pixels, *(one.to(pixels.device) for one in draw_augmentation(len(pixels), how, generator)))
+
+
+def draw_augmentation(b: int, how: str, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The random choices of `augmented` for b images: none, flips [b], or flips and the crops' corners [2, b]."""
     if how == "none":
+        return ()
+    corners = (torch.randint(0, 2 * CROP_PADDING + 1, (2, b), generator=generator),) if how == "crop-flip" else ()
+    return (torch.rand(b, generator=generator) < 0.5, *corners)
+
+
+def augmented(pixels: Tensor, flips: Tensor | None = None, corners: Tensor | None = None) -> Tensor:
+    """Images cropped and flipped as drawn.  pixels: [b, c, h, w].  Returns the same shape."""
+    if flips is None:
         return pixels
-    b, _, h, w = pixels.shape
-    if how == "crop-flip":
-        offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, b), generator=generator).to(pixels.device)
+    if corners is not None:
+        b, _, h, w = pixels.shape
         padded = F.pad(pixels, [CROP_PADDING] * 4, mode="reflect")
-        rows = offsets[0][:, None] + torch.arange(h, device=pixels.device)  # [b, h]
-        cols = offsets[1][:, None] + torch.arange(w, device=pixels.device)  # [b, w]
+        rows = corners[0][:, None] + torch.arange(h, device=pixels.device)  # [b, h]
+        cols = corners[1][:, None] + torch.arange(w, device=pixels.device)  # [b, w]
         batch = torch.arange(b, device=pixels.device)[:, None, None]
         pixels = padded[batch, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
-    flipped = (torch.rand(b, generator=generator) < 0.5).to(pixels.device)
-    return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+    return torch.where(flips[:, None, None, None], pixels.flip(3), pixels)
 
 
 def repeatable() -> AbstractContextManager:
@@ -210,10 +221,9 @@ class _Run:
             self.regularizer.sampler.restart()  # released: all pairs are shuffled afresh each epoch
         self.network.train()
         steps = steps_per_epoch(len(self.images), settings.batch_size)
-        order = torch.randperm(len(self.images), generator=self.order)[: steps * settings.batch_size]
         losses = torch.zeros(2, device=self.device)
-        for batch in order.to(self.device).split(settings.batch_size):
-            losses += self._step(batch)
+        for drawn in zip(*self._draw(steps), strict=True):
+            losses += self._step(*drawn)
         task_loss, similarity_loss = (losses / steps).tolist()
         if not torch.isfinite(losses).all():
             raise TrainingError(
@@ -222,16 +232,34 @@ class _Run:
             )
         self._note(epoch, task_loss, similarity_loss, started)
 
-    def _step(self, batch: Tensor) -> Tensor:
+    def _draw(self, steps: int) -> tuple[Tensor, list, list]:
+        """All random choices of an epoch, on the device before its first step: nothing waits for them later.
+
+        Returns for each step its images [batch], their augmentation, and its pairs (rows, cols, targets) or None.
+        """
+        batch_size, how = self.experiment.optimization.batch_size, self.experiment.task.augment
+        order = torch.randperm(len(self.images), generator=self.order)[: steps * batch_size]
+        augmentations = [draw_augmentation(batch_size, how, self.order) for _ in range(steps)]
+        pairs = [None] * steps
+        if self.regularizer is not None:
+            pairs = self._on_device([self.regularizer.draw() for _ in range(steps)])
+        return order.to(self.device).view(steps, batch_size), self._on_device(augmentations), pairs
+
+    def _on_device(self, draws: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        """The tensors of every step, moved together."""
+        together = [torch.stack(own).to(self.device) for own in zip(*draws, strict=True)]
+        return list(zip(*together, strict=True)) if together else draws
+
+    def _step(self, batch: Tensor, augmentation: tuple[Tensor, ...], pairs: tuple[Tensor, ...] | None) -> Tensor:
         """One update.  Returns the two losses before it, [2]."""
-        pixels = augment(self.images[batch].float() / 255, self.experiment.task.augment, self.order)
+        pixels = augmented(self.images[batch].float() / 255, *augmentation)
         task_loss = F.cross_entropy(self.network(pixels), self.labels[batch])
         similarity_loss = torch.zeros((), device=self.device)
         loss = task_loss
         if self.regularizer is not None:
             alpha = self.experiment.regularizer.alpha
             with torch.set_grad_enabled(alpha > 0):
-                similarity_loss = self.regularizer()  # after the class batch, as released: batch norm sees it last
+                similarity_loss = self.regularizer(pairs)  # after the class batch, as released: batch norm sees it last
             if alpha > 0:
                 loss = loss + alpha * similarity_loss
         self.optimizer.zero_grad()
