@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from simreg_core.batch_norm import PAIR_STATISTICS, normalized_by_part
 from simreg_core.model import FeatureMaps, FeatureTaps, probe_features
 from simreg_core.targets import PairSampler, check_images, pixel_similarity, threshold_targets
 
@@ -42,8 +43,8 @@ class SimilarityRegularizer(nn.Module):
         loss = cross_entropy(model(x), y) + 10 * regularizer()      # every step
 
     Each call draws `batch_pairs` pairs of the regularization images, passes both halves through the
-    network (in the mode that it is in: batch norm in training mode sees them, as in the released
-    code), and compares S^CNN = sum_l gamma_l cos(map_l - mean_l) with the target of each pair.
+    network (in the mode that it is in: batch norm in training mode sees them, each half by itself, as in the
+    released code), and compares S^CNN = sum_l gamma_l cos(map_l - mean_l) with the target of each pair.
 
     model: any nn.Module whose forward takes a batch of images. It is not registered here: its weights
         are in `model.parameters()` alone, and `regularizer.to(device)` does not move it.
@@ -57,6 +58,9 @@ class SimilarityRegularizer(nn.Module):
     low_threshold: for pairs='double' alone.
     batch_pairs: k, pairs per call; 16 in the released code.
     momentum: of the per-channel running means, updated before use, in training mode only.
+    eps: of `similarity_loss`.
+    pair_statistics: what batch norm in training mode makes of the pairs: 'shared', 'separate' or 'frozen', see
+        `batch_norm.normalized_by_part`.
     preprocess: applied to a batch of pixels before the network, where the network does not normalize
         inside (for example torchvision.transforms.Normalize).
     seed: of the order in which pairs are drawn.
@@ -80,6 +84,8 @@ class SimilarityRegularizer(nn.Module):
         low_threshold: float | None = None,
         batch_pairs: int = 16,
         momentum: float = 0.9,
+        eps: float = 1e-5,
+        pair_statistics: str = "shared",
         preprocess: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ):
@@ -88,10 +94,12 @@ class SimilarityRegularizer(nn.Module):
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
         if isinstance(layers, str):
             raise ValueError(f"layers must be a list of names or a callable, got the string '{layers}'")
-        # in a tuple, so that a module given as callable is not registered: its weights are the model's
-        self._features = (layers if callable(layers) else FeatureTaps(model, layers),)
+        if pair_statistics not in PAIR_STATISTICS:
+            raise ValueError(f"unknown pair_statistics '{pair_statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
+        # in a tuple, so that modules are not registered here: their weights are the model's
+        self._network = (model, layers if callable(layers) else FeatureTaps(model, layers))
         self._preprocess = preprocess
-        self.momentum = momentum
+        self.momentum, self.eps, self.pair_statistics = momentum, eps, pair_statistics
         self.batch_pairs = batch_pairs
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -131,11 +139,15 @@ class SimilarityRegularizer(nn.Module):
         pairs: rows, cols and targets that `draw` gave, wherever they lie now; the next k pairs where empty.
         """
         rows, cols, target = self.draw() if pairs is None else pairs
-        return similarity_loss(self.similarity(rows, cols), target.to(self.images.device))
+        return similarity_loss(self.similarity(rows, cols), target.to(self.images.device), self.eps)
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """The next k pairs: rows [k], cols [k] and targets [k], on the CPU."""
         return self.sampler.draw(self.batch_pairs, self.generator)
+
+    def draw_many(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The pairs of the next steps, stacked: rows, cols and targets, [steps, k] each, on the CPU."""
+        return self.sampler.draw_many(steps, self.batch_pairs, self.generator)
 
     def similarity(self, rows: Tensor, cols: Tensor) -> Tensor:
         """S^CNN of given pairs.  rows, cols: [k] indices into the images.  Returns [k] in [-1, 1]."""
@@ -144,25 +156,30 @@ class SimilarityRegularizer(nn.Module):
 
     def layer_similarities(self, rows: Tensor, cols: Tensor) -> Tensor:
         """S^CNN-l: cosine of the mean-subtracted feature maps of given pairs, [layers, k]."""
-        device = self.images.device
-        # one pass a half, as released: each half has batch-norm statistics of its own
-        pairs_of_maps = zip(
-            self._maps(self.images[rows.to(device)]), self._maps(self.images[cols.to(device)]), strict=True
-        )
-        similarities = []
-        with torch.autocast(device.type, enabled=False):  # 1 - s is lost in half precision
-            for index, (first, second) in enumerate(pairs_of_maps):
-                mean = getattr(self, f"mean{index}")
-                first, second = _channels_first(first).float(), _channels_first(second).float()
-                if self.training:
-                    # before use, as the released code does: a batch takes part in its own mean
-                    batch_mean = 0.5 * (first.detach().mean(dim=(0, 2)) + second.detach().mean(dim=(0, 2)))
-                    mean.lerp_(batch_mean, 1 - self.momentum)
-                centre = mean[:, None].clone()  # a copy: the next call changes the mean before backward may run
-                similarities.append(
-                    F.cosine_similarity((first - centre).flatten(1), (second - centre).flatten(1), dim=1)
-                )
-        return torch.stack(similarities)
+        maps = self._maps_of_halves(rows.to(self.images.device), cols.to(self.images.device))
+        with torch.autocast(self.images.device.type, enabled=False):  # 1 - s is lost in half precision
+            return torch.stack([self._cosine(index, both.float()) for index, both in enumerate(maps)])
+
+    def _maps_of_halves(self, rows: Tensor, cols: Tensor) -> Sequence[Tensor]:
+        """The maps of the first images, then of the second, in one tensor a layer."""
+        model, _ = self._network
+        if hasattr(model, "_orig_mod"):  # compiled: its batch norm cannot be told of parts
+            halves = zip(self._maps(self.images[rows]), self._maps(self.images[cols]), strict=True)
+            return [torch.cat(both) for both in halves]
+        with normalized_by_part(model, [len(rows), len(cols)], self.pair_statistics):
+            return self._maps(self.images[torch.cat([rows, cols])])
+
+    def _cosine(self, index: int, both: Tensor) -> Tensor:
+        """Similarity of the two halves of a layer's maps, [k]."""
+        mean, axis = getattr(self, f"mean{index}"), _channel_axis(both)
+        if self.training:
+            # before use, as the released code does: a batch takes part in its own mean
+            batch_mean = both.detach().mean(dim=[other for other in range(both.ndim) if other != axis])
+            mean.lerp_(batch_mean, 1 - self.momentum)
+        # a copy: the next call changes the mean before backward may run
+        centre = mean.clone().reshape([-1 if other == axis else 1 for other in range(both.ndim)])
+        first, second = _flat(both - centre).chunk(2)
+        return F.cosine_similarity(first, second, dim=1)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return {"generator": self.generator.get_state(), **self.sampler.state()}
@@ -175,7 +192,7 @@ class SimilarityRegularizer(nn.Module):
         return f"{len(self.images)} images, {len(self.sampler)} pairs, k={self.batch_pairs}"
 
     def _maps(self, images: Tensor) -> Sequence[Tensor]:
-        (features,) = self._features
+        _, features = self._network
         return features(images if self._preprocess is None else self._preprocess(images))
 
 
@@ -189,14 +206,19 @@ def _target_matrix(targets: str | Tensor, similarity: Tensor, threshold: float) 
     raise ValueError(f"unknown targets '{targets}'; allowed: 'threshold', 'pixel' or an [n, n] matrix")
 
 
-def _channels_first(feature_map: Tensor) -> Tensor:
-    """[b, channels, positions] of a map [b, c], [b, tokens, c] or [b, c, h, w]."""
+def _channel_axis(feature_map: Tensor) -> int:
+    """Of a map [b, c], [b, tokens, c] or [b, c, ...]."""
     if feature_map.ndim < 2:
         raise ValueError(f"a feature map must have shape [b, channels, ...], got {list(feature_map.shape)}")
-    if feature_map.ndim == 3:
-        return feature_map.transpose(1, 2)
-    return feature_map.reshape(*feature_map.shape[:2], -1)
+    return 2 if feature_map.ndim == 3 else 1
 
 
 def _channels(feature_map: Tensor) -> int:
-    return _channels_first(feature_map).shape[1]
+    return feature_map.shape[_channel_axis(feature_map)]
+
+
+def _flat(maps: Tensor) -> Tensor:
+    """[b, all else], in the order in which it lies in memory: a cosine does not care, and nothing is copied."""
+    if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
+        maps = maps.permute(0, 2, 3, 1)
+    return maps.flatten(1)

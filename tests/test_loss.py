@@ -215,7 +215,7 @@ def test_preprocess_is_applied(images):
     )
     seen.clear()
     regularizer()
-    assert seen == [torch.Size([16, 1, 16, 16])] * 2
+    assert seen == [torch.Size([32, 1, 16, 16])]
 
 
 def test_batch_norm_sees_each_half_of_the_pairs(model, images):

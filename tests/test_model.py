@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from simreg_core import resnet18, resnet34
-from simreg_core.model import FeatureTaps, ResNet
+from simreg_core.model import BLOCKS, FeatureTaps, ResNet
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,16 @@ def test_taps_refuse_what_is_no_tensor():
 
     with pytest.raises(ValueError, match="layer 'inner' gave tuple, not a tensor"):
         FeatureTaps(Tuples(), ["inner"])(torch.rand(1, 3, 4))
+
+
+@pytest.mark.parametrize("blocks", ["resnet10", "resnet18"])
+def test_a_folded_network_gives_the_same_logits(blocks, generator):
+    network = ResNet(BLOCKS[blocks], width=4)
+    network(torch.rand(64, 1, 16, 16, generator=generator))
+    network.eval()
+    images = torch.rand(20, 1, 16, 16, generator=generator)
+    folded = network.folded()
+    assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    torch.testing.assert_close(folded(images), network(images), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="call eval"):
+        network.train().folded()

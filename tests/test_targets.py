@@ -129,6 +129,19 @@ def test_a_new_epoch_has_another_order_and_drops_the_rest(generator):
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize(("drawn_before", "steps"), [(0, 3), (0, 10), (2, 9), (3, 1)])
+def test_many_draws_at_once_are_those_one_after_another(drawn_before, steps):
+    similarity = pixel_similarity(torch.rand(6, 1, 3, 3, generator=torch.Generator().manual_seed(1)))
+    one, many = PairSampler(similarity, similarity), PairSampler(similarity, similarity)  # 15 pairs, epochs of 3 draws
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    for _ in range(drawn_before):
+        one.draw(4, generators[0])
+        many.draw(4, generators[1])
+    expected = [one.draw(4, generators[0]) for _ in range(steps)]
+    for row, got in zip(zip(*expected, strict=True), many.draw_many(steps, 4, generators[1]), strict=True):
+        assert torch.equal(torch.stack(row), got)
+
+
 def test_draws_depend_on_the_generator_alone():
     similarity = pixel_similarity(torch.rand(40, 1, 3, 3, generator=torch.Generator().manual_seed(1)))
 

@@ -25,7 +25,8 @@ from simreg_core.lab.similarity import Comparison, measure
 from simreg_core.lab.store import Record, Store, Value, provenance
 from simreg_core.lab.training import build_network, load_data, repeatable
 
-BATCH = 500
+BATCH = {"cpu": 500, "cuda": 5000}  # images that are classified at once, by kind of device
+WALKERS = {"cpu": 256, "cuda": 5000}  # images that a boundary attack moves at once
 
 
 def evaluate(
@@ -145,15 +146,15 @@ def _choice(total: int, evaluation: Evaluation) -> Tensor:
 
 
 def trained_network(experiment: Experiment, num_classes: int, store: Store, device: torch.device) -> nn.Module:
-    """The trained network in eval mode.  Raises StoreError where it is missing, corrupt or another network."""
+    """The trained network in eval mode, folded.  Raises StoreError where it is missing, corrupt or another network."""
     network = store.load_weights(experiment, build_network(experiment, num_classes))
-    return network.to(device, memory_format=torch.channels_last).eval()
+    return network.eval().folded().to(device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def correct(network: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
     """Which images the network classifies rightly, [n] bool.  pixels: [n, c, h, w] in [0, 1]."""
-    predictions = torch.cat([network(batch).argmax(dim=1) for batch in pixels.split(BATCH)])
+    predictions = torch.cat([network(batch).argmax(dim=1) for batch in pixels.split(BATCH[pixels.device.type])])
     return predictions == labels
 
 
@@ -209,25 +210,31 @@ def _boundary(
     network: nn.Module, images: ImageSet, evaluation: BoundaryEvaluation, device: torch.device
 ) -> tuple[list[Value], dict]:
     pixels = images.pixels.to(device)
+    # all repeats in one batch: each starts from noise of its own
+    result = attacks.boundary_attack(
+        network,
+        pixels.repeat(evaluation.repeats, 1, 1, 1),
+        steps=evaluation.steps,
+        protocol=evaluation.protocol,
+        seed=stream(evaluation.seed, "boundary 0"),
+        directions=evaluation.directions,
+        batch_size=WALKERS[device.type],
+    )
     values, spectra_of_repeats = [], []
     for repeat in range(evaluation.repeats):
-        result = attacks.boundary_attack(
-            network,
-            pixels,
-            steps=evaluation.steps,
-            protocol=evaluation.protocol,
-            seed=stream(evaluation.seed, f"boundary {repeat}"),
-            directions=evaluation.directions,
-        )
-        counts = {"attempted": result.attempted, "failed": int(result.failed.sum()), "repeat": repeat}
-        sizes = {"squared_l2_per_pixel": result.squared_l2_per_pixel, "l2": result.l2, "linf": result.linf}
+        own = slice(repeat * len(pixels), (repeat + 1) * len(pixels))
+        perturbations, failed = result.perturbations[own], result.failed[own]
+        counts = {"attempted": len(pixels), "failed": int(failed.sum()), "repeat": repeat}
+        sizes = {
+            "squared_l2_per_pixel": result.squared_l2_per_pixel[own], "l2": result.l2[own], "linf": result.linf[own],
+        }  # fmt: skip
         if evaluation.protocol == "released":  # of colour images, the released score sees the first channel alone
-            sizes["squared_l2_per_pixel"] = result.perturbations[:, 0].flatten(1).square().mean(dim=1)
-            sizes["squared_l2_per_pixel"][result.failed] = torch.nan
+            sizes["squared_l2_per_pixel"] = perturbations[:, 0].flatten(1).square().mean(dim=1)
+            sizes["squared_l2_per_pixel"][failed] = torch.nan
         for name, size in sizes.items():
             values.append(Value(metric=f"median_{name}", value=_median(size), **counts))
-        if not result.failed.all():
-            spectra_of_repeats.append(spectra.mean_power_spectrum(result.perturbations[~result.failed]).cpu())
+        if not failed.all():
+            spectra_of_repeats.append(spectra.mean_power_spectrum(perturbations[~failed]).cpu())
     if not spectra_of_repeats:  # a network that no image could fool: its sizes say so, and it has no spectrum
         return values, {}
     power = torch.stack(spectra_of_repeats).mean(dim=0)

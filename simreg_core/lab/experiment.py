@@ -18,7 +18,7 @@ from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.targets import SUBTRACTIONS
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
-COMPUTATION_VERSION = 1
+COMPUTATION_VERSION = 2
 
 Protocol = Literal["released", "strict"]
 Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
@@ -211,7 +211,11 @@ class Regularizer(Spec):
 
 
 class Optimization(Spec):
-    """SGD; learning rate * decay^phase, phases of `phase_epochs` epochs, back to the first after `phases`."""
+    """SGD; learning rate * decay^phase, phases of `phase_epochs` epochs, back to the first after `phases`.
+
+    precision: 'bfloat16' for the passes through the network (fast on a GPU); empty: float32, the reference, in which
+        a training gives the same bits on every run.
+    """
 
     epochs: Count = 40
     batch_size: Count = 64
@@ -221,6 +225,7 @@ class Optimization(Spec):
     decay: Annotated[float, Field(gt=0, le=1)] = 0.3
     phase_epochs: Count = 4
     phases: Count = 5
+    precision: Literal["bfloat16"] | None = None
 
     def learning_rate_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""

@@ -47,9 +47,10 @@ from simreg_core.lab.recordings import missing_files
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
     TrainingError,
+    autocast,
     build_network,
     build_regularizer,
-    repeatable,
+    settings_of,
     steps_per_epoch,
     train,
 )
@@ -378,7 +379,7 @@ def seconds_per_step(experiment: Experiment, steps: int, images: int = 64) -> fl
             loss().backward()
             optimizer.step()
 
-        with repeatable():  # as the trainings whose time this tells
+        with settings_of(experiment):  # as the trainings whose time this tells
             step()  # the first call allocates
             return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
     finally:
@@ -412,8 +413,9 @@ def random_step(
         regularizer = random_regularizer(network, experiment, max(images, spec.pairs_per_step), generator)
 
     def loss() -> torch.Tensor:
-        task_loss = torch.nn.functional.cross_entropy(network(pixels), labels)
-        return task_loss if regularizer is None else task_loss + 1e-6 * regularizer()
+        with autocast(experiment, device):
+            task_loss = torch.nn.functional.cross_entropy(network(pixels).float(), labels)
+            return task_loss if regularizer is None else task_loss + 1e-6 * regularizer()
 
     return loss, [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
 

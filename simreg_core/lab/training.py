@@ -1,7 +1,8 @@
 """One training loop: classify a batch, regularize a pair batch, step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image
 from simreg_core.lab.experiment import Experiment, Task, stream
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
 from simreg_core.lab.predictors import neural_target
+from simreg_core.lab.replay import Replayed
 from simreg_core.lab.store import Store, load_into
 from simreg_core.model import BLOCKS, ResNet
 
@@ -145,11 +147,23 @@ def augmented(pixels: Tensor, flips: Tensor | None = None, corners: Tensor | Non
 
 
 def repeatable() -> AbstractContextManager:
-    """The GPU's settings under which everything is trained, attacked and timed: the same numbers on every run.
+    """The GPU's settings under which all is attacked and, in float32, trained: the same numbers on every run.
 
     No algorithm is chosen by timing, and none has reduced precision.
     """
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def settings_of(experiment: Experiment) -> AbstractContextManager:
+    """The GPU's settings under which an experiment is trained and timed: its fastest ones where bfloat16 allows."""
+    if experiment.optimization.precision is None:
+        return repeatable()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False)
+
+
+def autocast(experiment: Experiment, device: torch.device) -> AbstractContextManager:
+    """The precision of an experiment's passes; similarities and losses stay in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=experiment.optimization.precision == "bfloat16")
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -167,7 +181,7 @@ def train(
     """
     if store.is_trained(experiment):
         return
-    with repeatable():
+    with settings_of(experiment):
         _Run(experiment, store, device).finish(progress)
 
 
@@ -194,6 +208,8 @@ class _Run:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
+        self.losses = torch.zeros(2, device=device)  # of the task and of similarity, summed over an epoch's steps
+        self.replayed: tuple[float, Replayed] | None = None  # the recorded step, and the learning rate that is in it
         self.order = torch.Generator().manual_seed(stream(experiment.seed, "order"))
         self.history: list[dict] = []
         self.best_loss, _ = self._validate()  # the untrained state counts, as released
@@ -203,10 +219,17 @@ class _Run:
         self._resume()
         epochs = self.experiment.optimization.epochs
         progress(len(self.history) / epochs)
-        while len(self.history) < epochs:
-            self._epoch(len(self.history))
-            self.store.save_resume(self.experiment, self._state(), self.history)
-            progress(1 / epochs)
+        with ThreadPoolExecutor(1) as writer:  # the next epoch does not wait for the disk
+            written: Future | None = None
+            while len(self.history) < epochs:
+                self._epoch(len(self.history))
+                if written is not None:
+                    written.result()
+                state = {name: tensor.to("cpu", copy=True) for name, tensor in self._state().items()}
+                written = writer.submit(self.store.save_resume, self.experiment, state, list(self.history))
+                progress(1 / epochs)
+            if written is not None:
+                written.result()
         seconds = sum(row["seconds"] for row in self.history)
         self.store.save_trained(
             self.experiment, self.best, {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
@@ -221,51 +244,67 @@ class _Run:
             self.regularizer.sampler.restart()  # released: all pairs are shuffled afresh each epoch
         self.network.train()
         steps = steps_per_epoch(len(self.images), settings.batch_size)
-        losses = torch.zeros(2, device=self.device)
+        self.losses.zero_()
+        step = self._stepper(settings.learning_rate_at(epoch))
         for drawn in zip(*self._draw(steps), strict=True):
-            losses += self._step(*drawn)
-        task_loss, similarity_loss = (losses / steps).tolist()
-        if not torch.isfinite(losses).all():
+            step(*drawn)
+        task_loss, similarity_loss = (self.losses / steps).tolist()  # the first time that the host waits for a GPU
+        if not torch.isfinite(self.losses).all():
             raise TrainingError(
                 f"training {self.experiment.key} diverged in epoch {epoch + 1}: task loss {task_loss:.3g}, similarity "
                 f"loss {similarity_loss:.3g}; a smaller learning_rate or alpha may help"
             )
         self._note(epoch, task_loss, similarity_loss, started)
 
-    def _draw(self, steps: int) -> tuple[Tensor, list, list]:
+    def _stepper(self, learning_rate: float) -> Callable[..., None]:
+        """What runs a step: on a GPU, in bfloat16, a recording of it, one for each learning rate."""
+        if self.device.type != "cuda" or self.experiment.optimization.precision is None:
+            return self._step
+        if self.replayed is None or self.replayed[0] != learning_rate:
+            self.replayed = (learning_rate, Replayed(self._step))
+        return self.replayed[1]
+
+    def _draw(self, steps: int) -> tuple[Sequence, Sequence, Sequence]:
         """All random choices of an epoch, on the device before its first step: nothing waits for them later.
 
         Returns for each step its images [batch], their augmentation, and its pairs (rows, cols, targets) or None.
         """
-        batch_size, how = self.experiment.optimization.batch_size, self.experiment.task.augment
-        order = torch.randperm(len(self.images), generator=self.order)[: steps * batch_size]
-        augmentations = [draw_augmentation(batch_size, how, self.order) for _ in range(steps)]
-        pairs = [None] * steps
-        if self.regularizer is not None:
-            pairs = self._on_device([self.regularizer.draw() for _ in range(steps)])
-        return order.to(self.device).view(steps, batch_size), self._on_device(augmentations), pairs
+        batch, how = self.experiment.optimization.batch_size, self.experiment.task.augment
+        order = torch.randperm(len(self.images), generator=self.order)[: steps * batch]
+        augmentation = draw_augmentation(steps * batch, how, self.order)
+        pairs = None if self.regularizer is None else self._by_step(self.regularizer.draw_many(steps))
+        return (
+            order.to(self.device).view(steps, batch).unbind(),
+            self._by_step([own.unflatten(-1, (steps, batch)).movedim(-2, 0) for own in augmentation]) or [()] * steps,
+            pairs or [None] * steps,
+        )
 
-    def _on_device(self, draws: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """The tensors of every step, moved together."""
-        together = [torch.stack(own).to(self.device) for own in zip(*draws, strict=True)]
-        return list(zip(*together, strict=True)) if together else draws
+    def _by_step(self, draws: Iterable[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Tensors [steps, ...] as one tuple a step, on the device."""
+        return list(zip(*(own.to(self.device).unbind() for own in draws), strict=True))
 
-    def _step(self, batch: Tensor, augmentation: tuple[Tensor, ...], pairs: tuple[Tensor, ...] | None) -> Tensor:
-        """One update.  Returns the two losses before it, [2]."""
-        pixels = augmented(self.images[batch].float() / 255, *augmentation)
-        task_loss = F.cross_entropy(self.network(pixels), self.labels[batch])
-        similarity_loss = torch.zeros((), device=self.device)
+    def _step(self, batch: Tensor, augmentation: tuple[Tensor, ...], pairs: tuple[Tensor, ...] | None) -> None:
+        """One update; adds the two losses before it to `losses`."""
+        with autocast(self.experiment, self.device):
+            task_loss, similarity_loss = self._losses(batch, augmentation, pairs)
         loss = task_loss
-        if self.regularizer is not None:
-            alpha = self.experiment.regularizer.alpha
-            with torch.set_grad_enabled(alpha > 0):
-                similarity_loss = self.regularizer(pairs)  # after the class batch, as released: batch norm sees it last
-            if alpha > 0:
-                loss = loss + alpha * similarity_loss
+        if self.regularizer is not None and self.experiment.regularizer.alpha > 0:
+            loss = loss + self.experiment.regularizer.alpha * similarity_loss
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return torch.stack([task_loss.detach(), similarity_loss.detach()])
+        self.losses += torch.stack([task_loss.detach(), similarity_loss.detach()])
+
+    def _losses(
+        self, batch: Tensor, augmentation: tuple[Tensor, ...], pairs: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of a class batch, and L_sim of a pair batch: 0 where there is none."""
+        pixels = augmented(self.images[batch].float() / 255, *augmentation)
+        task_loss = F.cross_entropy(self.network(pixels).float(), self.labels[batch])
+        if self.regularizer is None:
+            return task_loss, torch.zeros((), device=self.device)
+        with torch.set_grad_enabled(self.experiment.regularizer.alpha > 0):
+            return task_loss, self.regularizer(pairs)  # after the class batch, as released: batch norm sees it last
 
     def _note(self, epoch: int, task_loss: float, similarity_loss: float, started: float) -> None:
         validation_loss, validation_accuracy = self._validate()

@@ -176,3 +176,23 @@ def test_control_targets(tiny, store):
         assert (whole == value).sum() == (shuffled.fill_diagonal_(0) == value).sum()
     rows = [sorted(matrix.abs().sum(dim=1).tolist()) for matrix in (whole, shuffled)]
     assert rows[0] == rows[1]
+
+
+def test_bfloat16_agrees_with_float32_within_the_noise_of_seeds(tiny, tmp_path):
+    """Equivalence margin: 0.05 of the mean over six seeds of validation accuracy, after each epoch."""
+    longer = tiny.changed(
+        optimization={**tiny.optimization.model_dump(), "epochs": 2, "phase_epochs": 1},
+        network={"name": "resnet10", "width": 6},
+    )
+    fast = longer.changed(optimization={**longer.optimization.model_dump(), "precision": "bfloat16"})
+    store, accuracies = Store(tmp_path), []
+    for profile in (longer, fast):
+        curves = []
+        for seed in range(6):
+            experiment = studies.experiment(profile, "S^Th", seed)
+            train(experiment, store, CPU)
+            curves.append([epoch["validation_accuracy"] for epoch in store.history(experiment)["epochs"]])
+        accuracies.append(torch.tensor(curves).mean(dim=0))
+    assert studies.experiment(longer, "S^Th", 0).key != studies.experiment(fast, "S^Th", 0).key
+    assert accuracies[0][-1] > 0.6  # there is something to agree about
+    assert (accuracies[0] - accuracies[1]).abs().max() < 0.05
