@@ -8,6 +8,8 @@ ONLY ?=
 RECOMPUTE ?=
 # 1: compute a profile that needs a GPU on a machine that has none
 WITHOUT_GPU ?=
+# how many tasks run at once; empty: one a core, or four that share a GPU
+WORKERS ?=
 PYTHON ?= python3
 
 # An active conda environment made from environment.yml is used as it is; else a virtual environment in .venv.
@@ -33,7 +35,7 @@ help:
 	@echo "make clean      remove the environment and the caches (not runs/)"
 
 figures: $(READY)
-	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(ONLY:%=--only %)
+	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers %) $(ONLY:%=--only %)
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -23,7 +23,6 @@ from simreg_core.lab.listing import a100_hours, trainings
 from simreg_core.lab.progress import duration
 from simreg_core.lab.runner import (
     Plan,
-    RunnerError,
     check_gpu,
     compute,
     estimate_seconds,
@@ -32,6 +31,7 @@ from simreg_core.lab.runner import (
 )
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
+from simreg_core.lab.workers import RunnerError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -49,6 +49,9 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
 WithoutGpuOption = Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without one.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="How many tasks run at once; by default one a core, or four that share a GPU.", min=1)
+]
 PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if not the profile's.")]
 
 
@@ -63,10 +66,11 @@ def figures(
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute everything again.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     without_gpu: WithoutGpuOption = False,
+    workers: WorkersOption = None,
 ) -> None:
     """Compute what is missing, draw every figure, and judge every claim."""
     chosen, name = _profile(profile)
-    make_figures(chosen, name, recompute, only or (), without_gpu)
+    make_figures(chosen, name, recompute, only or (), without_gpu, workers)
 
 
 @app.command()

@@ -6,10 +6,11 @@ from statistics import median
 import torch
 
 from simreg_core.lab.experiment import Experiment, Profile
-from simreg_core.lab.runner import default_device, random_regularizer, random_step, seconds_per_step
+from simreg_core.lab.runner import random_regularizer, random_step, seconds_per_step
 from simreg_core.lab.store import Store, device_name
 from simreg_core.lab.studies import NONE, THRESHOLD, experiment
 from simreg_core.lab.training import build_network
+from simreg_core.lab.workers import default_device
 
 REPEATS = 5
 MORE_IMAGE_COUNTS = (1000, 5000)  # beside the study's own: memory grows with N squared

@@ -59,12 +59,18 @@ def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
 
 
 def make_figures(
-    profile: Profile, profile_name: str, recompute: bool, only: Sequence[str] = (), without_gpu: bool = False
+    profile: Profile,
+    profile_name: str,
+    recompute: bool,
+    only: Sequence[str] = (),
+    without_gpu: bool = False,
+    workers: int | None = None,
 ) -> None:
     """Compute what is missing, draw every notebook whose inputs changed, and end with the table of claims.
 
     profile_name: what the notebooks are given, a shipped profile's name or an absolute path.
     only: names of notebooks to draw; all where empty.  without_gpu: compute a profile that needs one all the same.
+    workers: how many tasks are computed at once.
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none,
     and DrawingError for a notebook that failed.
     """
@@ -81,7 +87,7 @@ def make_figures(
         check_gpu(profile, todo, without_gpu)
         costs = Costs()
         print(describe(profile.name, todo, costs), flush=True)
-        compute(todo, store, f"computing profile '{profile.name}'", costs)
+        compute(todo, store, f"computing profile '{profile.name}'", costs, workers)
     else:
         where = "this machine's store" if not _from_published(profile, store, only) else "published records"
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)

@@ -148,6 +148,11 @@ class NeuralExperiment(Spec):
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
 
     @property
+    def title(self) -> str:
+        """For a reader: 'simulated V1, seed 0'."""
+        return f"{self.source.kind} V1, seed {self.seed}"
+
+    @property
     def needs_training(self) -> bool:
         """Whether there is something to train before it can be evaluated."""
         return self.predictor is not None
@@ -246,6 +251,12 @@ class Experiment(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     protocol: Protocol = "released"
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+    @property
+    def title(self) -> str:
+        """For a reader: 'resnet18, threshold, seed 0'."""
+        target = "none" if self.regularizer is None else self.regularizer.target
+        return f"{self.network.name}, {target}, seed {self.seed}"
 
     @property
     def needs_training(self) -> bool:

@@ -1,14 +1,7 @@
 """Computes what is missing: trainings first, then evaluations, as many at once as the machine has cores."""
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +16,7 @@ from simreg_core.lab.data import (
     has_validation,
     load_image_set,
 )
-from simreg_core.lab.evaluation import check_surrogate, evaluate
+from simreg_core.lab.evaluation import check_surrogate
 from simreg_core.lab.experiment import (
     BoundaryEvaluation,
     CorruptionEvaluation,
@@ -41,31 +34,22 @@ from simreg_core.lab.experiment import (
     SpecError,
     dependencies,
 )
-from simreg_core.lab.predictors import fit
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.recordings import missing_files
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
-    TrainingError,
     autocast,
     build_network,
     build_regularizer,
     settings_of,
     steps_per_epoch,
-    train,
 )
+from simreg_core.lab.workers import Workers, cores, default_device, evaluate_task, train_task
 from simreg_core.model import BLOCKS
 from simreg_core.v1 import V1Predictor
 
 Measurement = tuple[Experiment | NeuralExperiment, Evaluation]
 FIT_BATCH = 64  # of `v1.fit_predictor`
-
-# glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
-
-
-class RunnerError(RuntimeError):
-    """A worker that died; what it had finished is in the store."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +65,13 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.trainings or self.measurements)
+
+    def still_missing(self, store: Store) -> "Plan":
+        """What of it the store still lacks."""
+        return Plan(
+            tuple(one for one in self.trainings if not store.is_trained(one)),
+            tuple(one for one in self.measurements if store.record(*one) is None),
+        )
 
 
 def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
@@ -99,15 +90,12 @@ def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
     return Plan(trainings, tuple(missing.values()))
 
 
-def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None) -> None:
+def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None, workers: int | None = None) -> None:
     """Compute a plan and store the results; what was finished stays where a later part fails.
 
-    costs: given, steps that it has timed before are not timed again.
+    costs: given, steps that it has timed before are not timed again.  workers: how many tasks run at once, see
+    `workers.default_workers`.
+    One process computes in a store at a time: another waits, and then computes what is still missing.
 
     A training that diverges does not stop the others; what depends on it is left out.
     Raises the first error of a worker (DataError, StoreError, TrainingError, ValueError), or RunnerError
@@ -123,12 +111,17 @@ def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None) 
     for name in sorted(image_sets(todo)):
         if name in TORCHVISION:
             load_image_set(name, "train")  # downloaded here, not by several workers at once
-    stages = _stages(todo, store, costs or Costs())
+    with store.computing() as waited:
+        _compute(todo.still_missing(store) if waited else todo, store, label, costs or Costs(), workers)
+
+
+def _compute(todo: Plan, store: Store, label: str, costs: "Costs", workers: int | None) -> None:
+    stages = _stages(todo, store, costs)
     total = sum(cost for stage in stages for *_, cost in stage)
     diverged = []
-    with Progress(total, label) as progress, _workers() as workers:
+    with Progress(total, label) as progress, Workers(workers) as pool:
         for stage in stages:
-            diverged += _run_all(workers, [task for task in stage if _is_ready(*task[1])], progress)
+            diverged += pool.run([task for task in stage if _is_ready(*task[1])], progress)
     if diverged:
         raise diverged[0]
 
@@ -208,7 +201,7 @@ def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
     costs = costs or Costs()
     total = sum(costs.training(experiment) for experiment in todo.trainings)
     total += sum(costs.evaluation(*measurement) for measurement in todo.measurements)
-    return total / (1 if torch.cuda.is_available() else _cores())
+    return total / (1 if torch.cuda.is_available() else cores())
 
 
 class Costs:
@@ -431,97 +424,3 @@ def random_regularizer(network, experiment: Experiment, count: int, generator: t
         pairs="all", low_threshold=None, augment_once="none", target="zero", neural=None, matrix=None, count=count
     )
     return build_regularizer(network, free, random_set, seed=0, store=Store())
-
-
-# Workers
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _workers():
-    """A pool with one single-thread process a core: two threads in one process are far slower than two processes."""
-    context = multiprocessing.get_context("spawn")  # a forked torch may hang
-    reports = context.SimpleQueue()
-    count = 1 if torch.cuda.is_available() else _cores()
-    before = {name: os.environ.get(name) for name in ALLOCATOR}
-    if not torch.cuda.is_available():
-        os.environ.update(ALLOCATOR)  # read by each worker as it starts
-    stop = context.Event()
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(reports, stop, os.getpid()))
-    try:
-        yield pool, reports
-    except BaseException:
-        stop.set()  # an error or Ctrl-C: what runs is given up and resumed the next time
-        raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_reports = None  # of this worker
-
-
-def _start_worker(reports, stop, parent: int) -> None:
-    global _reports
-    _reports = reports
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
-
-
-def _leave_with(parent: int, stop) -> None:
-    """End this worker when told to, or when its parent was killed: an orphan would compute beside the next run."""
-    while os.getppid() == parent and not stop.is_set():
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store, cost: float) -> None:
-    """A worker's task: train, and report the work done."""
-    with_progress = train if isinstance(experiment, Experiment) else fit
-    with_progress(experiment, store, default_device(), lambda share: _reports.put(share * cost))
-
-
-def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:
-    """A worker's task: evaluate, and report the work done."""
-    evaluate(experiment, evaluation, store, default_device())
-    _reports.put(cost)
-
-
-def _run_all(workers, tasks: list, progress: Progress) -> list[TrainingError]:
-    """Run tasks in the pool.  Returns the trainings that diverged; any other error ends the run."""
-    pool, reports = workers
-    diverged = []
-    # the longest first, so that no core waits long at the end; equal ones in the order given
-    longest_first = sorted(tasks, key=lambda task: -task[2])
-    futures = {pool.submit(function, *arguments, cost) for function, arguments, cost in longest_first}
-    try:
-        while futures:
-            done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
-            while not reports.empty():
-                progress.advance(reports.get())
-            for future in done:
-                try:
-                    _raise_error_of(future)
-                except TrainingError as error:
-                    diverged.append(error)
-        return diverged
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _raise_error_of(future: Future) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool as error:
-        raise RunnerError(
-            "a worker process died (killed, or out of memory); what was finished is kept: run again to go on"
-        ) from error

@@ -12,6 +12,7 @@ A record that was computed here goes before a published one.
 """
 
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -163,6 +164,25 @@ class Store:
             if writer.isdigit() and not _is_running(int(writer)):
                 path.unlink(missing_ok=True)
 
+    @contextmanager
+    def computing(self) -> Iterator[bool]:
+        """Held while a process computes here; a second one waits, and says for whom.  Yields whether it waited.
+
+        The lock goes with its process: one that is killed leaves none behind.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "computing.lock").open("a+") as file:
+            waited = not _locked(file)
+            if waited:
+                file.seek(0)
+                print(f"{self.root}: process {file.read().strip() or '?'} computes here; waiting for it", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+            yield waited
+
     # records; an experiment is an `Experiment` or a `NeuralExperiment` here and below
 
     def record(self, experiment: Experiment, evaluation: Evaluation) -> Record | None:
@@ -286,6 +306,15 @@ class Store:
                 f"checkpoint {path} belongs to experiment {notes.get('key')}, not {experiment.key}; "
                 "delete it to train again"
             )
+
+
+def _locked(file: IO) -> bool:
+    """Whether the lock was free; it is taken then."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def load_into(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> torch.nn.Module:

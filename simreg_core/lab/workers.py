@@ -1,0 +1,185 @@
+"""Worker processes on this machine: one a core, or several that share a GPU; where its memory runs out, fewer go on."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from simreg_core.lab.evaluation import evaluate
+from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment
+from simreg_core.lab.predictors import fit
+from simreg_core.lab.progress import Progress
+from simreg_core.lab.store import Store
+from simreg_core.lab.training import TrainingError, train
+
+# glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
+A_GPU = 4  # workers that share one by default: a small network's step alone leaves most of it idle
+
+Task = tuple[Callable, tuple, float]  # function, arguments, cost; called with the arguments and the cost
+
+
+class RunnerError(RuntimeError):
+    """Workers that cannot go on; what they had finished is in the store."""
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """How many workers compute at once: one a core, or a few a GPU."""
+    return A_GPU * torch.cuda.device_count() if torch.cuda.is_available() else cores()
+
+
+def check_workers(count: int | None) -> int:
+    """The number of workers asked for, or the default.  Raises ValueError below 1."""
+    if count is not None and count < 1:
+        raise ValueError(f"workers must be at least 1, got {count}")
+    return count or default_workers()
+
+
+class Workers:
+    """Runs tasks in single-thread processes; a context manager.
+
+    count: at most so many at once; see `default_workers` where empty.
+    Two threads in one process are far slower than two processes, so each has one.
+    """
+
+    def __init__(self, count: int | None = None):
+        self.limit = check_workers(count)
+        context = multiprocessing.get_context("spawn")  # a forked torch may hang
+        self._reports, self._stop = context.SimpleQueue(), context.Event()
+        self._before = {name: os.environ.get(name) for name in ALLOCATOR}
+        if not torch.cuda.is_available():
+            os.environ.update(ALLOCATOR)  # read by each worker as it starts
+        arguments = (self._reports, self._stop, os.getpid(), context.Value("i", 0))
+        self._pool = ProcessPoolExecutor(self.limit, context, initializer=_start_worker, initargs=arguments)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is not None:
+            self._stop.set()  # an error or Ctrl-C: what runs is given up and resumed the next time
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, tasks: list[Task], progress: Progress) -> list[TrainingError]:
+        """Run tasks.  Returns the trainings that diverged; any other error ends the run.
+
+        A task that finds the GPU's memory full is put back, and from then on half as many run at once.
+        Raises RunnerError where a worker died, or where one task alone is too much for the GPU.
+        """
+        # the longest first, so that no core waits long at the end; equal ones in the order given
+        waiting = deque(sorted(tasks, key=lambda task: -task[2]))
+        running: dict[Future, Task] = {}
+        diverged = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.limit:
+                    function, arguments, cost = task = waiting.popleft()
+                    running[self._pool.submit(function, *arguments, cost)] = task
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                while not self._reports.empty():
+                    progress.advance(*self._reports.get())
+                for future in done:
+                    task = running.pop(future)
+                    try:
+                        future.result()
+                    except TrainingError as error:
+                        diverged.append(error)
+                    except torch.OutOfMemoryError as error:
+                        self._go_on_with_fewer(len(running) + 1, error)
+                        waiting.appendleft(task)
+            return diverged
+        except BrokenProcessPool as error:
+            raise RunnerError(
+                "a worker process died (killed, or out of memory); what was finished is kept: run again to go on"
+            ) from error
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _go_on_with_fewer(self, running: int, error: torch.OutOfMemoryError) -> None:
+        """running: how many shared the GPU when its memory did not suffice."""
+        if running == 1:
+            raise RunnerError(f"the GPU's memory does not suffice for one worker alone: {error}") from error
+        self.limit = min(self.limit, max(1, running // 2))
+        print(f"out of GPU memory with {running} workers; going on with {self.limit}", file=sys.stderr)
+
+
+_reports = None  # of this worker
+
+
+def _start_worker(reports, stop, parent: int, started) -> None:
+    global _reports
+    _reports = reports
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        with started.get_lock():
+            torch.cuda.set_device(started.value % torch.cuda.device_count())
+            started.value += 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
+
+
+def _leave_with(parent: int, stop) -> None:
+    """End this worker when told to, or when its parent was killed: an orphan would compute beside the next run."""
+    while os.getppid() == parent and not stop.is_set():
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store, cost: float) -> None:
+    """A worker's task: train, and report the work done."""
+    with_progress = train if isinstance(experiment, Experiment) else fit
+    done = 0.0
+
+    def report(share: float) -> None:
+        nonlocal done
+        done += share
+        _report(share * cost, f"{experiment.title} trained {done:.0%}")
+
+    try:
+        with_progress(experiment, store, default_device(), report)
+    finally:
+        _leave_gpu_memory()
+
+
+def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:
+    """A worker's task: evaluate, and report the work done."""
+    _report(0.0, f"{experiment.title}, {evaluation.attack}")
+    try:
+        evaluate(experiment, evaluation, store, default_device())
+    finally:
+        _leave_gpu_memory()
+    _report(cost, f"{experiment.title}, {evaluation.attack} done")
+
+
+def _report(work: float, doing: str) -> None:
+    _reports.put((work, os.getpid(), doing))
+
+
+def _leave_gpu_memory() -> None:
+    """What torch keeps for itself is out of the other workers' reach."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
