@@ -21,10 +21,12 @@ else
   READY := .venv/ready
 endif
 
-.PHONY: help lock figures test setup lab lint status select publish clean
+.PHONY: help lock figures recorded bench test setup lab lint status select publish clean
 
 help:
 	@echo "make figures    every figure of PROFILE (quick | paper | path.yaml), RECOMPUTE=1 to compute all again"
+	@echo "make recorded   the paper's networks on image sets that need no registration, for one GPU, resumable"
+	@echo "make bench      our training step, attacks and targets against the obvious ones, in ratios"
 	@echo "make test       all tests, the notebooks included"
 	@echo "make lab        JupyterLab on the first notebook"
 	@echo "make setup      the environment alone"
@@ -36,6 +38,15 @@ help:
 
 figures: $(READY)
 	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers %) $(ONLY:%=--only %)
+
+# one after another, so that what is wanted most is whole first; a second call goes on where a first one was stopped
+RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_image_count_study \
+    03_hyperparameter_selection 11_target_components 06_frequency_spectra 05_common_corruptions 12_other_tasks_and_depths
+recorded: $(READY)
+	for names in $(RECORDED); do $(MAKE) figures PROFILE=recorded ONLY="$$names" || exit; done
+
+bench: $(READY)
+	$(BIN)/python -m simreg_core bench
 
 test: $(READY)
 	$(BIN)/python -m pytest
