@@ -5,6 +5,8 @@ evaluator would do. Every epsilon is in pixel units: images lie in [0, 1].
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +57,11 @@ class AttackResult:
         """Largest absolute change of a pixel, [n]."""
         return self._sized(self.perturbations.flatten(1).abs().amax(dim=1))
 
+    @property
+    def l0(self) -> Tensor:
+        """Number of values changed (a colour pixel has three), [n]."""
+        return self._sized((self.perturbations.flatten(1) != 0).sum(dim=1).to(self.originals))
+
     def _sized(self, sizes: Tensor) -> Tensor:
         return sizes.masked_fill(self.failed, self.failed_distance)
 
@@ -102,7 +109,7 @@ def _add_noise(images: Tensor, noise: Tensor, epsilon: float, protocol: str) -> 
         span = images.max() - images.min()
     else:
         low, high, span = images.new_tensor(0.0), images.new_tensor(1.0), 1.0
-    return _never_fails(images, (images + epsilon * span * noise).clamp(low, high))
+    return never_fails(images, (images + epsilon * span * noise).clamp(low, high))
 
 
 def fgsm_direction(surrogate: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> Tensor:
@@ -112,17 +119,14 @@ def fgsm_direction(surrogate: nn.Module, images: Tensor, labels: Tensor, batch_s
     Returns [n, c, h, w] in {-1, 0, +1}; one gradient serves every epsilon.
     Raises ValueError for a surrogate in training mode, or labels that do not fit the images or the logits.
     """
-    _check_model(surrogate)
-    if labels.shape != (len(images),):
-        raise ValueError(f"labels must have shape [{len(images)}], got {list(labels.shape)}")
+    check_eval_mode(surrogate)
+    check_labels_shape(labels, images)
     # a step of 1 inside bounds that it cannot reach: the sign comes back whole
     model = PyTorchModel(surrogate, bounds=(-2, 3), device=images.device)
     attack = LinfFastGradientAttack(random_start=False)
     signs = []
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        classes = model(x[:1]).shape[1]
-        if y.min() < 0 or y.max() >= classes:
-            raise ValueError(f"labels must lie in [0, {classes - 1}] for this surrogate, got {y.min()}..{y.max()}")
+        check_label_range(y, model(x[:1]).shape[1])
         signs.append((attack.run(model, x, y, epsilon=1.0) - x).sign())
     return torch.cat(signs)
 
@@ -139,7 +143,7 @@ def transferred_fgsm(images: Tensor, direction: Tensor, epsilon: float, *, proto
     if direction.shape != images.shape:
         raise ValueError(f"direction {list(direction.shape)} and images {list(images.shape)} differ in shape")
     low, high = (images.min(), images.max()) if protocol == "released" else (0.0, 1.0)
-    return _never_fails(images, (images + epsilon * (high - low) * direction).clamp(low, high))
+    return never_fails(images, (images + epsilon * (high - low) * direction).clamp(low, high))
 
 
 def boundary_attack(
@@ -164,19 +168,17 @@ def boundary_attack(
     Raises ValueError for a model in training mode, and steps, directions, protocol or pixels out of bounds.
     """
     _check(images, 0.0, protocol)
-    _check_model(model)
+    check_eval_mode(model)
     for name, value in (("steps", steps), ("directions", directions), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     wrapped = PyTorchModel(model, bounds=(0, 1), device=images.device)
     adversarial, failed = images.clone(), torch.ones(len(images), dtype=torch.bool, device=images.device)
-    cuda = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):  # foolbox draws from the global generator
-        torch.manual_seed(seed)
+    with seeded(seed, images.device):  # foolbox draws from the global generator
         for part in torch.arange(len(images), device=images.device).split(batch_size):
             x = images[part]
             prediction = wrapped(x).argmax(dim=1)
-            starts, found = _starting_points(wrapped, x, prediction, directions)
+            starts, found = starting_points(wrapped, x, prediction, directions)
             if found.any():
                 adversarial[part[found]] = BoundaryAttack(steps=steps).run(
                     wrapped, x[found], prediction[found], starting_points=starts[found]
@@ -185,8 +187,11 @@ def boundary_attack(
     return AttackResult(images, adversarial, failed, float("nan" if protocol == "released" else "inf"))
 
 
-def _starting_points(model: PyTorchModel, x: Tensor, prediction: Tensor, directions: int) -> tuple[Tensor, Tensor]:
-    """Blends with uniform noise that change the prediction, [b, c, h, w], and which were found, [b]."""
+def starting_points(model: PyTorchModel, x: Tensor, prediction: Tensor, directions: int) -> tuple[Tensor, Tensor]:
+    """Blends with uniform noise that change the prediction, [b, c, h, w], and which were found, [b].
+
+    Draws from the global random state; call it within `seeded`.
+    """
     starts = x.clone()
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     first = min(directions, FIRST_DIRECTIONS)
@@ -207,25 +212,60 @@ def _starting_points(model: PyTorchModel, x: Tensor, prediction: Tensor, directi
     return starts, found
 
 
-def _never_fails(originals: Tensor, adversarial: Tensor) -> AttackResult:
+def never_fails(originals: Tensor, adversarial: Tensor) -> AttackResult:
+    """The result of an attack that perturbs every image, whether or not that fools the network."""
     failed = torch.zeros(len(originals), dtype=torch.bool, device=originals.device)
     return AttackResult(originals, adversarial, failed, float("nan"))
 
 
-def _check_model(model: nn.Module) -> None:
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within it the global random state starts from the seed; after it, it is what it was before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def check_eval_mode(model: nn.Module) -> None:
+    """Raises ValueError for a network in training mode."""
     if model.training:
         raise ValueError("the attacked model is in training mode; call model.eval() first")
 
 
-def _check(images: Tensor, epsilon: float, protocol: str) -> None:
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol '{protocol}'; allowed: {', '.join(PROTOCOLS)}")
-    if not 0 <= epsilon <= 1:
-        hint = f"; did you mean {epsilon:g}/255?" if epsilon > 1 else ""
-        raise ValueError(f"epsilon must lie in [0, 1] (pixels are in [0, 1]), got {epsilon:g}{hint}")
+def check_labels_shape(labels: Tensor, images: Tensor) -> None:
+    """Raises ValueError unless there is one label for each image."""
+    if labels.shape != (len(images),):
+        raise ValueError(f"labels must have shape [{len(images)}], got {list(labels.shape)}")
+
+
+def check_label_range(labels: Tensor, classes: int) -> None:
+    """Raises ValueError for a label that no logit stands for."""
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must lie in [0, {classes - 1}] for this network, got {labels.min()}..{labels.max()}; "
+            "was it trained on another task?"
+        )
+
+
+def check_epsilon(epsilon: float, largest: float = 1.0) -> None:
+    """Raises ValueError for an epsilon outside [0, largest]; says so where it looks like one of 0..255."""
+    if not 0 <= epsilon <= largest:
+        hint = f"; did you mean {epsilon:g}/255?" if epsilon > largest else ""
+        raise ValueError(f"epsilon must lie in [0, {largest:g}] (pixels are in [0, 1]), got {epsilon:g}{hint}")
+
+
+def check_pixels(images: Tensor) -> None:
+    """Raises ValueError unless the images are [n, c, h, w], n >= 1, float in [0, 1]."""
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must have shape [n, c, h, w] with n >= 1, got {list(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 by 255")
     if not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
         raise ValueError(f"pixels must lie in [0, 1], got [{images.min():.6g}, {images.max():.6g}]")
+
+
+def _check(images: Tensor, epsilon: float, protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol '{protocol}'; allowed: {', '.join(PROTOCOLS)}")
+    check_epsilon(epsilon)
+    check_pixels(images)
