@@ -38,6 +38,7 @@ class ResNet(nn.Module):
     in_channels: 1 for gray, 3 for colour.  num_classes: number of logits.
     width: channels of stem and first stage; the stages have 1, 2, 4, 8 times as many.
     shift, gain: the network sees gain * (pixel - shift). CIFAR: 0.5 and 5; MNIST: 0 and 1.
+    front_end: applied to the pixels before that; a defence such as `defences.GaussianBlur`.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class ResNet(nn.Module):
         width: int = 64,
         shift: float = 0.5,
         gain: float = 5.0,
+        front_end: nn.Module | None = None,
     ):
         super().__init__()
         for name, value in (("in_channels", in_channels), ("num_classes", num_classes), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.shift, self.gain = shift, gain
+        self.front_end = front_end or nn.Identity()
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, width, 7, 1, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
@@ -73,7 +76,7 @@ class ResNet(nn.Module):
 
         x: [b, c, h, w] in [0, 1].  Returns [b, width, h, w] twice, then [b, 2*width, h/2, w/2] and so on.
         """
-        maps = [self.stem(self.gain * (x - self.shift))]
+        maps = [self.stem(self.gain * (self.front_end(x) - self.shift))]
         for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
             maps.append(stage(maps[-1]))
         return maps

@@ -16,14 +16,19 @@ from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
     LayerWeightsEvaluation,
+    MinimumNormEvaluation,
     NeuralExperiment,
     NoiseEvaluation,
     SimilarityEvaluation,
+    TransferEvaluation,
+    WhiteBoxEvaluation,
     stream,
+    surrogates_of,
 )
 from simreg_core.lab.similarity import Comparison, measure
 from simreg_core.lab.store import Record, Store, Value, provenance
 from simreg_core.lab.training import build_network, load_data, repeatable
+from simreg_core.lab.white_box import minimum_norm, transfer, white_box
 
 BATCH = {"cpu": 500, "cuda": 5000}  # images that are classified at once, by kind of device
 WALKERS = {"cpu": 256, "cuda": 5000}  # images that a boundary attack moves at once
@@ -42,7 +47,7 @@ def evaluate(
         raise ValueError(f"evaluation '{evaluation.attack}' is not for a {type(experiment).__name__}")
     started = time.perf_counter()
     of_kind = _of_neural if isinstance(experiment, NeuralExperiment) else _of_network
-    values, arrays, sets = of_kind(experiment, evaluation, store, device)
+    values, arrays, warnings, sets = of_kind(experiment, evaluation, store, device)
     record = Record(
         experiment_key=experiment.key,
         evaluation_key=evaluation.key,
@@ -50,6 +55,7 @@ def evaluate(
         evaluation=evaluation,
         values=tuple(values),
         arrays=arrays,
+        warnings=warnings,
         provenance=provenance(device, time.perf_counter() - started, **sets),
     )
     store.save_record(record)
@@ -58,13 +64,13 @@ def evaluate(
 
 def _of_network(
     experiment: Experiment, evaluation: Evaluation, store: Store, device: torch.device
-) -> tuple[list[Value], dict, dict[str, str | None]]:
-    """Values, arrays, and the image sets with their checksums."""
+) -> tuple[list[Value], dict, tuple[str, ...], dict[str, str | None]]:
+    """Values, arrays, warnings, and the image sets with their checksums."""
     check_surrogate(experiment, evaluation)
     images = evaluation_images(experiment, evaluation)
     network = trained_network(experiment, len(images.classes), store, device)
     with repeatable():
-        values, arrays = _measure(network, images, experiment, evaluation, store, device)
+        values, arrays, *warnings = _measure(network, images, experiment, evaluation, store, device)
     regularization = load_data(experiment).regularization
     sets = {
         "image_set": f"{images.name}/{images.split}",
@@ -72,16 +78,16 @@ def _of_network(
         "regularization_set": regularization and f"{regularization.name}/{regularization.split}",
         "regularization_checksum": regularization and regularization.checksum,
     }
-    return values, arrays, sets
+    return values, arrays, *(warnings or [()]), sets
 
 
 def _of_neural(
     experiment: NeuralExperiment, evaluation: SimilarityEvaluation, store: Store, device: torch.device
-) -> tuple[list[Value], dict, dict[str, str]]:
+) -> tuple[list[Value], dict, tuple[str, ...], dict[str, str]]:
     """As `_of_network`; always on the CPU, where it takes seconds."""
     comparison = Comparison(experiment, evaluation, store)
     values, arrays = measure(comparison)
-    return values, arrays, {"image_set": comparison.name, "checksum": comparison.checksum}
+    return values, arrays, (), {"image_set": comparison.name, "checksum": comparison.checksum}
 
 
 def _measure(
@@ -91,9 +97,17 @@ def _measure(
     evaluation: Evaluation,
     store: Store,
     device: torch.device,
-) -> tuple[list[Value], dict]:
-    """Values and arrays of a record."""
+) -> tuple[list[Value], dict] | tuple[list[Value], dict, tuple[str, ...]]:
+    """Values and arrays of a record, and warnings, where an attack has checks."""
     match evaluation:
+        case WhiteBoxEvaluation():
+            return white_box(network, images.pixels.to(device), images.labels.to(device), evaluation)
+        case MinimumNormEvaluation():
+            return minimum_norm(network, images.pixels.to(device), images.labels.to(device), evaluation)
+        case TransferEvaluation():
+            surrogates = [trained_network(one, len(images.classes), store, device) for one in evaluation.surrogates]
+            pixels, labels = images.pixels.to(device), images.labels.to(device)
+            return transfer(network, surrogates, pixels, labels, evaluation), {}
         case NoiseEvaluation():
             return _noise(network, images, evaluation, device), {}
         case FgsmEvaluation():
@@ -110,19 +124,17 @@ def _measure(
 
 def check_surrogate(experiment: Experiment, evaluation: Evaluation) -> None:
     """Refuse a transferred attack that would not be one: ValueError for the surrogate of another task, or itself."""
-    if not isinstance(evaluation, FgsmEvaluation):
-        return
-    surrogate = evaluation.surrogate
-    if surrogate == experiment:
-        raise ValueError(
-            f"the attacked network (experiment {experiment.key}, seed {experiment.seed}) is the surrogate of this FGSM "
-            "attack itself, so nothing is transferred; attack one of another seed or target"
-        )
-    if surrogate.task != experiment.task:
-        raise ValueError(
-            f"the surrogate was trained on another task ('{surrogate.task.images}') than the attacked "
-            f"network ('{experiment.task.images}')"
-        )
+    for surrogate in surrogates_of(evaluation):
+        if surrogate == experiment:
+            raise ValueError(
+                f"the attacked network (experiment {experiment.key}, seed {experiment.seed}) is the surrogate of this "
+                "attack itself, so nothing is transferred; attack one of another seed or target"
+            )
+        if surrogate.task != experiment.task:
+            raise ValueError(
+                f"the surrogate was trained on another task ('{surrogate.task.images}') than the attacked "
+                f"network ('{experiment.task.images}')"
+            )
 
 
 def evaluation_images(experiment: Experiment, evaluation: Evaluation) -> ImageSet:

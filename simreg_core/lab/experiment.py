@@ -88,12 +88,16 @@ class Task(Spec):
 
 
 class Network(Spec):
-    """A network of `simreg_core.model`; width 64 is the paper's. shift, gain: see `ResNet`."""
+    """A network of `simreg_core.model`; width 64 is the paper's. shift, gain: see `ResNet`.
+
+    blur: sigma of a `defences.GaussianBlur` in front of it, in pixels.
+    """
 
     name: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
     width: Count = 64
     shift: float = 0.5
     gain: float = 5.0
+    blur: Annotated[float, Field(gt=0)] | None = None
 
 
 class Simulated(Spec):
@@ -174,6 +178,11 @@ class Regularizer(Spec):
         'neural', the mean of the similarities that the predictors `neural` give, or `matrix`, a .npy of your own in the
         data folder's `similarities/`; and 'shuffled_neural', the same with its images permuted.
     alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
+
+    What the released code does where the rest is empty, for the audit of notebook 13:
+    eps: of `similarity_loss`; 1e-5.  statistics: of batch norm on pair batches; 'shared'.  subtract: of S^pixel; the
+    mean image.  augment_each: the images are augmented anew at every draw.  mean_in_validation: the running means of
+    the feature maps follow after each epoch too, as often as there are class batches in the validation images.
     """
 
     images: str
@@ -188,6 +197,11 @@ class Regularizer(Spec):
     low_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = 16
     alpha: Annotated[float, Field(ge=0)] = 10.0
+    eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    statistics: Literal["separate", "frozen"] | None = None
+    subtract: Literal["own_mean"] | None = None
+    augment_each: Literal["flip", "crop-flip"] | None = None
+    mean_in_validation: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _a_neural_target_has_a_source(self):
@@ -212,6 +226,26 @@ class Regularizer(Spec):
         low = self.low_threshold
         if self.pairs == "double" and (low is None or low >= self.threshold):
             raise ValueError(f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}")
+        return self
+
+
+class Adversarial(Spec):
+    """A defence to compare with: what the class batch is trained on in place of clean images, see `defences`.
+
+    method: 'pgd' (Madry et al. 2018), 'trades' (Zhang et al. 2019), or 'gaussian' noise added to every image.
+    epsilon: L-infinity size, or the noise's standard deviation.  steps, beta: of 'pgd' and 'trades', of 'trades'.
+    Steps have the size 2.5 * epsilon / steps.
+    """
+
+    method: Literal["pgd", "trades", "gaussian"]
+    epsilon: Annotated[float, Field(gt=0, le=1)]
+    steps: Count = 10
+    beta: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _beta_goes_with_trades(self):
+        if (self.beta is not None) != (self.method == "trades"):
+            raise ValueError(f"beta goes with method 'trades' and with no other; got {self.beta} with '{self.method}'")
         return self
 
 
@@ -247,6 +281,7 @@ class Experiment(Spec):
     task: Task
     network: Network
     regularizer: Regularizer | None = None
+    adversarial: Adversarial | None = None
     optimization: Optimization = Optimization()
     seed: Annotated[int, Field(ge=0)] = 0
     protocol: Protocol = "released"
@@ -256,6 +291,7 @@ class Experiment(Spec):
     def title(self) -> str:
         """For a reader: 'resnet18, threshold, seed 0'."""
         target = "none" if self.regularizer is None else self.regularizer.target
+        target = target if self.adversarial is None else self.adversarial.method
         return f"{self.network.name}, {target}, seed {self.seed}"
 
     @property
@@ -365,6 +401,57 @@ class Condition(Spec):
         return self
 
 
+class WhiteBoxEvaluation(_Evaluation):
+    """Accuracy under attacks that follow the network's own gradient, and checks that these attacks could work.
+
+    norm: 'linf' or 'l2'.  epsilons: of PGD, best up to where chance is reached.  steps, restarts: of PGD.
+    epsilon: one of them, at which more attacks are set side by side under 'linf': FGSM, PGD with fewer steps, Square
+    with `queries` queries, and, where `autoattack_images` is given, AutoAttack on that many of the images.
+    """
+
+    attack: Literal["white_box"] = "white_box"
+    norm: Literal["linf", "l2"] = "linf"
+    epsilons: Epsilons
+    steps: Count = 40
+    restarts: Count = 1
+    epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
+    queries: Count = 1000
+    autoattack_images: Count | None = None
+
+    @model_validator(mode="after")
+    def _epsilon_is_one_of_them(self):
+        if self.epsilon is not None and (self.epsilon not in self.epsilons or self.norm != "linf"):
+            raise ValueError(f"epsilon {self.epsilon} must be one of epsilons, under 'linf'; got {self.epsilons}")
+        return self
+
+
+class MinimumNormEvaluation(_Evaluation):
+    """Sizes of the smallest perturbations found, [n]: their median, and accuracy as a function of epsilon.
+
+    method: 'fast' (FMN or DDN, and DeepFool), 'deepfool', 'carlini_wagner', or 'hop_skip_jump', which asks for
+    decisions alone.  away_from: 'label', or the network's own 'prediction', as the boundary attack.
+    """
+
+    attack: Literal["minimum_norm"] = "minimum_norm"
+    method: Literal["fast", "deepfool", "carlini_wagner", "hop_skip_jump"] = "fast"
+    norm: Literal["linf", "l2", "l0"] = "l2"
+    steps: Count = 100
+    away_from: Literal["label", "prediction"] = "label"
+
+
+class TransferEvaluation(_Evaluation):
+    """Accuracy under attacks made on other networks: FGSM, PGD and momentum on the mean of several surrogates.
+
+    name: of the surrogates, for a reader.  steps: of PGD and momentum.
+    """
+
+    attack: Literal["transfer"] = "transfer"
+    name: str
+    epsilons: Epsilons
+    surrogates: Annotated[tuple[Experiment, ...], Field(min_length=1)]
+    steps: Count = 20
+
+
 class SimilarityEvaluation(_Evaluation):
     """Correlation of neural with pixel similarity over image pairs, under each condition.
 
@@ -393,6 +480,9 @@ Evaluation = Annotated[
     | CorruptionEvaluation
     | CorruptionSpectraEvaluation
     | LayerWeightsEvaluation
+    | WhiteBoxEvaluation
+    | MinimumNormEvaluation
+    | TransferEvaluation
     | SimilarityEvaluation,
     Field(discriminator="attack"),
 ]
@@ -400,12 +490,19 @@ Evaluation = Annotated[
 
 def dependencies(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
     """The experiments that have to be trained before this one can be, or be evaluated: predictors first."""
-    surrogate = getattr(evaluation, "surrogate", None)
+    surrogates = surrogates_of(evaluation)
     needed = []
-    for one in (experiment, surrogate):
+    for one in (experiment, *surrogates):
         if isinstance(one, Experiment) and one.regularizer is not None:
             needed += [own for own in one.regularizer.neural or () if own.predictor is not None]
-    return (*needed, *([] if surrogate is None else [surrogate]))
+    return (*needed, *surrogates)
+
+
+def surrogates_of(evaluation: Evaluation | None) -> tuple[Experiment, ...]:
+    """The networks on which a transferred attack is made."""
+    if isinstance(evaluation, FgsmEvaluation):
+        return (evaluation.surrogate,)
+    return evaluation.surrogates if isinstance(evaluation, TransferEvaluation) else ()
 
 
 EpsilonEnd = Annotated[float, Field(gt=0, le=1)]
@@ -493,6 +590,36 @@ class StudySizes(Spec):
         return self
 
 
+class WhiteBoxStudy(Spec):
+    """Notebooks 13 and 14 of a profile.
+
+    epsilons: of PGD under 'linf', zero first and up to chance.  epsilon: one of them, at which attacks are compared.
+    l2_epsilons: of PGD under 'l2'.  images: attacked.  minimum_images: by the minimum-norm attacks.
+    autoattack_images: by AutoAttack.  steps, restarts, queries: see `WhiteBoxEvaluation`.
+    query_steps: of HopSkipJump.  surrogates: networks that a transferred attack is made on.
+    adversarial, noise, blur: of the defences to compare with, chosen on validation images for S^Th's clean accuracy.
+    trades: adversarial training of another kind, where there is time.
+    boundary_steps: of the boundary attack, in notebook 13.  seeds: training runs a curve.
+    """
+
+    epsilons: Annotated[Epsilons, Field(min_length=3)]
+    epsilon: Annotated[float, Field(gt=0, le=1)]
+    l2_epsilons: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=2)]
+    images: Count = 1000
+    minimum_images: Count = 200
+    autoattack_images: Count = 200
+    steps: Count = 40
+    restarts: Count = 5
+    queries: Count = 1000
+    query_steps: Count = 30
+    surrogates: Count = 3
+    adversarial: Adversarial
+    trades: Adversarial | None = None
+    noise: Annotated[float, Field(gt=0, le=1)]
+    blur: Annotated[float, Field(gt=0)] = 1.5
+    boundary_steps: Annotated[tuple[Count, ...], Field(min_length=2)] = (50, 500, 5000, 25000)
+
+
 class NeuralStudy(Spec):
     """The neural side of a profile.
 
@@ -527,7 +654,8 @@ class Profile(Spec):
     name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
     seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them and
         after those of the selection.
-    neural: of notebook 01, and of S^neural in 02.  needs_gpu: computing it without one takes an explicit flag.
+    neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
+    needs_gpu: computing it without one takes an explicit flag.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
@@ -542,6 +670,7 @@ class Profile(Spec):
     selection: Selection
     studies: StudySizes
     neural: NeuralStudy
+    white_box: WhiteBoxStudy
     needs_gpu: bool = False
 
 

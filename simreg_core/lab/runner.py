@@ -25,6 +25,7 @@ from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
     LayerWeightsEvaluation,
+    MinimumNormEvaluation,
     NeuralExperiment,
     NoiseEvaluation,
     Predictor,
@@ -32,6 +33,8 @@ from simreg_core.lab.experiment import (
     SimilarityEvaluation,
     Simulated,
     SpecError,
+    TransferEvaluation,
+    WhiteBoxEvaluation,
     dependencies,
 )
 from simreg_core.lab.progress import Progress
@@ -217,13 +220,15 @@ class Costs:
         settings = experiment.optimization
         images = _training_images(experiment)
         steps = settings.epochs * steps_per_epoch(images, settings.batch_size)
-        return steps * self._step(experiment)
+        spec = experiment.adversarial
+        attack = 0 if spec is None or spec.method == "gaussian" else spec.steps * self._step(_bare(experiment))
+        return steps * (self._step(experiment) + attack)
 
     def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
         if isinstance(evaluation, SimilarityEvaluation):
             return _comparison_work(evaluation) / MULTIPLICATIONS_A_SECOND
-        bare = experiment.changed(regularizer=None)
+        bare = _bare(experiment)
         batch = bare.optimization.batch_size
         # a training step is a forward pass and about two more backwards
         return forward_passes(experiment, evaluation) * self._step(bare) / (3 * batch)
@@ -247,6 +252,11 @@ class Costs:
         return self._step_seconds[kind]
 
 
+def _bare(experiment: Experiment) -> Experiment:
+    """The same network, trained on clean images alone."""
+    return experiment.changed(regularizer=None, adversarial=None)
+
+
 def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
     """Number of images that an evaluation passes through the network, about."""
     images = evaluation.images or count_images(experiment.task.images, "test")
@@ -258,6 +268,15 @@ def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
         case BoundaryEvaluation():
             # a tenth more for checked spherical steps, the blending line, and some tries for a start
             return images * evaluation.repeats * (1.1 * evaluation.steps + 51 + 20)
+        case WhiteBoxEvaluation():
+            # a gradient costs two more passes; AutoAttack as many as 4,000 gradients of a network that resists
+            gradients = evaluation.steps * evaluation.restarts * len(evaluation.epsilons)
+            return images * (3 * gradients + evaluation.queries) + (evaluation.autoattack_images or 0) * 4000
+        case MinimumNormEvaluation():
+            by_step = {"fast": 30, "deepfool": 30, "carlini_wagner": 27, "hop_skip_jump": 400}[evaluation.method]
+            return images * by_step * evaluation.steps
+        case TransferEvaluation():
+            return images * len(evaluation.epsilons) * 3 * evaluation.steps * (1 + len(evaluation.surrogates))
         case CorruptionEvaluation():
             return images * (1 + len(evaluation.corruptions) * len(evaluation.severities))
         case CorruptionSpectraEvaluation():

@@ -90,7 +90,8 @@ class Value(_Stored):
 class Record(_Stored):
     """The numbers of one evaluation of one trained network (or source of neural responses), which share provenance.
 
-    arrays: spectra and the like, as nested lists.
+    arrays: spectra and the like, as nested lists.  warnings: of `suspicion`, where a robustness may be an attack's
+    failure.
     """
 
     experiment_key: str
@@ -99,6 +100,7 @@ class Record(_Stored):
     evaluation: Evaluation
     values: tuple[Value, ...]
     arrays: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
     provenance: Provenance
 
 

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
+from simreg_core.defences import GaussianBlur, noisy, pgd_adversarial_examples, trades_loss
 from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
 from simreg_core.lab.experiment import Experiment, Task, stream
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
@@ -73,13 +75,22 @@ def build_network(experiment: Experiment, num_classes: int) -> ResNet:
     spec = experiment.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(experiment.seed, "network"))
-        return ResNet(BLOCKS[spec.name], experiment.task.channels, num_classes, spec.width, spec.shift, spec.gain)
+        blur = None if spec.blur is None else GaussianBlur(spec.blur)
+        return ResNet(BLOCKS[spec.name], experiment.task.channels, num_classes, spec.width, spec.shift, spec.gain, blur)
 
 
 def build_regularizer(
-    network: ResNet, spec: RegularizerSpec, images: ImageSet, seed: int, store: Store
+    network: ResNet,
+    spec: RegularizerSpec,
+    images: ImageSet,
+    seed: int,
+    store: Store,
+    augmentation: torch.Generator | None = None,
 ) -> SimilarityRegularizer:
-    """The experiment's regularizer on a network that is already on its device; predictors come from the store."""
+    """The experiment's regularizer on a network that is already on its device; predictors come from the store.
+
+    augmentation: CPU generator, where images are augmented anew at every draw.
+    """
     pixels = images.pixels
     pixels = augment(pixels, spec.augment_once, torch.Generator().manual_seed(stream(seed, "regularization images")))
     return SimilarityRegularizer(
@@ -91,6 +102,9 @@ def build_regularizer(
         pairs=spec.pairs,
         low_threshold=spec.low_threshold,
         batch_pairs=spec.pairs_per_step,
+        eps=spec.eps or 1e-5,
+        pair_statistics=spec.statistics or "shared",
+        preprocess=spec.augment_each and partial(augment, how=spec.augment_each, generator=augmentation),
         seed=stream(seed, "pairs"),
     )
 
@@ -100,6 +114,8 @@ def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int, store: Store) -> 
     match spec.target:
         case "zero":
             return torch.zeros(len(pixels), len(pixels))
+        case "threshold" if spec.subtract is not None:
+            return threshold_targets(pixel_similarity(pixels, spec.subtract), spec.threshold)
         case "shuffled":
             return _shuffled(threshold_targets(pixel_similarity(pixels), spec.threshold), seed)
         case "neural":
@@ -197,10 +213,12 @@ class _Run:
         if steps_per_epoch(len(self.images), settings.batch_size) == 0:
             raise DataError(f"batch_size {settings.batch_size} exceeds the {len(self.images)} training images")
         self.network = build_network(experiment, len(data.train.classes)).to(device, memory_format=torch.channels_last)
+        self.augmentation = torch.Generator().manual_seed(stream(experiment.seed, "fresh augmentation"))
+        self.attack = torch.Generator(device).manual_seed(stream(experiment.seed, "adversarial training"))
         self.regularizer = None
         if experiment.regularizer is not None:
             self.regularizer = build_regularizer(
-                self.network, experiment.regularizer, data.regularization, experiment.seed, store
+                self.network, experiment.regularizer, data.regularization, experiment.seed, store, self.augmentation
             ).to(device)
         self.optimizer = torch.optim.SGD(
             self._parameters(),
@@ -258,8 +276,10 @@ class _Run:
 
     def _stepper(self, learning_rate: float) -> Callable[..., None]:
         """What runs a step: on a GPU, in bfloat16, a recording of it, one for each learning rate."""
-        if self.device.type != "cuda" or self.experiment.optimization.precision is None:
-            return self._step
+        spec = self.experiment.regularizer
+        draws = self.experiment.adversarial is not None or (spec is not None and spec.augment_each is not None)
+        if self.device.type != "cuda" or self.experiment.optimization.precision is None or draws:
+            return self._step  # what draws random numbers inside a step cannot be recorded
         if self.replayed is None or self.replayed[0] != learning_rate:
             self.replayed = (learning_rate, Replayed(self._step))
         return self.replayed[1]
@@ -300,11 +320,23 @@ class _Run:
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of a class batch, and L_sim of a pair batch: 0 where there is none."""
         pixels = augmented(self.images[batch].float() / 255, *augmentation)
-        task_loss = F.cross_entropy(self.network(pixels).float(), self.labels[batch])
+        task_loss = self._task_loss(pixels, self.labels[batch])
         if self.regularizer is None:
             return task_loss, torch.zeros((), device=self.device)
         with torch.set_grad_enabled(self.experiment.regularizer.alpha > 0):
             return task_loss, self.regularizer(pairs)  # after the class batch, as released: batch norm sees it last
+
+    def _task_loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        spec = self.experiment.adversarial
+        if spec is not None and spec.method == "trades":
+            size = 2.5 * spec.epsilon / spec.steps
+            return trades_loss(self.network, pixels, labels, spec.epsilon, size, spec.steps, spec.beta, self.attack)
+        if spec is not None and spec.method == "gaussian":
+            pixels = noisy(pixels, spec.epsilon, self.attack)
+        if spec is not None and spec.method == "pgd":
+            size = 2.5 * spec.epsilon / spec.steps
+            pixels = pgd_adversarial_examples(self.network, pixels, labels, spec.epsilon, size, spec.steps, self.attack)
+        return F.cross_entropy(self.network(pixels).float(), labels)
 
     def _note(self, epoch: int, task_loss: float, similarity_loss: float, started: float) -> None:
         validation_loss, validation_accuracy = self._validate()
@@ -328,6 +360,10 @@ class _Run:
         self.network.eval()
         pixels, labels = self.validation
         logits = torch.cat([self.network(batch) for batch in pixels.split(VALIDATION_BATCH)])
+        if self.regularizer is not None and self.experiment.regularizer.mean_in_validation:
+            for _ in range(len(labels) // self.experiment.optimization.batch_size):
+                rows, cols, _ = self.regularizer.draw()
+                self.regularizer.layer_similarities(rows, cols)  # moves the running means, the network is in eval mode
         accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
         return F.cross_entropy(logits, labels).item(), accuracy
 
@@ -343,7 +379,8 @@ class _Run:
         state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         state["best_loss"] = torch.tensor(self.best_loss, dtype=torch.float64)
-        state["order"] = self.order.get_state()
+        for name in ("order", "augmentation", "attack"):
+            state[name] = getattr(self, name).get_state()
         for index, parameter in enumerate(self._parameters()):
             state[f"momentum.{index}"] = self.optimizer.state[parameter].get("momentum_buffer", torch.zeros(0))
         if self.regularizer is not None:
@@ -363,7 +400,8 @@ class _Run:
         load_into(self.network, part["network"], path)
         self.best = {name: tensor.to(self.device) for name, tensor in part["best"].items()}
         self.best_loss = state["best_loss"].item()
-        self.order.set_state(state["order"])
+        for name in ("order", "augmentation", "attack"):
+            getattr(self, name).set_state(state[name])
         for index, parameter in enumerate(self._parameters()):
             momentum = part["momentum"][str(index)]
             if momentum.numel():
