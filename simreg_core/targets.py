@@ -208,13 +208,15 @@ def _pairs_in_range(similarity: Tensor, pairs: str, threshold: float, low_thresh
     n = len(similarity)
     dtype = torch.int32 if n * (n - 1) // 2 < 2**31 else torch.int64
 
-    def inside(start: int) -> Tensor:
-        return _in_range(similarity[start : start + BLOCK], pairs, threshold, low_threshold).tril(start - 1)
-
     # counted first and in blocks, so that the memory stays near the result's own
-    result = torch.empty(sum(int(inside(start).count_nonzero()) for start in range(0, n, BLOCK)), dtype=dtype)
+    height = max(1, BLOCK**2 // n)
+
+    def inside(start: int) -> Tensor:
+        return _in_range(similarity[start : start + height], pairs, threshold, low_threshold).tril(start - 1)
+
+    result = torch.empty(sum(int(inside(start).count_nonzero()) for start in range(0, n, height)), dtype=dtype)
     filled = 0
-    for start in range(0, n, BLOCK):
+    for start in range(0, n, height):
         larger, smaller = inside(start).nonzero(as_tuple=True)
         larger += start
         result[filled : filled + len(larger)] = larger * (larger - 1) // 2 + smaller
