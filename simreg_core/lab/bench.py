@@ -450,9 +450,9 @@ def growth(scale: Scale, device: torch.device) -> Table:
         "Growth of cost",
         ("with", "exponent", "expected", "measured"),
         rows,
-        f"Slopes of log seconds against log size. An epoch of {epoch} steps at width "
-        f"{narrow.width}; a seed with its set-up and one such "
-        "epoch. Passing a pair batch costs something however few its pairs, so the exponent of k may lie below 1.",
+        f"Slopes of log seconds against log size. An epoch of {epoch} steps at width {narrow.width}; a seed with its "
+        "set-up and one such epoch. Passing a pair batch costs something however few its pairs, so the exponent of k "
+        "may lie below 1.",
     )
 
 
