@@ -117,6 +117,16 @@ def test_the_memory_of_the_sampler_is_that_of_its_matrices_and_pairs():
     assert cost["peak_bytes"] == cost["targets_bytes"] + cost["sampler_bytes"]
 
 
+def test_the_limit_of_memory_counts_the_targets_that_the_sampler_keeps(monkeypatch):
+    seconds = {"similarity_s": 1.0, "targets_s": 1.0, "sampler_s": 1.0}
+    added = {"all": 0.39e9, "low": 0.41e9}  # and 4 * 20,000^2 = 1.6e9 bytes of targets
+    memory = {pairs: {"targets_bytes": 3.2e9, "sampler_bytes": own, "peak_bytes": 4e9} for pairs, own in added.items()}
+    monkeypatch.setattr(bench, "in_child", lambda _name, _count, _size, pairs: {**seconds, **memory[pairs]})
+    table = bench.targets_and_sampler(bench.Scale(counts=(20_000,)), CPU)
+    assert [row[7] for row in table.rows] == ["1.99 GB", "2.01 GB"]
+    assert "within for N = 20,000 and 'all'; ABOVE for N = 20,000 and 'low'" in table.note
+
+
 def test_a_failed_child_says_why(monkeypatch, tmp_path):
     failing = tmp_path / "python"
     failing.write_text("#!/bin/sh\necho started >&2\necho MemoryError: none left >&2\nexit 3\n")
@@ -192,9 +202,9 @@ def test_what_cannot_be_is_one_line_before_anything_is_measured(monkeypatch, cap
 
 
 def test_our_step_is_not_slower_than_the_plain_one():
-    scale = bench.Scale(width=4, size=(16, 16), N=200, steps=4, rounds=5)
+    scale = bench.Scale(width=4, size=(16, 16), N=200)
     one = bench.experiment(scale, scale.k)
     _, ours = bench.our_training(one, CPU)
     plain = PlainLoop(one, CPU, workers=0)
-    seconds = bench.in_turns({"ours": lambda: ours(4), "plain": lambda: plain.run(4)}, 5, CPU)
+    seconds = bench.in_turns({"ours": lambda: ours(2), "plain": lambda: plain.run(2)}, 7, CPU)
     assert bench.ratio(seconds["plain"], seconds["ours"]) > 0.9
