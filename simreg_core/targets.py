@@ -66,7 +66,10 @@ def threshold_targets(similarity: Tensor, threshold: float) -> Tensor:
     """
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
-    return (similarity > threshold).to(similarity) - (similarity < -threshold).to(similarity)
+    targets = torch.empty_like(similarity)
+    for own, s in zip(targets.split(BLOCK), similarity.split(BLOCK), strict=True):  # no other matrix is needed
+        own.copy_(s > threshold).sub_((s < -threshold).to(s))
+    return targets
 
 
 class PairSampler:
@@ -176,7 +179,7 @@ def _check_matrices(similarity: Tensor, targets: Tensor) -> None:
         raise ValueError(
             f"targets must have the shape of similarity, {list(similarity.shape)}, got {list(targets.shape)}"
         )
-    if torch.isnan(similarity).any():
+    if any(torch.isnan(block).any() for block in similarity.split(BLOCK)):
         raise ValueError("similarity holds NaN; its values must lie in [-1, 1]")
     low, high = targets.min().item(), targets.max().item()
     if not (low >= -1 and high <= 1):
@@ -214,14 +217,21 @@ def _pairs_in_range(similarity: Tensor, pairs: str, threshold: float, low_thresh
     """Indices (see `_pair_of_index`) of the pairs in a range, int32 where they fit."""
     n = len(similarity)
     dtype = torch.int32 if n * (n - 1) // 2 < 2**31 else torch.int64
-    blocks = []
-    for start in range(0, n, BLOCK):  # in blocks, so that the memory stays near the result's own
-        block = similarity[start : start + BLOCK]
-        inside = _in_range(block, pairs, threshold, low_threshold).tril(start - 1)
-        larger, smaller = inside.nonzero(as_tuple=True)
+
+    # counted first and in blocks, so that the memory stays near the result's own
+    height = max(1, BLOCK**2 // n)
+
+    def inside(start: int) -> Tensor:
+        return _in_range(similarity[start : start + height], pairs, threshold, low_threshold).tril(start - 1)
+
+    result = torch.empty(sum(int(inside(start).count_nonzero()) for start in range(0, n, height)), dtype=dtype)
+    filled = 0
+    for start in range(0, n, height):
+        larger, smaller = inside(start).nonzero(as_tuple=True)
         larger += start
-        blocks.append((larger * (larger - 1) // 2 + smaller).to(dtype))
-    return torch.cat(blocks)
+        result[filled : filled + len(larger)] = larger * (larger - 1) // 2 + smaller
+        filled += len(larger)
+    return result
 
 
 def _no_pairs_message(similarity: Tensor, pairs: str, threshold: float, low_threshold: float | None) -> str:
