@@ -56,7 +56,7 @@ class ResNet(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.shift, self.gain = shift, gain
-        self.front_end = front_end or nn.Identity()
+        self.front_end = front_end
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, width, 7, 1, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
@@ -76,7 +76,8 @@ class ResNet(nn.Module):
 
         x: [b, c, h, w] in [0, 1].  Returns [b, width, h, w] twice, then [b, 2*width, h/2, w/2] and so on.
         """
-        maps = [self.stem(self.gain * (self.front_end(x) - self.shift))]
+        x = x if self.front_end is None else self.front_end(x)
+        maps = [self.stem(self.gain * (x - self.shift))]
         for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
             maps.append(stage(maps[-1]))
         return maps

@@ -26,9 +26,10 @@ from simreg_core import PairSampler, attacks, pixel_similarity, threshold_target
 from simreg_core.lab.data import load_image_set
 from simreg_core.lab.experiment import Experiment, build
 from simreg_core.lab.plain_loop import WORKERS, PlainLoop
-from simreg_core.lab.runner import ALLOCATOR, _timed, seconds_per_step
+from simreg_core.lab.runner import _timed, seconds_per_step
 from simreg_core.lab.store import Store, device_name, write_text
-from simreg_core.lab.training import _Run, repeatable
+from simreg_core.lab.training import _Run, repeatable, settings_of
+from simreg_core.lab.workers import ALLOCATOR
 
 THRESHOLD = 0.8
 MEMORY_LIMIT = 2e9  # bytes that a sampler may take with the targets that it keeps
@@ -66,10 +67,11 @@ class Scale:
     fit_counts: tuple[int, ...] = (1_000, 2_000, 4_000, 8_000)
     multiples: tuple[int, ...] = (1, 2, 4)  # of epochs and seeds
     child_steps: int = 30
+    precision: str | None = None  # of our passes
 
 
 CPU = Scale()
-GPU = Scale(width=64, steps=60, matrix=8192, attacked=512, boundary_images=16)
+GPU = Scale(precision="bfloat16", width=64, steps=60, matrix=8192, attacked=512, boundary_images=16)
 QUICK = Scale(
     network="resnet10", width=2, size=(16, 16), batch=16, k=4, ks=(2, 4), N=40, steps=2, rounds=1, matrix=64,
     attacked=4, boundary_images=2, boundary_steps=2, counts=(50,), fit_counts=(40, 80), multiples=(1, 2), child_steps=2,
@@ -169,21 +171,22 @@ def experiment(scale: Scale, k: int, count: int | None = None) -> Experiment:
         "task": {"images": "photos", "size": scale.size, "validation_images": scale.batch, "augment": "crop-flip"},
         "network": {"name": scale.network, "width": scale.width},
         "regularizer": spec if k else None,
-        "optimization": {"batch_size": scale.batch, "learning_rate": 0.01},
+        "optimization": {"batch_size": scale.batch, "learning_rate": 0.01, "precision": scale.precision},
     }
     return build(Experiment, values)
 
 
 def our_training(one: Experiment, device: torch.device) -> tuple[_Run, Callable[[int], None]]:
     """A training under way by the real trainer, and what runs its next steps."""
-    with repeatable():
+    with settings_of(one):
         run = _Run(one, Store(), device)
     run.network.train()
+    step = run._stepper(one.optimization.learning_rate)
 
     def steps(count: int) -> None:
-        with repeatable():
+        with settings_of(one):
             for drawn in zip(*run._draw(count), strict=True):
-                run._step(*drawn)
+                step(*drawn)
 
     return run, steps
 
@@ -266,6 +269,7 @@ def ceiling(scale: Scale, device: torch.device) -> Table:
     one = experiment(scale, scale.k)
     run, ours = our_training(one, device)
     factor = torch.rand(scale.matrix, scale.matrix, device=device)
+    factor = factor.to(torch.bfloat16) if scale.precision == "bfloat16" else factor
     repeats = 20 if device.type == "cuda" else 3
     contenders = {
         "step": lambda: ours(scale.steps),

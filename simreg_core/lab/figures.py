@@ -708,8 +708,8 @@ def cost(costs: dict) -> Figure:
         counts["N"], counts["held_bytes"] / 2**20, "s-", color="#0072b2", label="memory of the\nregularizer (MiB)"
     )
     axes[2].loglog(counts["N"], counts["seconds"] * 1e3, "o-", color="#d55e00", label="time of a step (ms)")
-    square = counts["N"].astype(float) ** 2 * 4 / 2**20
-    axes[2].loglog(counts["N"], square, color="0.5", ls=":", label="4 N² bytes")
+    square = counts["N"].astype(float) ** 2 / 2**20
+    axes[2].loglog(counts["N"], square, color="0.5", ls=":", label="N² bytes")
     axes[2].set(xlabel="Regularization images, N")
     axes[2].legend(fontsize="small")
     return figure
