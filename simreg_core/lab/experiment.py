@@ -599,7 +599,8 @@ class WhiteBoxStudy(Spec):
     query_steps: of HopSkipJump.  surrogates: networks that a transferred attack is made on.
     adversarial, noise, blur: of the defences to compare with, chosen on validation images for S^Th's clean accuracy.
     trades: adversarial training of another kind, where there is time.
-    boundary_steps: of the boundary attack, in notebook 13.  seeds: training runs a curve.
+    boundary_steps: of the boundary attack, in notebook 13.
+    carlini_wagner_steps: of C&W beside it, where there is time.
     """
 
     epsilons: Annotated[Epsilons, Field(min_length=3)]
@@ -618,6 +619,7 @@ class WhiteBoxStudy(Spec):
     noise: Annotated[float, Field(gt=0, le=1)]
     blur: Annotated[float, Field(gt=0)] = 1.5
     boundary_steps: Annotated[tuple[Count, ...], Field(min_length=2)] = (50, 500, 5000, 25000)
+    carlini_wagner_steps: Count | None = None
 
 
 class NeuralStudy(Spec):

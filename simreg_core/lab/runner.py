@@ -1,5 +1,6 @@
 """Computes what is missing: trainings first, then evaluations, as many at once as the machine has cores."""
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ from simreg_core.lab.training import (
     settings_of,
     steps_per_epoch,
 )
-from simreg_core.lab.workers import Workers, cores, default_device, evaluate_task, train_task
+from simreg_core.lab.workers import RunnerError, Workers, cores, default_device, evaluate_task, train_task
 from simreg_core.model import BLOCKS
 from simreg_core.v1 import V1Predictor
 
@@ -106,6 +107,8 @@ def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None, 
     """
     if not todo:
         return
+    if multiprocessing.parent_process() is not None:
+        raise RunnerError("a worker process would compute all over again: put this under if __name__ == '__main__':")
     for measurement in todo.measurements:
         check_surrogate(*measurement)
     store.sweep()

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from simreg_core.attacks import NOISES
+from simreg_core.attacks import NOISES, PROTOCOLS
 from simreg_core.lab.data import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.experiment import (
     PROJECT,
+    Adversarial,
     BoundaryEvaluation,
     Condition,
     CorruptionEvaluation,
@@ -22,6 +23,7 @@ from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
     LayerWeightsEvaluation,
+    MinimumNormEvaluation,
     NeuralExperiment,
     NoiseEvaluation,
     Profile,
@@ -31,7 +33,9 @@ from simreg_core.lab.experiment import (
     SimilarityEvaluation,
     SpecError,
     StudySizes,
+    TransferEvaluation,
     Variant,
+    WhiteBoxEvaluation,
     build,
     load_profile,
 )
@@ -47,6 +51,9 @@ LOW, HIGH, DOUBLE, POSITIVE, NEGATIVE = "S_low", "S_high", "S_double", "S_+", "S
 SHUFFLED, ZERO, NO_LOSS = "shuffled S^Th", "all targets 0", "pairs, no loss"
 NEURAL, SHUFFLED_NEURAL = "S^neural", "shuffled S^neural"
 MAIN_TASK = "main task"
+ADVERSARIAL, TRADES, NOISE, BLUR = "adversarial training", "TRADES", "noise augmentation", "blur"
+AUDIT, STEPS, FAILURES = "audit", "boundary steps", "failures counted"  # groups of the audit
+ALL_CHANGED = "all of them"
 RECORDINGS = PROJECT / "figures" / "recordings" / "records"  # of real recordings, the same for every profile
 SIMULATED_V1, PUBLISHED_V1, RECOVERY = "simulated V1", "V1 predictor (published)", "recovery"
 ANTOLIK, PUBLISHED_IMAGES = "mouse-v1-antolik2016", "imagenet-1k-sample-lossless"
@@ -132,8 +139,9 @@ def long_boundary(profile: Profile) -> BoundaryEvaluation:
 
 
 def three_attacks(profile: Profile) -> tuple[Evaluation, ...]:
-    """Gaussian noise, transferred FGSM and the boundary attack, as released."""
-    return noise(profile, "gaussian"), fgsm(profile), boundary(profile)
+    """Gaussian noise and transferred FGSM under both protocols, and the boundary attack as released."""
+    both = [(noise(profile, "gaussian", protocol), fgsm(profile, protocol)) for protocol in PROTOCOLS]
+    return (*(one for pair in zip(*both, strict=True) for one in pair), boundary(profile))
 
 
 @dataclass(frozen=True)
@@ -354,10 +362,8 @@ def published_conditions() -> tuple[Condition, ...]:
 
 def attack_curves(profile: Profile) -> tuple[Block, ...]:
     """None, S^pixel, S^Th and S^neural under Gaussian noise, FGSM (both protocols) and the boundary attack."""
-    both = [(noise(profile, "gaussian", protocol), fgsm(profile, protocol)) for protocol in ("released", "strict")]
-    evaluations = (*(one for pair in zip(*both, strict=True) for one in pair), boundary(profile))
     neural = {target: _seeds(profile, target, profile.seeds) for target in (NEURAL, SHUFFLED_NEURAL)}
-    return (Block({**_targets(profile, profile.seeds), **neural}, evaluations),)
+    return (Block({**_targets(profile, profile.seeds), **neural}, three_attacks(profile)),)
 
 
 def selection(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
@@ -457,7 +463,7 @@ def other_tasks_and_depths(profile: Profile) -> tuple[Block, ...]:
     return tuple(
         Block(
             _targets(one, one.seeds),
-            (*(noise(one, kind) for kind in NOISES), fgsm(one), boundary(one)),
+            (*(noise(one, kind, protocol) for kind in NOISES for protocol in PROTOCOLS), *three_attacks(one)[2:]),
             group,
         )
         for group, one in tasks.items()
@@ -498,6 +504,119 @@ def base_of(profile: Profile, images: str | None = None, colour: bool = False, v
     return profile
 
 
+def audit_changes(profile: Profile) -> dict[str, dict]:
+    """What each property of the released code is changed to: fields of the regularizer; 'strict' of the experiment."""
+    alpha, augment = profile.regularizer.alpha, profile.task.augment
+    fresh = {"augment_each": "crop-flip" if augment == "crop-flip" else "flip", "augment_once": "none"}
+    changes = {
+        "loss as printed (α / 4)": {"alpha": alpha / 4},
+        "ε = 0.01 in the loss": {"eps": 1e-2},
+        "pairs with statistics of their own": {"statistics": "separate"},
+        "pairs with frozen statistics": {"statistics": "frozen"},
+        "running mean follows in validation": {"mean_in_validation": True},
+        "fresh augmentation": fresh,
+        "validation images kept out": {"strict": True},
+        "own mean subtracted": {"subtract": "own_mean"},
+    }
+    # the loss's scale is a choice of alpha; the mean of the images is the method itself; both stay as they are
+    together = {"statistics": "separate", **fresh, "strict": True, "eps": 1e-2}
+    return {**changes, ALL_CHANGED: together}
+
+
+def protocol_audit(profile: Profile) -> tuple[Block, ...]:
+    """S^Th with one property of the released code changed at a time; boundary attacks against their steps."""
+    evaluations = (noise(profile, "gaussian"), fgsm(profile))
+    series = {target: _seeds(profile, target, profile.seeds) for target in (NONE, THRESHOLD)}
+    audited = {**series, NO_LOSS: _seeds(profile, THRESHOLD, profile.seeds, alpha=0.0)}
+    for label, change in audit_changes(profile).items():
+        fields = {name: value for name, value in change.items() if name != "strict"}
+        changed = _seeds(profile, THRESHOLD, profile.seeds, **fields)
+        audited[label] = tuple(one.changed(protocol="strict") for one in changed) if "strict" in change else changed
+    strict = (noise(profile, "gaussian", "strict"), fgsm(profile, "strict"))
+    return (
+        Block(audited, evaluations, AUDIT),
+        Block(series, strict, "strict clamp"),
+        *_boundary_audit(profile),
+    )
+
+
+def _boundary_audit(profile: Profile) -> tuple[Block, ...]:
+    """None and S^Th: sizes against steps, minimal ones as reference, and failures counted as infinitely far."""
+    seeds = min(profile.seeds, profile.studies.spectrum_seeds)
+    series = {target: _seeds(profile, target, seeds) for target in (NONE, THRESHOLD)}
+    attack = long_boundary(profile)
+    by_steps = [
+        Block(series, (attack.changed(steps=steps),), f"{STEPS}: {steps}") for steps in profile.white_box.boundary_steps
+    ]
+    same = {"images": attack.images, "away_from": "prediction"}
+    references = [
+        MinimumNormEvaluation(method="fast", **same),
+        MinimumNormEvaluation(method="deepfool", steps=50, **same),
+    ]
+    if profile.white_box.carlini_wagner_steps is not None:
+        steps = profile.white_box.carlini_wagner_steps
+        references.append(MinimumNormEvaluation(method="carlini_wagner", steps=steps, **same))
+    counted = boundary(profile).changed(protocol="strict")
+    return (
+        *by_steps,
+        Block(series, tuple(references), "minimal"),
+        Block(series, (boundary(profile),), "failures skipped"),
+        Block(series, (counted,), FAILURES),
+    )
+
+
+def defended(profile: Profile) -> dict[str, tuple[Experiment, ...]]:
+    """None, S^Th, and the defences to compare with, by seed."""
+    own, seeds = profile.white_box, range(profile.seeds)
+    none = _seeds(profile, NONE, profile.seeds)
+
+    def trained_on(spec: Adversarial) -> tuple[Experiment, ...]:
+        return tuple(one.changed(adversarial=spec) for one in none)
+
+    series = {
+        NONE: none,
+        THRESHOLD: _seeds(profile, THRESHOLD, profile.seeds),
+        ADVERSARIAL: trained_on(own.adversarial),
+    }
+    if own.trades is not None:
+        series[TRADES] = trained_on(own.trades)
+    series[NOISE] = trained_on(Adversarial(method="gaussian", epsilon=own.noise))
+    series[BLUR] = tuple(none[seed].changed(network=profile.network.changed(blur=own.blur)) for seed in seeds)
+    return series
+
+
+def white_box_attacks(profile: Profile) -> tuple[Block, ...]:
+    """PGD, AutoAttack, Square, minimum-norm, HopSkipJump and transferred attacks on none, S^Th and other defences."""
+    own = profile.white_box
+    few = {"images": own.minimum_images}
+    walked = {"images": own.images, "steps": own.steps, "restarts": own.restarts}
+    evaluations = (
+        WhiteBoxEvaluation(
+            epsilons=own.epsilons, epsilon=own.epsilon, queries=own.queries, autoattack_images=own.autoattack_images,
+            **walked,
+        ),
+        WhiteBoxEvaluation(norm="l2", epsilons=own.l2_epsilons, **walked),
+        *(MinimumNormEvaluation(norm=norm, **few) for norm in ("linf", "l2", "l0")),
+        MinimumNormEvaluation(method="hop_skip_jump", steps=own.query_steps, **few),
+        *(_transfer(profile, target) for target in (NONE, THRESHOLD)),
+        noise(profile, "gaussian", "strict"),
+    )  # fmt: skip
+    return (Block(defended(profile), evaluations),)
+
+
+def _transfer(profile: Profile, target: str) -> TransferEvaluation:
+    """From networks with the seeds after those of all curves; from S^Th, an attacker who knows of the defence."""
+    first = max(profile.seeds, profile.selection.seeds)
+    seeds = range(first, first + profile.white_box.surrogates)
+    return TransferEvaluation(
+        name=target,
+        epsilons=levels(profile.studies.epsilons.fgsm)[::3],
+        surrogates=tuple(experiment(profile, target, seed) for seed in seeds),
+        images=profile.white_box.images,
+        steps=min(profile.white_box.steps, 20),
+    )
+
+
 def costs_alone(profile: Profile) -> tuple[Block, ...]:
     """Nothing to train: see `lab.cost`."""
     return ()
@@ -516,6 +635,8 @@ STUDIES: dict[str, Callable[[Profile], tuple[Block, ...]]] = {
     "10_layer_weights": layer_weights,
     "11_target_components": target_components,
     "12_other_tasks_and_depths": other_tasks_and_depths,
+    "13_protocol_audit": protocol_audit,
+    "14_white_box": white_box_attacks,
     "16_cost": costs_alone,
 }
 
