@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -103,10 +104,17 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None) -> None:
+# runs the tasks of a stage (see `_stages`) and returns the trainings that diverged
+Executor = Callable[[list, Progress], list[TrainingError]]
+
+
+def compute(
+    todo: Plan, store: Store, label: str, costs: "Costs | None" = None, executor: Executor | None = None
+) -> None:
     """Compute a plan and store the results; what was finished stays where a later part fails.
 
     costs: given, steps that it has timed before are not timed again.
+    executor: where the tasks run; on this machine's cores by default.
 
     A training that diverges does not stop the others; what depends on it is left out.
     Raises the first error of a worker (DataError, StoreError, TrainingError, ValueError), or RunnerError
@@ -125,9 +133,9 @@ def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None) 
     stages = _stages(todo, store, costs or Costs())
     total = sum(cost for stage in stages for *_, cost in stage)
     diverged = []
-    with Progress(total, label) as progress, _workers() as workers:
+    with Progress(total, label) as progress, nullcontext(executor) if executor else _local() as run_all:
         for stage in stages:
-            diverged += _run_all(workers, [task for task in stage if _is_ready(*task[1])], progress)
+            diverged += run_all([task for task in stage if _is_ready(*task[1])], progress)
     if diverged:
         raise diverged[0]
 
@@ -461,6 +469,13 @@ def _workers():
             else:
                 os.environ[name] = value
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _local():
+    """The executor of this machine."""
+    with _workers() as workers:
+        yield partial(_run_all, workers)
 
 
 _reports = None  # of this worker
