@@ -28,6 +28,7 @@ from simreg_core.lab.training import TrainingError, train
 AnyExperiment = Experiment | NeuralExperiment
 
 RETRIES = 5  # of a task whose machine was lost; its own errors are not retried
+CONNECT_SECONDS = 10
 CHECKPOINTS_KEPT = 32  # in Ray's memory, for the next task that needs them
 
 
@@ -79,15 +80,18 @@ class RayExecutor:
             self._ray.shutdown()
 
     def _connect(self) -> None:
+        address = self.address or os.environ.get("RAY_ADDRESS", "")
+        if address not in ("", "auto", "local"):
+            _check_reachable(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a Ray that is started here
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of a change to come
         try:
-            self._ray.init(
-                self.address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            where = f"at '{self.address}'" if self.address else "on this machine"
-            raise RunnerError(f"Ray {where} cannot be reached or started: {error}") from error
+            self._ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except Exception as error:  # Ray raises many types, its own and others
+            where = f"at '{address}'" if address else "on this machine"
+            raise RunnerError(
+                f"Ray {where} was not joined or started (this machine must be one of the cluster's): {error}"
+            ) from error
 
     def describe(self) -> str:
         """The cluster in one line."""
@@ -174,6 +178,17 @@ def _imported_ray():
             f"executor 'ray' needs the package ray, which cannot be imported ({error}): pip install -e \".[ray]\""
         ) from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise RunnerError where nothing answers at host:port, which Ray itself would notice after minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise RunnerError(f"the address of a Ray cluster must be host:port (Ray's port is 6379), got '{address}'")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunnerError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
 def _keep(outcome: Outcome, experiment: AnyExperiment, evaluation: Evaluation | None, store: Store) -> None:
