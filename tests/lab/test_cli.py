@@ -4,9 +4,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import TINY
 
 from simreg_core.lab.cli import main
+from simreg_core.lab.drawing import compute_missing
+from simreg_core.lab.evaluation import evaluate as attack
+from simreg_core.lab.training import train
 
 
 def run(monkeypatch, *arguments):
@@ -144,13 +148,20 @@ def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places):
     assert "02_attack_curves: 0 of 50 records" in capsys.readouterr().out
 
 
-def test_run_computes_what_is_missing_and_draws_nothing(monkeypatch, capsys, places):
-    arguments = ("run", "--profile", TINY, "--only", "10_layer_weights")
-    assert run(monkeypatch, *arguments) == 0
+def test_run_computes_what_is_missing_and_draws_nothing(monkeypatch, capsys, places, tiny):
+    def in_this_process(tasks, progress):
+        for _, (experiment, evaluation, store), _ in tasks:
+            if evaluation is None:
+                train(experiment, store, torch.device("cpu"))
+            else:
+                attack(experiment, evaluation, store, torch.device("cpu"))
+        return []
+
+    compute_missing(tiny, ["10_layer_weights"], executor=in_this_process)
     assert "tiny: 4 networks to train and 4 attacks to run, about" in capsys.readouterr().out
     assert len(list((places / "runs" / "records").glob("*/*.json"))) == 4
     assert not (places / "figures").exists()
-    assert run(monkeypatch, *arguments) == 0
+    assert run(monkeypatch, "run", "--profile", TINY, "--only", "10_layer_weights") == 0
     assert capsys.readouterr().out == "tiny: nothing to compute\n"
 
 

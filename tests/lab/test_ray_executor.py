@@ -36,7 +36,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("SIMREG_DATA", raising=False)  # the machines have no image sets but the bundled ones
-        two = Cluster(initialize_head=True, head_node_args={**one, "_system_config": LOST_AFTER})
+        two = Cluster(initialize_head=True, head_node_args={**one, "no_monitor": True, "_system_config": LOST_AFTER})
         try:
             two.second = two.add_node(**one)
             with RayExecutor(two.address):
