@@ -10,7 +10,15 @@ import typer
 from simreg_core.lab import bench as benchmarks
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError, count_images
-from simreg_core.lab.drawing import DrawingError, make_figures, missing, publish, publish_recordings, studies_of
+from simreg_core.lab.drawing import (
+    DrawingError,
+    compute_missing,
+    make_figures,
+    missing,
+    publish,
+    publish_recordings,
+    studies_of,
+)
 from simreg_core.lab.experiment import (
     Experiment,
     FgsmEvaluation,
@@ -22,6 +30,7 @@ from simreg_core.lab.experiment import (
 )
 from simreg_core.lab.listing import a100_hours, trainings
 from simreg_core.lab.progress import duration
+from simreg_core.lab.ray_executor import RayExecutor
 from simreg_core.lab.runner import (
     Plan,
     check_gpu,
@@ -37,6 +46,7 @@ from simreg_core.lab.workers import RunnerError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
+EXECUTORS = ("local", "ray")
 ATTACKS = (*NoiseEvaluation.model_fields["attack"].annotation.__args__, "fgsm", "boundary")
 TARGETS = {
     "none": studies.NONE, "pixel": studies.PIXEL, "threshold": studies.THRESHOLD, "neural": studies.NEURAL,
@@ -73,6 +83,28 @@ def figures(
     """Compute what is missing, draw every figure, and judge every claim."""
     chosen, name = _profile(profile)
     make_figures(chosen, name, recompute, only or (), without_gpu, workers)
+
+
+@app.command(name="run")
+def run_command(
+    profile: ProfileOption = None,
+    only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
+    executor: Annotated[str, typer.Option(help=f"One of: {', '.join(EXECUTORS)}.")] = "local",
+    address: Annotated[str, typer.Option(help="Of Ray's head, host:port; by default one that runs here.")] = "",
+    without_gpu: WithoutGpuOption = False,
+) -> None:
+    """Compute what the figures lack, on this machine or on several with Ray, and draw none."""
+    if executor not in EXECUTORS:
+        raise SpecError(f"unknown executor '{executor}'; allowed: {', '.join(EXECUTORS)}")
+    if address and executor != "ray":
+        raise SpecError(f"executor '{executor}' has no address, got '{address}'")
+    chosen, _ = _profile(profile)
+    if executor == "local":
+        compute_missing(chosen, only or (), without_gpu)
+        return
+    with RayExecutor(address) as machines:
+        print(machines.describe(), flush=True)
+        compute_missing(chosen, only or (), without_gpu or machines.gpus > 0, machines)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Costs, Measurement, Plan, check_gpu, compute, missing_image_sets, plan
+from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, check_gpu, compute, missing_image_sets, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,
@@ -82,12 +82,7 @@ def make_figures(
         write_text(unfinished, "delete this file to start over\n")
     todo = missing(profile, store, only)
     if todo:
-        if problems := missing_image_sets(todo):
-            raise SpecError("; ".join(problems))
-        check_gpu(profile, todo, without_gpu)
-        costs = Costs()
-        print(describe(profile.name, todo, costs), flush=True)
-        compute(todo, store, f"computing profile '{profile.name}'", costs, workers)
+        _compute(profile, todo, store, without_gpu, workers)
     else:
         where = "this machine's store" if not _from_published(profile, store, only) else "published records"
         print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
@@ -97,6 +92,43 @@ def make_figures(
     seconds = _draw(profile, profile_name, paths)
     _print_shares(_shares(profile, store, todo, seconds))
     print(write_claims(profile), flush=True)
+
+
+def compute_missing(
+    profile: Profile,
+    only: Sequence[str] = (),
+    without_gpu: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> None:
+    """Compute what the figures of a profile lack, and draw none.
+
+    only: names of notebooks; all where empty.  without_gpu: compute a profile that needs one all the same.
+    workers: how many tasks are computed at once.  executor: where; on this machine by default.
+    Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none.
+    """
+    notebook_paths(only)
+    store = Store(published=published_folder(profile))
+    if todo := missing(profile, store, only):
+        _compute(profile, todo, store, without_gpu, workers, executor)
+    else:
+        print(f"{profile.name}: nothing to compute", flush=True)
+
+
+def _compute(
+    profile: Profile,
+    todo: Plan,
+    store: Store,
+    without_gpu: bool,
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> None:
+    if problems := missing_image_sets(todo):
+        raise SpecError("; ".join(problems))
+    check_gpu(profile, todo, without_gpu)
+    costs = Costs()
+    print(describe(profile.name, todo, costs), flush=True)
+    compute(todo, store, f"computing profile '{profile.name}'", costs, workers, executor)
 
 
 def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:

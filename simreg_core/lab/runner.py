@@ -3,6 +3,7 @@
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,7 @@ from simreg_core.lab.progress import Progress
 from simreg_core.lab.recordings import missing_files
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
+    TrainingError,
     autocast,
     build_network,
     build_regularizer,
@@ -94,11 +96,23 @@ def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
     return Plan(trainings, tuple(missing.values()))
 
 
-def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None, workers: int | None = None) -> None:
+# runs the tasks of a stage (see `_stages`) and returns the trainings that diverged
+Executor = Callable[[list, Progress], list[TrainingError]]
+
+
+def compute(
+    todo: Plan,
+    store: Store,
+    label: str,
+    costs: "Costs | None" = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> None:
     """Compute a plan and store the results; what was finished stays where a later part fails.
 
-    costs: given, steps that it has timed before are not timed again.  workers: how many tasks run at once, see
-    `workers.default_workers`.
+    costs: given, steps that it has timed before are not timed again.
+    workers: how many tasks run at once on this machine, see `workers.default_workers`.
+    executor: where the tasks run instead.
     One process computes in a store at a time: another waits, and then computes what is still missing.
 
     A training that diverges does not stop the others; what depends on it is left out.
@@ -118,16 +132,18 @@ def compute(todo: Plan, store: Store, label: str, costs: "Costs | None" = None, 
         if name in TORCHVISION:
             load_image_set(name, "train")  # downloaded here, not by several workers at once
     with store.computing() as waited:
-        _compute(todo.still_missing(store) if waited else todo, store, label, costs or Costs(), workers)
+        _compute(todo.still_missing(store) if waited else todo, store, label, costs or Costs(), workers, executor)
 
 
-def _compute(todo: Plan, store: Store, label: str, costs: "Costs", workers: int | None) -> None:
+def _compute(
+    todo: Plan, store: Store, label: str, costs: "Costs", workers: int | None, executor: Executor | None
+) -> None:
     stages = _stages(todo, store, costs)
     total = sum(cost for stage in stages for *_, cost in stage)
     diverged = []
-    with Progress(total, label) as progress, Workers(workers) as pool:
+    with Progress(total, label) as progress, nullcontext(executor) if executor else Workers(workers) as run:
         for stage in stages:
-            diverged += pool.run([task for task in stage if _is_ready(*task[1])], progress)
+            diverged += run([task for task in stage if _is_ready(*task[1])], progress)
     if diverged:
         raise diverged[0]
 

@@ -41,6 +41,8 @@ from simreg_core.lab.experiment import (
     describe,
 )
 
+# the weights last: once they are there, the experiment is trained
+CHECKPOINT_FILES = ("experiment.json", "history.json", "resume.safetensors", "weights.safetensors")
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "foolbox")
 
 
@@ -207,14 +209,31 @@ class Store:
 
     def _read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
         try:
-            record = Record.model_validate_json(path.read_text())
+            return self._parse_record(path.read_bytes(), path, experiment, evaluation)
+        except OSError as error:
+            raise StoreError(f"record {path} cannot be read: {error}") from error
+
+    @staticmethod
+    def _parse_record(content: bytes, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+        try:
+            record = Record.model_validate_json(content.decode())
         except ValidationError as error:
             raise StoreError(f"record {path} is corrupt or of another version: {describe(error)}") from error
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise StoreError(f"record {path} cannot be read: {error}") from error
         if (record.experiment, record.evaluation) != (experiment, evaluation):
             raise StoreError(f"record {path} does not belong here: it was made from another specification")
         return record
+
+    def record_bytes(self, experiment: Experiment, evaluation: Evaluation) -> bytes:
+        """The store's own record as it is written, to be sent to another machine."""
+        return self.record_paths(experiment, evaluation)[0].read_bytes()
+
+    def receive_record(self, experiment: Experiment, evaluation: Evaluation, content: bytes) -> None:
+        """Write a record that another store's `record_bytes` gave.  Raises StoreError where it does not belong here."""
+        path = self.record_paths(experiment, evaluation)[0]
+        self._parse_record(content, path, experiment, evaluation)
+        write_bytes(path, content)
 
     def forget(self, experiment: Experiment, evaluation: Evaluation) -> None:
         """Remove a record, its experiment and what that depends on from this store (not from the published ones)."""
@@ -298,6 +317,29 @@ class Store:
         self._check_owner(path, notes, experiment)
         return load_into(network, weights, path)
 
+    def checkpoint_files(self, experiment: Experiment) -> dict[str, bytes]:
+        """What is there of an experiment by file name, trained or half trained, to be sent to another machine."""
+        folder = self._folder(experiment)
+        return {name: (folder / name).read_bytes() for name in CHECKPOINT_FILES if (folder / name).is_file()}
+
+    def receive_checkpoint(self, experiment: Experiment, files: dict[str, bytes]) -> None:
+        """Write an experiment that another store's `checkpoint_files` gave; trained once all of it is written.
+
+        Raises StoreError where a checkpoint is corrupt or of another experiment, and for a file of another name.
+        """
+        if unknown := files.keys() - set(CHECKPOINT_FILES):
+            raise StoreError(
+                f"experiment {experiment.key} came with '{min(unknown)}', which is no file of a checkpoint"
+            )
+        for name in sorted(files, key=CHECKPOINT_FILES.index):
+            path = self._folder(experiment) / name
+            with written_whole(path) as temporary:
+                temporary.write_bytes(files[name])
+                if path.suffix == ".safetensors":
+                    self._check_owner(path, read_tensors(temporary)[1], experiment)
+        if self.is_trained(experiment):
+            self.resume_path(experiment).unlink(missing_ok=True)
+
     def _folder(self, experiment: Experiment) -> Path:
         return self.root / "experiments" / experiment.key
 
@@ -368,6 +410,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager

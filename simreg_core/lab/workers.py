@@ -83,7 +83,7 @@ class Workers:
                 os.environ[name] = value
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, tasks: list[Task], progress: Progress) -> list[TrainingError]:
+    def __call__(self, tasks: list[Task], progress: Progress) -> list[TrainingError]:
         """Run tasks.  Returns the trainings that diverged; any other error ends the run.
 
         A task that finds the GPU's memory full is put back, and from then on half as many run at once.

@@ -4,9 +4,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import TINY
 
 from simreg_core.lab.cli import main
+from simreg_core.lab.drawing import compute_missing
+from simreg_core.lab.evaluation import evaluate as attack
+from simreg_core.lab.training import train
 
 
 def run(monkeypatch, *arguments):
@@ -41,6 +45,9 @@ def places(tmp_path, monkeypatch):
         (["evaluate", "--attack", "boundary", "--epsilon", "0.1"], "has no epsilon"),
         (["select", "--threshold", "1.5"], "thresholds.0: got 1.5"),
         (["select", "--set", "nowhere"], "unknown regularization set 'nowhere'; allowed: photos, photos-foreign"),
+        (["run", "--executor", "slurm"], "unknown executor 'slurm'; allowed: local, ray"),
+        (["run", "--address", "head:6379"], "executor 'local' has no address, got 'head:6379'"),
+        (["run", "--only", "99_none"], "unknown notebook '99_none'; allowed: 00_start_here"),
         (["select", "--variant", "nothing"], "unknown variant 'nothing'; allowed: digits, ResNet10"),
     ],
 )
@@ -139,6 +146,33 @@ def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places):
     assert (places / "runs" / "experiments" / trained.split()[1].rstrip(":") / "weights.safetensors").is_file()
     assert run(monkeypatch, "status", "--profile", TINY) == 0
     assert "02_attack_curves: 0 of 50 records" in capsys.readouterr().out
+
+
+def test_run_computes_what_is_missing_and_draws_nothing(monkeypatch, capsys, places, tiny):
+    def in_this_process(tasks, progress):
+        for _, (experiment, evaluation, store), _ in tasks:
+            if evaluation is None:
+                train(experiment, store, torch.device("cpu"))
+            else:
+                attack(experiment, evaluation, store, torch.device("cpu"))
+        return []
+
+    compute_missing(tiny, ["10_layer_weights"], executor=in_this_process)
+    assert "tiny: 4 networks to train and 4 attacks to run, about" in capsys.readouterr().out
+    assert len(list((places / "runs" / "records").glob("*/*.json"))) == 4
+    assert not (places / "figures").exists()
+    assert run(monkeypatch, "run", "--profile", TINY, "--only", "10_layer_weights") == 0
+    assert capsys.readouterr().out == "tiny: nothing to compute\n"
+
+
+def test_the_ray_executor_says_how_to_install_ray(monkeypatch, capsys, places):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(monkeypatch, "run", "--profile", TINY, "--executor", "ray") == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("simreg: executor 'ray' needs the package ray")
+    assert said.endswith('pip install -e ".[ray]"')
+    assert len(said.splitlines()) == 1
+    assert list(places.iterdir()) == []
 
 
 def test_the_module_runs_as_a_program():

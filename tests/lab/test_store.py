@@ -120,3 +120,38 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_text(tmp_path / "value.json", "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_travels_whole_or_not_at_all(store, tmp_path, tiny, experiment):
+    store.save_resume(experiment, {"a": torch.zeros(2)}, [])
+    assert sorted(store.checkpoint_files(experiment)) == ["experiment.json", "resume.safetensors"]
+    there = Store(tmp_path / "there")
+    there.receive_checkpoint(experiment, store.checkpoint_files(experiment))
+    assert there.load_resume(experiment)[1] == []
+    store.save_trained(experiment, {"a": torch.ones(2)}, {"epochs": []})
+    files = store.checkpoint_files(experiment)
+    broken = {**files, "weights.safetensors": files["weights.safetensors"][:-1]}
+    with pytest.raises(StoreError, match="is corrupt"):
+        there.receive_checkpoint(experiment, broken)
+    assert not there.is_trained(experiment)
+    with pytest.raises(StoreError, match=f"belongs to experiment {experiment.key}, not "):
+        there.receive_checkpoint(studies.experiment(tiny, "S^Th", 1), files)
+    with pytest.raises(StoreError, match=r"came with '\.\./evil', which is no file of a checkpoint"):
+        there.receive_checkpoint(experiment, {"../evil": b""})
+    there.receive_checkpoint(experiment, files)
+    assert there.checkpoint_files(experiment) == files  # the state for resuming is gone
+    assert not list(there.root.rglob(".*"))
+
+
+def test_a_record_travels_and_is_checked_where_it_arrives(store, tmp_path, record):
+    store.save_record(record)
+    content = store.record_bytes(record.experiment, record.evaluation)
+    there = Store(tmp_path / "there")
+    there.receive_record(record.experiment, record.evaluation, content)
+    assert there.record(record.experiment, record.evaluation) == record
+    other = record.experiment.changed(seed=1)
+    with pytest.raises(StoreError, match="made from another specification"):
+        there.receive_record(other, record.evaluation, content)
+    with pytest.raises(StoreError, match="is corrupt"):
+        there.receive_record(other, record.evaluation, b"")
+    assert there.record(other, record.evaluation) is None

@@ -41,17 +41,17 @@ def killed(folder: Path, name: str, cost: float) -> None:
 def test_out_of_memory_goes_on_with_fewer_workers(tmp_path, capsys):
     names = ["a", "b", "c"]
     with Workers(2) as workers:
-        assert workers.run([(greedy, (tmp_path, name), 1.0) for name in names], Progress(3, "test")) == []
+        assert workers([(greedy, (tmp_path, name), 1.0) for name in names], Progress(3, "test")) == []
         assert workers.limit == 1
         with pytest.raises(RunnerError, match=r"does not suffice for one worker alone: CUDA out of memory"):
-            workers.run([(greedy, (tmp_path, "too much"), 1.0)], Progress(1, "test"))
+            workers([(greedy, (tmp_path, "too much"), 1.0)], Progress(1, "test"))
     assert sorted(path.stem for path in tmp_path.glob("*.done")) == names
     assert "out of GPU memory with 2 workers; going on with 1" in capsys.readouterr().err
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):
     with Workers(1) as workers, pytest.raises(RunnerError, match="a worker process died"):
-        workers.run([(killed, (tmp_path, "a"), 1.0)], Progress(1, "test"))
+        workers([(killed, (tmp_path, "a"), 1.0)], Progress(1, "test"))
 
 
 def test_numbers_of_workers():
