@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
+from simreg_core.architectures import Normalized, architecture
 from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
 from simreg_core.lab.experiment import Experiment, Task, stream
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
@@ -68,23 +69,28 @@ def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
     return train.take(rest), train.take(held_out)
 
 
-def build_network(experiment: Experiment, num_classes: int) -> ResNet:
-    """The experiment's untrained network; the same weights for the same seed, whatever the global random state."""
-    spec = experiment.network
+def build_network(experiment: Experiment, num_classes: int) -> ResNet | Normalized:
+    """The experiment's untrained network; the same weights for the same seed, whatever the global random state.
+
+    Raises ValueError where an architecture cannot have the task's images or the width that is asked.
+    """
+    task, spec = experiment.task, experiment.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(experiment.seed, "network"))
-        return ResNet(BLOCKS[spec.name], experiment.task.channels, num_classes, spec.width, spec.shift, spec.gain)
+        if spec.name in BLOCKS:
+            return ResNet(BLOCKS[spec.name], task.channels, num_classes, spec.width, spec.shift, spec.gain)
+        return architecture(spec.name, task.size, task.channels, num_classes, spec.width, spec.shift, spec.gain)
 
 
 def build_regularizer(
-    network: ResNet, spec: RegularizerSpec, images: ImageSet, seed: int, store: Store
+    network: ResNet | Normalized, spec: RegularizerSpec, images: ImageSet, seed: int, store: Store
 ) -> SimilarityRegularizer:
     """The experiment's regularizer on a network that is already on its device; predictors come from the store."""
     pixels = images.pixels
     pixels = augment(pixels, spec.augment_once, torch.Generator().manual_seed(stream(seed, "regularization images")))
     return SimilarityRegularizer(
         network,
-        network.features,
+        network.features if isinstance(network, ResNet) else network.layers,
         pixels,
         spec.threshold,
         targets=_targets(spec, pixels, seed, store),
