@@ -26,6 +26,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
     "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
 }
+OF_ONE_SIZE = ("vit", "mlp")  # they take images of the size that they were made for alone
 # narrow enough to train on 16x16 patches in seconds
 WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128}
 _MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1}
@@ -84,15 +85,16 @@ def architecture(
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     width = WIDTHS[name] if width is None else width
-    if width < 1 or width % _MULTIPLE[name]:
-        raise ValueError(f"width of '{name}' must be a positive multiple of {_MULTIPLE[name]}, got {width}")
-    _check_size(name, size)
+    check_fit(name, size, width)
     body = _BODIES[name](tuple(size), in_channels, num_classes, width)
-    fixed = tuple(size) if name in ("vit", "mlp") else None
+    fixed = tuple(size) if name in OF_ONE_SIZE else None
     return Normalized(body, in_channels if name == "mlp" else 3, LAYERS[name], fixed, shift, gain)
 
 
-def _check_size(name: str, size: tuple[int, int]) -> None:
+def check_fit(name: str, size: tuple[int, int], width: int) -> None:
+    """Refuse a size of images or a width that an architecture cannot have: ValueError naming what it can."""
+    if width < 1 or width % _MULTIPLE[name]:
+        raise ValueError(f"width of '{name}' must be a positive multiple of {_MULTIPLE[name]}, got {width}")
     if min(size) < _SIDES[name]:
         raise ValueError(f"'{name}' takes images of at least {_by((_SIDES[name],) * 2)}, got {_by(size)}")
     if name == "vit" and (size[0] != size[1] or size[0] % PATCH):

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from simreg_core.architectures import LAYERS
+from simreg_core.architectures import LAYERS, OF_ONE_SIZE, check_fit
 from simreg_core.attacks import NOISES
 from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.targets import SUBTRACTIONS
@@ -273,6 +273,15 @@ class Experiment(Spec):
         shared = own is not None and own.images == self.task.images and self.protocol == "strict"
         if shared and own.size not in (None, self.task.size):
             raise ValueError("under 'strict', regularizer.size must be the task's where both use one image set")
+        return self
+
+    @model_validator(mode="after")
+    def _network_fits_the_images(self):
+        name, own = self.network.name, self.regularizer
+        if name in LAYERS:
+            check_fit(name, self.task.size, self.network.width)
+        if name in OF_ONE_SIZE and own is not None and own.size not in (None, self.task.size):
+            raise ValueError(f"'{name}' takes images of one size: regularizer.size must be the task's, or left out")
         return self
 
 
