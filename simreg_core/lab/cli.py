@@ -154,7 +154,7 @@ def select(
     colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
     variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="An architecture of notebook 15, instead of its own.")
+        str | None, typer.Option(help="An architecture of notebook 15, instead of the profile's.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate, if not the profile's.", min=1e-9)] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,

@@ -187,6 +187,17 @@ def test_other_tasks_leave_the_main_one_out():
     assert by_claim["digits: S^Th helps against salt-and-pepper noise"] == "holds"
 
 
+def test_the_weakest_architecture_decides():
+    rows = attack_rows({"none": 0, "S^Th": 2}, "vgg") + attack_rows({"none": 0, "S^Th": -1}, "mlp")
+    overall, *finer = verdicts("15_architectures", pd.DataFrame(rows, columns=COLUMNS))
+    assert (overall.key, overall.verdict, overall.estimate) == ("architectures", "does not hold", pytest.approx(-0.1))
+    assert {one.claim: one.verdict for one in finer} == {
+        f"{group}: S^Th helps against {attack}": verdict
+        for group, verdict in (("vgg", "holds"), ("mlp", "does not hold"))
+        for attack in ("Gaussian noise", "transferred FGSM", "the boundary attack")
+    }
+
+
 def test_cost_is_judged_at_the_k_that_does_worst():
     rows = [
         {"k": 0, "predicted": 1.0, "ratios": [1.0] * 5},

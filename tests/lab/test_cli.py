@@ -42,6 +42,8 @@ def places(tmp_path, monkeypatch):
         (["select", "--threshold", "1.5"], "thresholds.0: got 1.5"),
         (["select", "--set", "nowhere"], "unknown regularization set 'nowhere'; allowed: photos, photos-foreign"),
         (["select", "--variant", "nothing"], "unknown variant 'nothing'; allowed: digits, ResNet10"),
+        (["select", "--architecture", "resnet50"], "unknown architecture 'resnet50'; allowed: torchvision-resnet18"),
+        (["select", "--learning-rate", "inf"], "learning_rate: got inf"),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(monkeypatch, capsys, places, arguments, message):
