@@ -262,10 +262,23 @@ def low_layers_lead(table: pd.DataFrame, series: str) -> pd.Series:
     return layers[0] + layers[1] - layers[3] - layers[4]
 
 
-def _weakest_group(table: pd.DataFrame) -> pd.Series:
-    """Gaussian gain of S^Th on the task or architecture where it is smallest, the main task left out."""
+def _weakest_other_task(table: pd.DataFrame) -> pd.Series:
     groups = [group for group in table["group"].unique() if group != MAIN_TASK]
     return weakest(gain(table, THRESHOLD, "gaussian", group=group) for group in groups)
+
+
+def _most_contrary_architecture(table: pd.DataFrame) -> pd.Series:
+    """Gaussian gain of S^Th on the architecture whose interval lies below zero, or else reaches lowest.
+
+    So the claim holds where it holds of each, whatever their spreads: a small gain may be surer than a larger one.
+    """
+
+    def support(gains: pd.Series) -> tuple[bool, float]:
+        low, high = bootstrap_interval(gains)
+        return high >= 0, low
+
+    groups = table["group"].unique()
+    return min((gain(table, THRESHOLD, "gaussian", group=group) for group in groups), key=support)
 
 
 GAIN = "accuracy at the largest ε, S^Th minus none"
@@ -322,9 +335,9 @@ CLAIMS = (
           OURS, "accuracy at the largest Gaussian ε, S^Th minus pairs without a loss", 0.0,
           lambda table: gain(table, THRESHOLD, "gaussian", over=NO_LOSS)),
     Claim("other-tasks", "12_other_tasks_and_depths", "S^Th helps against Gaussian noise on every other task and depth",
-          "A.2 to A.4, A.8", GAIN + ", for the task where it is smallest", 0.0, _weakest_group, 0.079),
+          "A.2 to A.4, A.8", GAIN + ", for the task where it is smallest", 0.0, _weakest_other_task, 0.079),
     Claim("architectures", "15_architectures", "S^Th helps against Gaussian noise on every other architecture", OURS,
-          GAIN + ", for the architecture where it is smallest", 0.0, _weakest_group),
+          GAIN + ", for the architecture that speaks most against it", 0.0, _most_contrary_architecture),
     Claim("cost", "16_cost", "k pairs a step cost no more than 2k more images", "v2 section 4.6",
           "predicted over measured time of a step, for the k where it is smallest", 0.9, None),
     Claim("pixel-neural", SIMILARITY, "Similarities of mouse V1 correlate with pixel similarities",
