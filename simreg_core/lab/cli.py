@@ -187,6 +187,10 @@ def select(
     images: Annotated[str | None, typer.Option("--set", help="Regularization set, if not the profile's.")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
     variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="An architecture of notebook 15, instead of the profile's.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate, if not the profile's.", min=1e-9)] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
     target: TargetOption = "threshold",
@@ -194,7 +198,9 @@ def select(
 ) -> None:
     """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
     chosen, _ = _profile(profile)
-    base = studies.base_of(chosen, images, colour, variant)
+    base = studies.base_of(chosen, images, colour, variant, architecture)
+    if learning_rate is not None:
+        base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
     grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: values for name, values in grid.items() if values}
     base = base.changed(selection=base.selection.changed(**given))

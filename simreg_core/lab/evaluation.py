@@ -29,6 +29,7 @@ from simreg_core.lab.similarity import Comparison, measure
 from simreg_core.lab.store import Record, Store, Value, provenance
 from simreg_core.lab.training import build_network, load_data, repeatable
 from simreg_core.lab.white_box import minimum_norm, transfer, white_box
+from simreg_core.model import ResNet
 
 BATCH = {"cpu": 500, "cuda": 5000}  # images that are classified at once, by kind of device
 WALKERS = {"cpu": 256, "cuda": 5000}  # images that a boundary attack moves at once
@@ -158,9 +159,14 @@ def _choice(total: int, evaluation: Evaluation) -> Tensor:
 
 
 def trained_network(experiment: Experiment, num_classes: int, store: Store, device: torch.device) -> nn.Module:
-    """The trained network in eval mode, folded.  Raises StoreError where it is missing, corrupt or another network."""
-    network = store.load_weights(experiment, build_network(experiment, num_classes))
-    return network.eval().folded().to(device, memory_format=torch.channels_last)
+    """The trained network in eval mode, folded if it can be.
+
+    Raises StoreError where it is missing, corrupt or another network.
+    """
+    network = store.load_weights(experiment, build_network(experiment, num_classes)).eval()
+    if isinstance(network, ResNet):
+        network = network.folded()
+    return network.to(device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()

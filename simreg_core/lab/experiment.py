@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from simreg_core.architectures import LAYERS, OF_ONE_SIZE, check_fit
 from simreg_core.attacks import NOISES
 from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.targets import SUBTRACTIONS
@@ -88,12 +89,13 @@ class Task(Spec):
 
 
 class Network(Spec):
-    """A network of `simreg_core.model`; width 64 is the paper's. shift, gain: see `ResNet`.
+    """A network of `simreg_core.model`, or of `simreg_core.architectures`.
 
-    blur: sigma of a `defences.GaussianBlur` in front of it, in pixels.
+    width: 64 is the paper's, and torchvision's where `architectures` has it.  shift, gain: see `ResNet`.
+    blur: sigma of a `defences.GaussianBlur` in front of a ResNet, in pixels.
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
+    name: Literal["resnet10", "resnet18", "resnet34", *LAYERS] = "resnet18"
     width: Count = 64
     shift: float = 0.5
     gain: float = 5.0
@@ -305,6 +307,15 @@ class Experiment(Spec):
         shared = own is not None and own.images == self.task.images and self.protocol == "strict"
         if shared and own.size not in (None, self.task.size):
             raise ValueError("under 'strict', regularizer.size must be the task's where both use one image set")
+        return self
+
+    @model_validator(mode="after")
+    def _network_fits_the_images(self):
+        name, own = self.network.name, self.regularizer
+        if name in LAYERS:
+            check_fit(name, self.task.size, self.network.width)
+        if name in OF_ONE_SIZE and own is not None and own.size not in (None, self.task.size):
+            raise ValueError(f"'{name}' takes images of one size: regularizer.size must be the task's, or left out")
         return self
 
 
@@ -549,12 +560,24 @@ class Variant(Spec):
     note: str = ""
 
 
+class Architecture(Spec):
+    """Another architecture on the profile's task, none and S^Th of it; empty fields are the profile's own.
+
+    width: `architectures.WIDTHS` has the one where it is empty.
+    """
+
+    name: Literal[tuple(LAYERS)]
+    width: Count | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+
+
 class StudySizes(Spec):
     """How much of each figure a profile computes.
 
     test_images: attacked with noise and FGSM, all where empty.  corruption_images: likewise.
     epsilons: see `EpsilonEnds`.  low_threshold: Th2 of S_double.  regularization_sets: of 04, 05 and 10.
-    component_set: of 11.  colour_sets: of 09.  variants: of 12.
+    component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
     """
 
     epsilons: EpsilonEnds
@@ -573,6 +596,7 @@ class StudySizes(Spec):
     colour_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
     corruption_images: Count | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_differ(self):
@@ -580,6 +604,7 @@ class StudySizes(Spec):
             "regularization_sets": [one.images for one in self.regularization_sets],
             "colour_sets": [one.images for one in self.colour_sets],
             "variants": [one.name for one in self.variants],
+            "architectures": [one.name for one in self.architectures],
         }.items():
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{field} names '{twice[0]}' twice; each is a curve of its own name")

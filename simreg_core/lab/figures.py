@@ -1,5 +1,7 @@
 """The figures, one function for each notebook."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import cycle
 
 import matplotlib as mpl
@@ -657,12 +659,22 @@ def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title:
 
 def other_tasks_and_depths(table: pd.DataFrame) -> Figure:
     """A row for each task, a column for each attack."""
+    figure = _rows_of_groups(table, ("gaussian", "uniform", "salt_and_pepper", "fgsm"), _task_looks)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
+    figure.legend(handles, [*labels, "published"], loc="outside lower center", ncols=4, fontsize="small")
+    return figure
+
+
+def _rows_of_groups(
+    table: pd.DataFrame, attacks: tuple[str, ...], looks_of: Callable[[str], dict[str, Look]]
+) -> Figure:
+    """A row for each group, a column for each attack, the boundary attack last; without a legend."""
     groups = list(table["group"].unique())
-    attacks = ("gaussian", "uniform", "salt_and_pepper", "fgsm")
     figure, axes = panels(len(groups), len(attacks) + 1, 1.75 * len(groups) + 0.4, squeeze=False)
     for own, group in zip(axes, groups, strict=True):
         summary = summarize(table[table["group"] == group], "epsilon")
-        looks = _task_looks(group)
+        looks = looks_of(group)
         for ax, attack in zip(own, attacks, strict=False):
             accuracy_curves(ax, summary, looks, attack)
             ax.set(xlabel="")
@@ -675,9 +687,6 @@ def other_tasks_and_depths(table: pd.DataFrame) -> Figure:
         own[-1].set_ylabel("Squared L2\nper pixel (× 10⁻³)", fontsize="small")
     for ax in axes[-1, :-1]:
         ax.set_xlabel("ε")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
-    figure.legend(handles, [*labels, "published"], loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
@@ -690,6 +699,17 @@ def _task_looks(group: str) -> dict[str, Look]:
         name: Look(look.label, look.colour, look.marker, panel and {"gaussian": (names[name], panel)})
         for name, look in LOOKS.items()
     }
+
+
+# 15
+
+
+def architectures(table: pd.DataFrame) -> Figure:
+    """A row for each architecture, a column for each attack; no published values, since the paper has none."""
+    looks = {name: replace(LOOKS[name], published=None) for name in (NONE, THRESHOLD)}
+    figure = _rows_of_groups(table, ("gaussian", "fgsm"), lambda group: looks)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    return figure
 
 
 # 16

@@ -5,9 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from simreg_core.architectures import architecture
 from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.lab.data import (
     TORCHVISION,
@@ -28,6 +32,7 @@ from simreg_core.lab.experiment import (
     FgsmEvaluation,
     LayerWeightsEvaluation,
     MinimumNormEvaluation,
+    Network,
     NeuralExperiment,
     NoiseEvaluation,
     Predictor,
@@ -342,7 +347,8 @@ _BLOCKS = {name: sum(blocks) for name, blocks in BLOCKS.items()}
 def a100_seconds(todo: Plan) -> float:
     """Seconds that a plan takes on one A100, scaled from the authors' 34 minutes for ResNet18 on CIFAR-10.
 
-    Counts multiply-adds alone, so it is rough; small networks take longer than it says.
+    Counts multiply-adds alone, so it is rough; small networks take longer than it says, and so do architectures that a
+    GPU makes less use of than of a ResNet.
     """
     reference = _pixels_a_step(64, (32, 32), 16, (32, 32)) * 40 * steps_per_epoch(49_500, 64)
     reference *= _BLOCKS["resnet18"] * 64**2
@@ -370,8 +376,21 @@ def _pixels_a_step(batch: int, size: tuple[int, int], pairs: int, pair_size: tup
     return batch * size[0] * size[1] + 2 * pairs * pair_size[0] * pair_size[1]
 
 
-def _network_work(experiment: Experiment) -> int:
-    return _BLOCKS[experiment.network.name] * experiment.network.width**2
+def _network_work(experiment: Experiment) -> float:
+    """Multiply-adds for a pixel, in units of 18: what a residual block of width 1 has, its stage counted."""
+    network = experiment.network
+    if network.name in _BLOCKS:
+        return _BLOCKS[network.name] * network.width**2
+    return _multiplications(network, experiment.task.size, experiment.task.channels) / (18 * prod(experiment.task.size))
+
+
+@lru_cache
+def _multiplications(network: Network, size: tuple[int, int], channels: int) -> float:
+    """Multiply-adds of another architecture for one image, counted without computing them."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        built = architecture(network.name, size, channels, width=network.width).eval()  # batch norm: of one
+        built(torch.empty(1, channels, *size))
+    return counter.get_total_flops() / 2
 
 
 def _training_work(experiment: Experiment) -> float:

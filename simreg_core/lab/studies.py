@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from simreg_core.architectures import WIDTHS
 from simreg_core.attacks import NOISES, PROTOCOLS
 from simreg_core.lab.data import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.experiment import (
     PROJECT,
     Adversarial,
+    Architecture,
     BoundaryEvaluation,
     Condition,
     CorruptionEvaluation,
@@ -24,6 +26,7 @@ from simreg_core.lab.experiment import (
     FgsmEvaluation,
     LayerWeightsEvaluation,
     MinimumNormEvaluation,
+    Network,
     NeuralExperiment,
     NoiseEvaluation,
     Profile,
@@ -482,11 +485,46 @@ def of_variant(profile: Profile, variant: Variant) -> Profile:
     )
 
 
-def base_of(profile: Profile, images: str | None = None, colour: bool = False, variant: str | None = None) -> Profile:
-    """The profile of another corner of its studies: a regularization set, the task in colour, a variant.
+def other_architectures(profile: Profile) -> tuple[Block, ...]:
+    """None and S^Th on networks that the regularizer was not made for, under the three attacks."""
+    bases = {one.name: of_architecture(profile, one) for one in profile.studies.architectures}
+    return tuple(
+        Block({target: _seeds(one, target, one.seeds) for target in (NONE, THRESHOLD)}, three_attacks(one), name)
+        for name, one in bases.items()
+    )
 
-    Raises SpecError for a set or variant that the profile does not have.
+
+def of_architecture(profile: Profile, own: Architecture) -> Profile:
+    """The profile with another architecture.
+
+    Regularization images have the task's size: a transformer and an MLP take no other.
     """
+    width = WIDTHS[own.name] if own.width is None else own.width
+    network = Network(name=own.name, width=width, shift=profile.network.shift, gain=profile.network.gain)
+    return profile.changed(
+        network=network,
+        regularizer=profile.regularizer.changed(size=None, **_given(alpha=own.alpha)),
+        optimization=profile.optimization.changed(**_given(learning_rate=own.learning_rate)),
+    )
+
+
+def base_of(
+    profile: Profile,
+    images: str | None = None,
+    colour: bool = False,
+    variant: str | None = None,
+    architecture: str | None = None,
+) -> Profile:
+    """The profile of another corner of its studies: a regularization set, the task in colour, a variant, an
+    architecture.
+
+    Raises SpecError for a set, variant or architecture that the profile does not have.
+    """
+    if architecture is not None:
+        known = {one.name: one for one in profile.studies.architectures}
+        if architecture not in known:
+            raise SpecError(f"unknown architecture '{architecture}'; allowed: {', '.join(known)}")
+        profile = of_architecture(profile, known[architecture])
     if variant is not None:
         known = {one.name: one for one in profile.studies.variants}
         if variant not in known:
@@ -637,6 +675,7 @@ STUDIES: dict[str, Callable[[Profile], tuple[Block, ...]]] = {
     "12_other_tasks_and_depths": other_tasks_and_depths,
     "13_protocol_audit": protocol_audit,
     "14_white_box": white_box_attacks,
+    "15_architectures": other_architectures,
     "16_cost": costs_alone,
 }
 
@@ -674,7 +713,7 @@ def adapt(
 ) -> Profile:
     """A profile with some of its numbers changed; None keeps the profile's value.  Raises SpecError.
 
-    alpha, threshold: also of every regularization set, component set and variant with a value of its own.
+    alpha, threshold: also of every regularization set, component set, variant and architecture with a value of its own.
     seeds: also of the spectra, where the profile has fewer of them.
     """
     regularizer = _given(alpha=alpha, threshold=threshold)
@@ -692,10 +731,13 @@ def adapt(
 
 
 def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
-    """The sets and variants of a profile, with `values` (alpha, threshold) where they have values of their own."""
+    """The sets, variants and architectures of a profile, with `values` where they have values of their own."""
 
     def of(one: RegularizationSet) -> RegularizationSet:
         return one.changed(**{name: value for name, value in values.items() if getattr(one, name) is not None})
+
+    def of_architecture(one: Architecture) -> Architecture:
+        return one.changed(**_given(alpha=values.get("alpha") if one.alpha is not None else None))
 
     def of_variant(one: Variant) -> Variant:
         pixel = {"pixel_alpha": values["alpha"]} if "alpha" in values and one.pixel_alpha is not None else {}
@@ -706,6 +748,7 @@ def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
         "component_set": of(sizes.component_set),
         "colour_sets": tuple(map(of, sizes.colour_sets)),
         "variants": tuple(map(of_variant, sizes.variants)),
+        "architectures": tuple(map(of_architecture, sizes.architectures)),
     }
 
 

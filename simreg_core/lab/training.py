@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
+from simreg_core.architectures import Normalized, architecture
 from simreg_core.defences import GaussianBlur, noisy, pgd_adversarial_examples, trades_loss
 from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
 from simreg_core.lab.experiment import Experiment, Task, stream
@@ -70,17 +71,22 @@ def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
     return train.take(rest), train.take(held_out)
 
 
-def build_network(experiment: Experiment, num_classes: int) -> ResNet:
-    """The experiment's untrained network; the same weights for the same seed, whatever the global random state."""
-    spec = experiment.network
+def build_network(experiment: Experiment, num_classes: int) -> ResNet | Normalized:
+    """The experiment's untrained network; the same weights for the same seed, whatever the global random state.
+
+    Raises ValueError where an architecture cannot have the task's images or the width that is asked.
+    """
+    task, spec = experiment.task, experiment.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(experiment.seed, "network"))
-        blur = None if spec.blur is None else GaussianBlur(spec.blur)
-        return ResNet(BLOCKS[spec.name], experiment.task.channels, num_classes, spec.width, spec.shift, spec.gain, blur)
+        if spec.name in BLOCKS:
+            blur = None if spec.blur is None else GaussianBlur(spec.blur)
+            return ResNet(BLOCKS[spec.name], task.channels, num_classes, spec.width, spec.shift, spec.gain, blur)
+        return architecture(spec.name, task.size, task.channels, num_classes, spec.width, spec.shift, spec.gain)
 
 
 def build_regularizer(
-    network: ResNet,
+    network: ResNet | Normalized,
     spec: RegularizerSpec,
     images: ImageSet,
     seed: int,
@@ -95,7 +101,7 @@ def build_regularizer(
     pixels = augment(pixels, spec.augment_once, torch.Generator().manual_seed(stream(seed, "regularization images")))
     return SimilarityRegularizer(
         network,
-        network.features,
+        network.features if isinstance(network, ResNet) else network.layers,
         pixels,
         spec.threshold,
         targets=_targets(spec, pixels, seed, store),

@@ -187,6 +187,42 @@ def test_other_tasks_leave_the_main_one_out():
     assert by_claim["digits: S^Th helps against salt-and-pepper noise"] == "holds"
 
 
+def test_the_weakest_architecture_decides():
+    rows = attack_rows({"none": 0, "S^Th": 2}, "vgg") + attack_rows({"none": 0, "S^Th": -1}, "mlp")
+    overall, *finer = verdicts("15_architectures", pd.DataFrame(rows, columns=COLUMNS))
+    assert (overall.key, overall.verdict, overall.estimate) == ("architectures", "does not hold", pytest.approx(-0.1))
+    assert {one.claim: one.verdict for one in finer} == {
+        f"{group}: S^Th helps against {attack}": verdict
+        for group, verdict in (("vgg", "holds"), ("mlp", "does not hold"))
+        for attack in ("Gaussian noise", "transferred FGSM", "the boundary attack")
+    }
+
+
+def spread(group, gains):
+    """Rows of none and S^Th of an architecture with the given gain of each seed."""
+    rows = pd.DataFrame(attack_rows({"none": 0, "S^Th": 0}, group), columns=COLUMNS)
+    helped = (rows["series"] == "S^Th") & (rows["epsilon"] > 0)
+    rows.loc[helped, "value"] += rows.loc[helped, "seed"].map(dict(enumerate(gains)))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict", "estimate"),
+    [
+        ((0.03, 0.04, 0.05, 0.06), "holds", 0.01),
+        ((-0.1, 0.2, -0.1, 0.2), "undecided", 0.05),  # a larger gain, but no sure one
+        ((-0.01, -0.02, -0.01, -0.02), "does not hold", -0.015),
+    ],
+)
+def test_every_architecture_means_each_of_them(others, verdict, estimate):
+    table = pd.concat([spread("mlp", (0.01, 0.01, 0.01, 0.01)), spread("vgg", others)])
+    overall = verdicts("15_architectures", table)[0]
+    assert (overall.verdict, overall.estimate) == (verdict, pytest.approx(estimate))
+    wide = pd.concat([table, spread("vit", (-0.2, 0.3, -0.2, 0.3))])  # hides no architecture that it surely harms
+    expected = "does not hold" if verdict == "does not hold" else "undecided"
+    assert verdicts("15_architectures", wide)[0].verdict == expected
+
+
 def test_cost_is_judged_at_the_k_that_does_worst():
     rows = [
         {"k": 0, "predicted": 1.0, "ratios": [1.0] * 5},

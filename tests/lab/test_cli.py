@@ -49,6 +49,8 @@ def places(tmp_path, monkeypatch):
         (["run", "--address", "head:6379"], "executor 'local' has no address, got 'head:6379'"),
         (["run", "--only", "99_none"], "unknown notebook '99_none'; allowed: 00_start_here"),
         (["select", "--variant", "nothing"], "unknown variant 'nothing'; allowed: digits, ResNet10"),
+        (["select", "--architecture", "resnet50"], "unknown architecture 'resnet50'; allowed: torchvision-resnet18"),
+        (["select", "--learning-rate", "inf"], "learning_rate: got inf"),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(monkeypatch, capsys, places, arguments, message):

@@ -66,6 +66,7 @@ def test_a_changed_number_reaches_every_set_and_variant_with_one_of_its_own(tiny
         colour_sets=(own,),
         component_set=own,
         variants=(variant.changed(regularization_set=own, pixel_alpha=0.4),),
+        architectures=({"name": "mlp", "alpha": 0.3},),
     )
     profile = tiny.changed(studies=sizes)
     changed = studies.adapt(profile, alpha=0.7, threshold=0.45)
@@ -76,6 +77,7 @@ def test_a_changed_number_reaches_every_set_and_variant_with_one_of_its_own(tiny
         "10_layer_weights",
         "11_target_components",
         "12_other_tasks_and_depths",
+        "15_architectures",
     ):
         regularizers = [one.regularizer for one, _ in studies.study(name, changed).measurements() if one.regularizer]
         assert {spec.alpha for spec in regularizers} <= {0.7, 0.0}  # 0: the control without a loss

@@ -1,0 +1,162 @@
+"""Small networks of other kinds, from torchvision's own parts, and the layers whose similarity is compared.
+
+They differ from the paper's ResNet in what the regularizer meets: a stem that shrinks the image at once, no shortcuts,
+no batch norm, tokens in place of maps, no maps at all.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.vgg import cfgs, make_layers
+from torchvision.ops import MLP
+
+PATCH = 4  # pixels a side, of ViT
+HEADS = 2
+TRANSFORMER_LAYERS = 3
+HIDDEN_LAYERS = 4  # of the MLP
+# early to late; what FeatureTaps and `SimilarityRegularizer(layers=...)` take
+LAYERS: dict[str, tuple[str, ...]] = {
+    "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
+    # the last ReLU before each pooling, and the last of all
+    "vgg": ("body.features.2", "body.features.6", "body.features.13", "body.features.20", "body.features.27"),
+    "convnext": ("body.features.0", "body.features.1", "body.features.3", "body.features.5"),
+    "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
+    "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
+}
+OF_ONE_SIZE = ("vit", "mlp")  # they take images of the size that they were made for alone
+# narrow enough to train on 16x16 patches in seconds
+WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128}
+_MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1}
+_SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1}  # smallest height and width
+
+
+class Normalized(nn.Module):
+    """Pixels [0, 1] in, logits out: a network behind gain * (pixel - shift).
+
+    body: takes [b, channels, h, w].  channels: 3 repeats a gray image.
+    layers: names, as in `named_modules()`, of those whose similarity is compared.
+    size: (h, w) of the only images that it takes; any where empty.
+    Calling it raises ValueError for images of another size.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: int,
+        layers: tuple[str, ...],
+        size: tuple[int, int] | None,
+        shift: float,
+        gain: float,
+    ):
+        super().__init__()
+        self.body, self.channels, self.layers, self.size = body, channels, layers, size
+        self.shift, self.gain = shift, gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.size is not None and tuple(x.shape[2:]) != self.size:
+            raise ValueError(f"this network takes images of {_by(self.size)} alone, got {_by(tuple(x.shape[2:]))}")
+        return self.body((self.gain * (x - self.shift)).expand(-1, self.channels, -1, -1))
+
+
+def architecture(
+    name: str,
+    size: tuple[int, int],
+    in_channels: int = 1,
+    num_classes: int = 10,
+    width: int | None = None,
+    shift: float = 0.5,
+    gain: float = 5.0,
+) -> Normalized:
+    """An untrained network of another kind: pixels [0, 1] in, [b, in_channels, h, w], logits out, [b, num_classes].
+
+    name: 'torchvision-resnet18', 'vgg', 'convnext', 'vit' or 'mlp'.  LAYERS has the layers to be compared.
+    size: (h, w) of the images; 'vit' and 'mlp' take no other.  in_channels: 1 for gray, 3 for colour.
+    width: channels of the first stage, or units of every layer of 'vit' and 'mlp'; WIDTHS has the defaults.
+    shift, gain: the network sees gain * (pixel - shift).
+    Raises ValueError for an unknown name, and sizes, channels and widths that do not fit, naming what would.
+    """
+    if name not in LAYERS:
+        raise ValueError(f"unknown architecture '{name}'; allowed: {', '.join(LAYERS)}")
+    if in_channels not in (1, 3):
+        raise ValueError(f"in_channels must be 1 or 3, got {in_channels}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    width = WIDTHS[name] if width is None else width
+    check_fit(name, size, width)
+    body = _BODIES[name](tuple(size), in_channels, num_classes, width)
+    fixed = tuple(size) if name in OF_ONE_SIZE else None
+    return Normalized(body, in_channels if name == "mlp" else 3, LAYERS[name], fixed, shift, gain)
+
+
+def check_fit(name: str, size: tuple[int, int], width: int) -> None:
+    """Refuse a size of images or a width that an architecture cannot have: ValueError naming what it can."""
+    if width < 1 or width % _MULTIPLE[name]:
+        raise ValueError(f"width of '{name}' must be a positive multiple of {_MULTIPLE[name]}, got {width}")
+    if min(size) < _SIDES[name]:
+        raise ValueError(f"'{name}' takes images of at least {_by((_SIDES[name],) * 2)}, got {_by(size)}")
+    if name == "vit" and (size[0] != size[1] or size[0] % PATCH):
+        raise ValueError(f"'vit' takes square images whose side is a multiple of its patch, {PATCH}; got {_by(size)}")
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(str(side) for side in size)
+
+
+class _NarrowResNet18(ResNet):
+    """torchvision's ResNet18 whose stem has `width` channels, and its stages `width` times 1, 2, 4, 8."""
+
+    def __init__(self, num_classes: int, width: int):
+        self._width = width  # before the stages are made
+        super().__init__(BasicBlock, [2, 2, 2, 2])
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(8 * width, num_classes)
+
+    def _make_layer(self, block, planes: int, *arguments, **options) -> nn.Sequential:
+        if planes == 64:  # the first stage
+            self.inplanes = self._width
+        return super()._make_layer(block, planes * self._width // 64, *arguments, **options)
+
+
+def _resnet18(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+    return _NarrowResNet18(num_classes, width)
+
+
+def _vgg(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+    """VGG11 with batch norm, without its last pooling (images are small) and its two wide linear layers."""
+    channels = [one if one == "M" else one * width // 64 for one in cfgs["A"][:-1]]
+    body = nn.Sequential()
+    body.add_module("features", make_layers(channels, batch_norm=True))
+    body.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+    body.add_module("flatten", nn.Flatten())
+    body.add_module("classifier", nn.Linear(channels[-1], num_classes))
+    return body
+
+
+def _convnext(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+    """Three stages of one block; layer scale 1, since 1e-6 is for trainings of hundreds of epochs."""
+    stages = [CNBlockConfig(width, 2 * width, 1), CNBlockConfig(2 * width, 4 * width, 1)]
+    return ConvNeXt([*stages, CNBlockConfig(4 * width, None, 1)], layer_scale=1.0, num_classes=num_classes)
+
+
+def _vit(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+    return VisionTransformer(
+        size[0], PATCH, TRANSFORMER_LAYERS, HEADS, hidden_dim=width, mlp_dim=2 * width, num_classes=num_classes
+    )
+
+
+def _mlp(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+    layers = MLP(in_channels * size[0] * size[1], [width] * HIDDEN_LAYERS + [num_classes])
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+_BODIES: dict[str, Callable[[tuple[int, int], int, int, int], nn.Module]] = {
+    "torchvision-resnet18": _resnet18,
+    "vgg": _vgg,
+    "convnext": _convnext,
+    "vit": _vit,
+    "mlp": _mlp,
+}

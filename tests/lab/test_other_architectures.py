@@ -1,0 +1,124 @@
+"""Other architectures in the laboratory: trained, resumed, evaluated and sized like the ResNets."""
+
+import pytest
+import torch
+from conftest import TINY
+
+from simreg_core.architectures import LAYERS, WIDTHS, architecture
+from simreg_core.lab import studies
+from simreg_core.lab.evaluation import evaluate, trained_network
+from simreg_core.lab.experiment import Architecture, Experiment, SpecError, build, load_profile
+from simreg_core.lab.runner import Plan, a100_seconds
+from simreg_core.lab.store import Store, read_tensors
+from simreg_core.lab.training import train
+
+CPU = torch.device("cpu")
+
+
+def smallest(profile, name):
+    one = Architecture(name=name, width=4, learning_rate=0.02)
+    sizes = profile.studies.changed(architectures=(one,), test_images=20, boundary_images=2)
+    small = profile.changed(studies=sizes, regularizer=profile.regularizer.changed(alpha=0.01))
+    return studies.of_architecture(small, one)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_killed_run_resumes_to_the_same_weights(tiny, tmp_path, name):
+    experiment = studies.experiment(smallest(tiny, name), "S^Th", 0)
+    undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
+    train(experiment, undisturbed, CPU)
+    epochs = []
+
+    def kill(share):
+        epochs.append(share)
+        if len(epochs) == 2:  # the first report says what was done before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, killed, CPU, kill)
+    train(experiment, killed, CPU)
+    ours, theirs = (read_tensors(store.weights_path(experiment))[0] for store in (undisturbed, killed))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours | theirs)
+    start = architecture(name, (16, 16), width=4).state_dict()
+    assert {key: one.shape for key, one in ours.items()} == {key: one.shape for key, one in start.items()}
+
+
+def test_an_architecture_is_attacked(tiny, store):
+    base = smallest(tiny, "vit")
+    experiment = studies.experiment(base, "S^Th", 0)
+    attacks = studies.three_attacks(base)
+    for one in (experiment, attacks[1].surrogate):
+        assert one.network.name == "vit"
+        train(one, store, CPU)
+    for attack in attacks:
+        assert len(evaluate(experiment, attack, store, CPU).values) >= 4
+    network = trained_network(experiment, 10, store, CPU)
+    assert not network.training
+
+
+def test_the_study_has_none_and_threshold_of_each_with_a_surrogate_of_its_kind(tiny):
+    blocks = studies.study("15_architectures", tiny).blocks
+    assert [block.group for block in blocks] == ["vgg", "mlp"]
+    for block in blocks:
+        assert list(block.series) == [studies.NONE, studies.THRESHOLD]
+        gaussian, fgsm, boundary = block.evaluations
+        assert (gaussian.attack, boundary.attack) == ("gaussian", "boundary")
+        assert fgsm.surrogate.network == block.series[studies.NONE][0].network
+        assert fgsm.surrogate.regularizer is None
+        assert fgsm.surrogate.seed not in {one.seed for one in block.series[studies.NONE]}
+    vgg, mlp = (block.series[studies.THRESHOLD][0] for block in blocks)
+    assert (vgg.regularizer.alpha, vgg.optimization) == (tiny.regularizer.alpha, tiny.optimization)
+    assert (mlp.regularizer.alpha, mlp.optimization.learning_rate) == (0.2, 0.05)
+
+
+def test_widths_alphas_and_sizes_that_are_left_out(tiny):
+    profile = tiny.changed(regularizer=tiny.regularizer.changed(size=(24, 36)))
+    bare = studies.of_architecture(profile, Architecture(name="mlp"))
+    assert bare.network.width == WIDTHS["mlp"]
+    assert bare.regularizer.size is None  # the task's
+    alphas = [
+        block.series[studies.THRESHOLD][0].regularizer.alpha
+        for block in studies.study("15_architectures", studies.adapt(tiny, alpha=0.7)).blocks
+    ]
+    assert alphas == [0.7, 0.7]
+
+
+def test_every_profile_that_ships_has_architectures():
+    for name in ("quick", "paper", "trimmed", "neural", "recorded", TINY):
+        profile = load_profile(name)
+        for one in profile.studies.architectures:
+            for target in (studies.NONE, studies.THRESHOLD):
+                studies.experiment(studies.of_architecture(profile, one), target, 0)  # refuses what does not fit
+
+
+def test_estimates_of_a_narrow_resnet_are_near_those_of_the_papers(tiny):
+    """Stage by stage both have the same work, but torchvision's stem shrinks the image to a sixteenth."""
+    big = tiny.changed(task=tiny.task.changed(size=(32, 32)))
+    ours, theirs = (
+        a100_seconds(Plan((studies.experiment(big.changed(network={"name": name, "width": 64}), "none", 0),), ()))
+        for name in ("resnet18", "torchvision-resnet18")
+    )
+    assert 16 * theirs == pytest.approx(ours, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "message"),
+    [
+        ({"name": "vit", "width": 5}, (16, 16), "width of 'vit' must be a positive multiple of 2, got 5"),
+        ({"name": "vgg"}, (8, 8), "'vgg' takes images of at least 16x16, got 8x8"),
+        ({"name": "mlp"}, (16, 24), "'mlp' takes images of one size: regularizer.size must be the task's"),
+        ({"name": "resnet50"}, (16, 16), "network.name: got 'resnet50'"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(tiny, network, size, message):
+    task, regularizer = tiny.task.changed(size=size), tiny.regularizer.changed(size=(16, 16))
+    with pytest.raises(SpecError, match=message):
+        build(Experiment, {"task": task, "regularizer": regularizer, "network": network})
+
+
+def test_an_architecture_is_named_once_and_known(tiny):
+    twice = {"name": "vgg"}
+    with pytest.raises(SpecError, match="architectures names 'vgg' twice"):
+        tiny.studies.changed(architectures=(twice, twice))
+    with pytest.raises(SpecError, match="unknown architecture 'vit'; allowed: vgg, mlp"):
+        studies.base_of(tiny, architecture="vit")
