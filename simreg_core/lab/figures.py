@@ -240,23 +240,23 @@ def set_looks(names: list[str], with_published: bool = True) -> dict[str, Look]:
     return looks
 
 
-def regularization_sets(table: pd.DataFrame) -> Figure:
+def regularization_sets(table: pd.DataFrame, protocol: str = "released") -> Figure:
     """Three attacks against the regularization set."""
     looks = set_looks(list(table["series"].unique()))
-    return three_attacks(table, looks, _in_two_lines(looks))
+    return three_attacks(table, looks, _in_two_lines(looks), protocol)
 
 
-def colour(table: pd.DataFrame) -> Figure:
+def colour(table: pd.DataFrame, protocol: str = "released") -> Figure:
     """Three attacks on the task in colour; no published curve could be read off."""
     looks = set_looks(list(table["series"].unique()), with_published=False)
-    return three_attacks(table, looks, _in_two_lines(looks))
+    return three_attacks(table, looks, _in_two_lines(looks), protocol)
 
 
 def _in_two_lines(looks: dict[str, Look]) -> list[str]:
     return [look.label.replace("-", "-\n") for look in looks.values()]
 
 
-def image_count_study(table: pd.DataFrame) -> Figure:
+def image_count_study(table: pd.DataFrame, protocol: str = "released") -> Figure:
     """Three attacks against the number of regularization images."""
     names = sorted(set(table["series"]) - {NONE}, key=lambda name: int(name.split("=")[1]))
     known = dict(zip(image_counts(table), ("N=100", "N=1000", "N=5000"), strict=True))
@@ -265,7 +265,7 @@ def image_count_study(table: pd.DataFrame) -> Figure:
         panel = {"gaussian": "iii-N", "fgsm": "iii-N", "boundary": "iii"}
         published = {attack: (known[name], own) for attack, own in panel.items()} if name in known else None
         looks[name] = Look(name, colour, marker, published)
-    return three_attacks(table, looks, ["none", *(name.removeprefix("N = ") for name in names)])
+    return three_attacks(table, looks, ["none", *(name.removeprefix("N = ") for name in names)], protocol)
 
 
 # 03
@@ -531,7 +531,7 @@ def spectrum_table(study: Study) -> pd.DataFrame:
 # 07
 
 
-def batch_size_curves(table: pd.DataFrame, costs: dict) -> Figure:
+def batch_size_curves(table: pd.DataFrame, costs: dict, protocol: str = "released") -> Figure:
     """Three attacks against k, and the measured cost of a training step."""
     figure, axes = panels(2, 2, 4.6)
     summary = summarize(table, "epsilon")
@@ -542,7 +542,7 @@ def batch_size_curves(table: pd.DataFrame, costs: dict) -> Figure:
         published = {"gaussian": (known, "iii-k"), "fgsm": (known, "iii-k"), "boundary": (known, "iii")}
         looks[name] = Look(name, colour, marker, published)
     for ax, attack in zip(axes[0], ("gaussian", "fgsm"), strict=True):
-        accuracy_curves(ax, summary, looks, attack)
+        accuracy_curves(ax, summary, looks, attack, protocol)
     axes[0, 0].set_ylabel("Test accuracy")
     axes[0, 0].legend(loc="lower left", fontsize="small")
     published_legend(axes[0, 1], PUBLISHED_MAIN)
@@ -621,19 +621,19 @@ def layer_weight_table(study: Study) -> pd.DataFrame:
 # 11
 
 
-def target_components(table: pd.DataFrame) -> Figure:
+def target_components(table: pd.DataFrame, protocol: str = "released") -> Figure:
     """Three attacks on parts of S^Th (above) and on controls (below)."""
     use_style()
     figure = plt.figure(figsize=(PAGE, 5.8), layout="constrained")
     above, below = figure.subfigures(2, 1)
     summary = summarize(table, "epsilon")
     parts = (PIXEL, THRESHOLD, LOW, HIGH, POSITIVE, NEGATIVE, DOUBLE)
-    _component_row(above, summary, parts, "Parts of the target")
-    _component_row(below, summary, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls")
+    _component_row(above, summary, parts, "Parts of the target", protocol)
+    _component_row(below, summary, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls", protocol)
     return figure
 
 
-def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title: str) -> None:
+def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title: str, protocol: str) -> None:
     looks = {NONE: LOOKS[NONE]}
     free = iter([colour for index, colour in enumerate(qualitative(10)) if index not in (0, 3, 7)])
     for name, marker in zip(names, cycle("^sDvPXo"), strict=False):
@@ -643,7 +643,7 @@ def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title:
             looks[name] = Look(PART_LABELS[name], next(free), marker, PUBLISHED_PARTS.get(name))
     axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
     for ax, attack in zip(axes, ("gaussian", "fgsm"), strict=False):
-        accuracy_curves(ax, summary, looks, attack)
+        accuracy_curves(ax, summary, looks, attack, protocol)
     axes[0].set_ylabel("Test accuracy")
     size_bars(axes[2], summary, looks)
     axes[2].set_xticks([])
@@ -657,9 +657,9 @@ def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title:
 # 12
 
 
-def other_tasks_and_depths(table: pd.DataFrame) -> Figure:
+def other_tasks_and_depths(table: pd.DataFrame, protocol: str = "released") -> Figure:
     """A row for each task, a column for each attack."""
-    figure = _rows_of_groups(table, ("gaussian", "uniform", "salt_and_pepper", "fgsm"), _task_looks)
+    figure = _rows_of_groups(table, ("gaussian", "uniform", "salt_and_pepper", "fgsm"), _task_looks, protocol)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
     figure.legend(handles, [*labels, "published"], loc="outside lower center", ncols=4, fontsize="small")
@@ -667,7 +667,7 @@ def other_tasks_and_depths(table: pd.DataFrame) -> Figure:
 
 
 def _rows_of_groups(
-    table: pd.DataFrame, attacks: tuple[str, ...], looks_of: Callable[[str], dict[str, Look]]
+    table: pd.DataFrame, attacks: tuple[str, ...], looks_of: Callable[[str], dict[str, Look]], protocol: str
 ) -> Figure:
     """A row for each group, a column for each attack, the boundary attack last; without a legend."""
     groups = list(table["group"].unique())
@@ -676,7 +676,7 @@ def _rows_of_groups(
         summary = summarize(table[table["group"] == group], "epsilon")
         looks = looks_of(group)
         for ax, attack in zip(own, attacks, strict=False):
-            accuracy_curves(ax, summary, looks, attack)
+            accuracy_curves(ax, summary, looks, attack, protocol)
             ax.set(xlabel="")
         size_bars(own[-1], summary, looks)
         for ax in own:
@@ -704,10 +704,10 @@ def _task_looks(group: str) -> dict[str, Look]:
 # 15
 
 
-def architectures(table: pd.DataFrame) -> Figure:
+def architectures(table: pd.DataFrame, protocol: str = "released") -> Figure:
     """A row for each architecture, a column for each attack; no published values, since the paper has none."""
     looks = {name: replace(LOOKS[name], published=None) for name in (NONE, THRESHOLD)}
-    figure = _rows_of_groups(table, ("gaussian", "fgsm"), lambda group: looks)
+    figure = _rows_of_groups(table, ("gaussian", "fgsm"), lambda group: looks, protocol)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     return figure
 

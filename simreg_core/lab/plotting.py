@@ -163,6 +163,7 @@ def save_figure(figure: Figure, study: Study, table: pd.DataFrame, verdicts: lis
                 "experiment": record.experiment_key,
                 "evaluation": record.evaluation_key,
                 "attack": record.evaluation.attack,
+                **({"warnings": list(record.warnings)} if record.warnings else {}),
                 **record.provenance.model_dump(),
             }
             for group, label, record in study.records()

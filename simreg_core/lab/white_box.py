@@ -27,7 +27,8 @@ def white_box(
     for epsilon in evaluation.epsilons:
         result = _pgd(network, pixels, labels, evaluation, epsilon)
         fooled[epsilon] = _fooled(network, result.adversarial, labels)
-        values.append(_accuracy(fooled[epsilon], "PGD", epsilon))
+        name = "PGD" if evaluation.norm == "linf" else "PGD, L2"
+        values.append(_accuracy(fooled[epsilon], name, epsilon))
         walked = result if epsilon == evaluation.epsilon else walked
     if evaluation.epsilon is None:
         return values, {"fooled": _plain(fooled)}, ()
