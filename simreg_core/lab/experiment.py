@@ -620,7 +620,7 @@ class WhiteBoxStudy(Spec):
 
     epsilons: of PGD under 'linf', zero first and up to chance.  epsilon: one of them, at which attacks are compared.
     l2_epsilons: of PGD under 'l2'.  images: attacked.  minimum_images: by the minimum-norm attacks.
-    autoattack_images: by AutoAttack.  steps, restarts, queries: see `WhiteBoxEvaluation`.
+    autoattack_images: by AutoAttack; empty: by none, it is slow.  steps, restarts, queries: see `WhiteBoxEvaluation`.
     query_steps: of HopSkipJump.  surrogates: networks that a transferred attack is made on.
     adversarial, noise, blur: of the defences to compare with, chosen on validation images for S^Th's clean accuracy.
     trades: adversarial training of another kind, where there is time.
@@ -633,7 +633,7 @@ class WhiteBoxStudy(Spec):
     l2_epsilons: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=2)]
     images: Count = 1000
     minimum_images: Count = 200
-    autoattack_images: Count = 200
+    autoattack_images: Count | None = 200
     steps: Count = 40
     restarts: Count = 5
     queries: Count = 1000

@@ -626,8 +626,8 @@ def defended(profile: Profile) -> dict[str, tuple[Experiment, ...]]:
 def white_box_attacks(profile: Profile) -> tuple[Block, ...]:
     """PGD, AutoAttack, Square, minimum-norm, HopSkipJump and transferred attacks on none, S^Th and other defences."""
     own = profile.white_box
-    few = {"images": own.minimum_images}
-    walked = {"images": own.images, "steps": own.steps, "restarts": own.restarts}
+    few = {"images": own.minimum_images, "protocol": "strict"}
+    walked = {"images": own.images, "steps": own.steps, "restarts": own.restarts, "protocol": "strict"}
     evaluations = (
         WhiteBoxEvaluation(
             epsilons=own.epsilons, epsilon=own.epsilon, queries=own.queries, autoattack_images=own.autoattack_images,
@@ -651,6 +651,7 @@ def _transfer(profile: Profile, target: str) -> TransferEvaluation:
         epsilons=levels(profile.studies.epsilons.fgsm)[::3],
         surrogates=tuple(experiment(profile, target, seed) for seed in seeds),
         images=profile.white_box.images,
+        protocol="strict",
         steps=min(profile.white_box.steps, 20),
     )
 

@@ -1,0 +1,146 @@
+"""White-box evaluations end to end: records, warnings of a network that hides its gradient, defences as trainings."""
+
+import pytest
+import torch
+
+from simreg_core.lab import studies
+from simreg_core.lab.evaluation import evaluate
+from simreg_core.lab.experiment import (
+    Adversarial,
+    MinimumNormEvaluation,
+    SpecError,
+    TransferEvaluation,
+    WhiteBoxEvaluation,
+    build,
+    dependencies,
+)
+from simreg_core.lab.store import read_tensors
+from simreg_core.lab.training import train
+from simreg_core.lab.white_box import white_box
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(tiny, store):
+    experiment = studies.experiment(tiny, "none", 0)
+    train(experiment, store, CPU)
+    return experiment
+
+
+def attack(**changes):
+    values = {"epsilons": (0.0, 0.05, 0.5), "epsilon": 0.05, "images": 20, "steps": 4, "queries": 20}
+    return WhiteBoxEvaluation(**{**values, **changes})
+
+
+def values_of(record):
+    return {(one.condition, one.epsilon): one.value for one in record.values}
+
+
+def test_a_record_of_white_box_attacks(trained, store):
+    record = evaluate(trained, attack(), store, CPU)
+    found = values_of(record)
+    assert {name for name, _ in found} == {"PGD", "FGSM", "PGD, 1 step", "Square"}
+    assert found["PGD", 0.0] >= found["PGD", 0.05] >= found["PGD", 0.5]
+    assert found["PGD", 0.5] <= 0.2  # of ten classes, where every image can be gray
+    assert len(record.arrays["fooled"]["0.05"]) == 20
+    assert store.record(trained, attack()) == record  # warnings and all
+
+
+def test_warnings_of_a_network_that_hides_its_gradient(generator):
+    class Rounded(torch.nn.Module):
+        """A linear network behind pixels of two bits: its gradient is zero everywhere."""
+
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.randn(64, 4, generator=generator))
+
+        def forward(self, x):
+            return (x * 3).round().flatten(1) @ self.weights / 3
+
+    network = Rounded().eval()
+    pixels = torch.rand(40, 1, 8, 8, generator=generator)
+    with torch.no_grad():
+        labels = network(pixels).argmax(dim=1)
+    _, _, warnings = white_box(network, pixels, labels, attack(epsilons=(0.1,), epsilon=0.1, queries=200))
+    assert any("zero in every pixel" in warning for warning in warnings)
+    assert any("a black-box attack fools" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l0"])
+def test_a_record_of_smallest_perturbations(trained, store, norm):
+    record = evaluate(trained, MinimumNormEvaluation(norm=norm, images=4, steps=20), store, CPU)
+    assert record.values[0].metric == f"median_{norm}"
+    assert record.values[0].value >= 0
+    assert len(record.arrays["sizes"]) == 4
+
+
+def test_transferred_attacks_need_their_surrogates(tiny, trained, store):
+    surrogates = tuple(studies.experiment(tiny, "none", seed) for seed in (1, 2))
+    evaluation = TransferEvaluation(name="none", epsilons=(0.0, 0.3), surrogates=surrogates, images=20, steps=3)
+    assert dependencies(trained, evaluation) == surrogates
+    for surrogate in surrogates:
+        train(surrogate, store, CPU)
+    found = values_of(evaluate(trained, evaluation, store, CPU))
+    assert found["PGD from none", 0.0] == found["momentum from none", 0.0] == found["FGSM from none", 0.0]
+    assert found["momentum from none", 0.3] < found["momentum from none", 0.0]
+    with pytest.raises(ValueError, match="is the surrogate of this attack itself"):
+        evaluate(surrogates[0], evaluation, store, CPU)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Adversarial(method="pgd", epsilon=0.05, steps=2),
+        Adversarial(method="trades", epsilon=0.05, steps=2, beta=6),
+        Adversarial(method="gaussian", epsilon=0.1),
+    ],
+    ids=lambda spec: spec.method,
+)
+def test_defences_are_trained_and_resumed_bit_for_bit(tiny, tmp_path, spec):
+    from simreg_core.lab.store import Store
+
+    experiment = studies.experiment(tiny, "none", 0).changed(adversarial=spec)
+    undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
+    train(experiment, undisturbed, CPU)
+
+    def kill(share):
+        if killed.resume_path(experiment).is_file() or share == 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, killed, CPU, kill)
+    train(experiment, killed, CPU)
+    first, second = (read_tensors(own.weights_path(experiment))[0] for own in (undisturbed, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    train(studies.experiment(tiny, "none", 0), undisturbed, CPU)
+    plain = read_tensors(undisturbed.weights_path(studies.experiment(tiny, "none", 0)))[0]
+    assert not torch.equal(first["head.weight"], plain["head.weight"])
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "fresh augmentation",
+        "running mean follows in validation",
+        "own mean subtracted",
+        "pairs with frozen statistics",
+        "ε = 0.01 in the loss",
+        studies.ALL_CHANGED,
+    ],
+)
+def test_each_change_of_the_audit_changes_the_training(tiny, store, label):
+    flipped = tiny.changed(task={**tiny.task.model_dump(), "augment": "flip"})
+    study = studies.study("13_protocol_audit", flipped)
+    series = study.blocks[0].series
+    for one in (series[studies.THRESHOLD][0], series[label][0]):
+        train(one, store, CPU)
+    first, second = (store.history(series[name][0])["epochs"][-1] for name in (studies.THRESHOLD, label))
+    assert first["similarity_loss"] != second["similarity_loss"]
+
+
+def test_impossible_specifications():
+    with pytest.raises(SpecError, match="beta goes with method 'trades'"):
+        build(Adversarial, {"method": "pgd", "epsilon": 0.1, "beta": 6})
+    with pytest.raises(SpecError, match=r"epsilon 0.2 must be one of epsilons"):
+        build(WhiteBoxEvaluation, {"epsilons": (0.0, 0.1), "epsilon": 0.2})
