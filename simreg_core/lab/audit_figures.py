@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simreg_core.lab.claims import at_epsilon, bootstrap_interval, by_seed, gain, minimal_size, regularized
+from simreg_core.lab.claims import AUTOATTACKS, at_epsilon, bootstrap_interval, by_seed, gain, minimal_size, regularized
 from simreg_core.lab.figures import LOOKS, S_TH
 from simreg_core.lab.plotting import ATTACK_NAMES, COLOURS, Look, panels, shade, summarize
 from simreg_core.lab.studies import ADVERSARIAL, AUDIT, BLUR, NOISE, NONE, STEPS, THRESHOLD, TRADES
@@ -91,6 +91,8 @@ def _by_condition(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], conditi
     summary = summarize(table[table["condition"] == condition], "epsilon")
     for name, look in looks.items():
         rows = summary[summary["series"] == name]
+        if rows.empty:  # slow attacks are made on fewer defences
+            continue
         label = f"{look.label} (n = {rows['seeds'].max()})"
         ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label)
         shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
@@ -103,7 +105,7 @@ def _side_by_side(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None
     own = table[table["attack"] == "white_box"]
     (epsilon,) = own.loc[own["condition"] == "Square", "epsilon"].unique()
     names = [name for name in own.loc[own["epsilon"] == epsilon, "condition"].unique() if name != "PGD, L2"]
-    order = sorted(names, key=lambda name: (name == "AutoAttack", name == "PGD", name != "Square", name))
+    order = sorted(names, key=lambda name: (name in AUTOATTACKS, name == "PGD", name != "Square", name))
     for name, look in looks.items():
         means = [at_epsilon(table, name, attack).mean() for attack in order]
         ax.plot(range(len(order)), means, color=look.colour, marker=look.marker, ls="")
@@ -120,7 +122,10 @@ def _minimal_sizes(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> Non
         "L0": ("l0", "fast"),
         "L2, HopSkipJump": ("l2", "hop_skip_jump"),
     }
+    measured = set(table.loc[table["attack"] == "minimum_norm", "series"])
     for name, look in looks.items():
+        if name not in measured:
+            continue
         ratios = [
             (minimal_size(table, name, norm, method) / minimal_size(table, NONE, norm, method)).mean()
             for norm, method in kinds.values()

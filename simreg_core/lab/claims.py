@@ -38,7 +38,7 @@ NOT_MEASURED = "not measured"
 BARS_SEVERITY = 4  # of the paper's bars by frequency group
 ATTACKS = {"gaussian": "Gaussian noise", "fgsm": "transferred FGSM", "boundary": "the boundary attack"}
 OURS = "not in the paper"
-AUTOATTACK = "AutoAttack"
+AUTOATTACKS = ("AutoAttack", "AutoAttack, reduced")  # whichever a profile has: it is slow
 SIMILARITY = "01_pixel_vs_neural_similarity"
 PRINTED_R = 0.83  # in the text of v2 and the abstract's figure
 MATRICES_R = 0.51  # read off the paper's own printed 100x100 matrices by inverting their colours; interval 0.43 to 0.59
@@ -297,6 +297,10 @@ def at_epsilon(table: pd.DataFrame, series: str, attack: str) -> pd.Series:
     return by_seed(own[own["epsilon"] == epsilon], series, condition=attack)
 
 
+def _autoattack_of(table: pd.DataFrame) -> str:
+    return next(name for name in AUTOATTACKS if name in set(table["condition"]))
+
+
 def at_epsilon_over(table: pd.DataFrame, attack: str, series: str = THRESHOLD, over: str = NONE) -> pd.Series:
     """Difference of accuracies under a white-box attack, by seed."""
     return at_epsilon(table, series, attack) - at_epsilon(table, over, attack)
@@ -383,7 +387,8 @@ CLAIMS = (
     Claim("white-box", "14_white_box", "S^Th is robust to white-box PGD", OURS,
           "accuracy at the ε of comparison, S^Th minus none", 0.0, lambda table: at_epsilon_over(table, "PGD")),
     Claim("autoattack", "14_white_box", "S^Th is robust to AutoAttack", OURS,
-          "accuracy at the ε of comparison, S^Th minus none", 0.0, lambda table: at_epsilon_over(table, AUTOATTACK)),
+          "accuracy at the ε of comparison, S^Th minus none (in quick the attack is reduced)", 0.0,
+          lambda table: at_epsilon_over(table, _autoattack_of(table))),
     Claim("over-adversarial", "14_white_box", "S^Th is as robust to PGD as adversarial training", OURS,
           "accuracy at the ε of comparison, S^Th minus adversarial training", 0.0,
           lambda table: at_epsilon_over(table, "PGD", over=ADVERSARIAL)),
@@ -478,7 +483,7 @@ def _details(name: str, table: pd.DataFrame) -> list[Claim]:
                   "accuracy at the ε of comparison, minus none", 0.0,
                   lambda t, one=one, attack=attack: at_epsilon_over(t, attack, one), main=False)
             for one in series
-            for attack in ("PGD", AUTOATTACK, "Square")
+            for attack in ("PGD", *AUTOATTACKS, "Square")
             if attack in set(table["condition"])
         ]  # fmt: skip
     if name == "05_common_corruptions":
@@ -513,7 +518,7 @@ def verdicts(name: str, table: pd.DataFrame, protocol: str = "released") -> list
     """
     own = table[(table["protocol"] == protocol)]
     claims = [claim for claim in CLAIMS if claim.notebook == name and claim.measure is not None]
-    if AUTOATTACK not in set(own["condition"]):  # a profile may leave it out: it is slow
+    if not set(AUTOATTACKS) & set(own["condition"]):
         claims = [claim for claim in claims if claim.key != "autoattack"]
     if protocol == "strict":  # the 50-step boundary attack is measured under 'released' alone
         claims = [claim for claim in claims if claim.key not in ("boundary", "pixel-inconsistent")]

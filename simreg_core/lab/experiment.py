@@ -418,6 +418,7 @@ class WhiteBoxEvaluation(_Evaluation):
     norm: 'linf' or 'l2'.  epsilons: of PGD, best up to where chance is reached.  steps, restarts: of PGD.
     epsilon: one of them, at which more attacks are set side by side under 'linf': FGSM, PGD with fewer steps, Square
     with `queries` queries, and, where `autoattack_images` is given, AutoAttack on that many of the images.
+    autoattack_budget: (steps, targets, queries) below AutoAttack's own; it is then called reduced.
     """
 
     attack: Literal["white_box"] = "white_box"
@@ -428,6 +429,7 @@ class WhiteBoxEvaluation(_Evaluation):
     epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
     queries: Count = 1000
     autoattack_images: Count | None = None
+    autoattack_budget: tuple[Count, Count, Count] | None = None
 
     @model_validator(mode="after")
     def _epsilon_is_one_of_them(self):
@@ -620,8 +622,10 @@ class WhiteBoxStudy(Spec):
 
     epsilons: of PGD under 'linf', zero first and up to chance.  epsilon: one of them, at which attacks are compared.
     l2_epsilons: of PGD under 'l2'.  images: attacked.  minimum_images: by the minimum-norm attacks.
-    autoattack_images: by AutoAttack; empty: by none, it is slow.  steps, restarts, queries: see `WhiteBoxEvaluation`.
-    query_steps: of HopSkipJump.  surrogates: networks that a transferred attack is made on.
+    autoattack_images: by AutoAttack; empty: by none, it is slow.
+    steps, restarts, queries, autoattack_budget: see `WhiteBoxEvaluation`.
+    minimum_steps: of minimum-norm attacks.  query_steps: of HopSkipJump.  transfer_steps: of transferred attacks.
+    surrogates: networks that a transferred attack is made on.
     adversarial, noise, blur: of the defences to compare with, chosen on validation images for S^Th's clean accuracy.
     trades: adversarial training of another kind, where there is time.
     boundary_steps: of the boundary attack, in notebook 13.
@@ -637,7 +641,10 @@ class WhiteBoxStudy(Spec):
     steps: Count = 40
     restarts: Count = 5
     queries: Count = 1000
+    autoattack_budget: tuple[Count, Count, Count] | None = None
+    minimum_steps: Count = 100
     query_steps: Count = 30
+    transfer_steps: Count = 20
     surrogates: Count = 3
     adversarial: Adversarial
     trades: Adversarial | None = None

@@ -624,22 +624,27 @@ def defended(profile: Profile) -> dict[str, tuple[Experiment, ...]]:
 
 
 def white_box_attacks(profile: Profile) -> tuple[Block, ...]:
-    """PGD, AutoAttack, Square, minimum-norm, HopSkipJump and transferred attacks on none, S^Th and other defences."""
+    """PGD, AutoAttack and Square on none, S^Th and other defences; minimum-norm, query and transferred attacks.
+
+    The latter, which are slow, on none, S^Th and adversarial training.
+    """
     own = profile.white_box
     few = {"images": own.minimum_images, "protocol": "strict"}
     walked = {"images": own.images, "steps": own.steps, "restarts": own.restarts, "protocol": "strict"}
-    evaluations = (
-        WhiteBoxEvaluation(
-            epsilons=own.epsilons, epsilon=own.epsilon, queries=own.queries, autoattack_images=own.autoattack_images,
-            **walked,
-        ),
+    together = {name: getattr(own, name) for name in ("queries", "autoattack_images", "autoattack_budget")}
+    fast = (
+        WhiteBoxEvaluation(epsilons=own.epsilons, epsilon=own.epsilon, **together, **walked),
         WhiteBoxEvaluation(norm="l2", epsilons=own.l2_epsilons, **walked),
-        *(MinimumNormEvaluation(norm=norm, **few) for norm in ("linf", "l2", "l0")),
+        noise(profile, "gaussian", "strict"),
+    )
+    slow = (
+        *(MinimumNormEvaluation(norm=norm, steps=own.minimum_steps, **few) for norm in ("linf", "l2", "l0")),
         MinimumNormEvaluation(method="hop_skip_jump", steps=own.query_steps, **few),
         *(_transfer(profile, target) for target in (NONE, THRESHOLD)),
-        noise(profile, "gaussian", "strict"),
-    )  # fmt: skip
-    return (Block(defended(profile), evaluations),)
+    )
+    series = defended(profile)
+    compared = {name: series[name] for name in (NONE, THRESHOLD, ADVERSARIAL)}
+    return Block(series, fast), Block(compared, slow)
 
 
 def _transfer(profile: Profile, target: str) -> TransferEvaluation:
@@ -652,7 +657,7 @@ def _transfer(profile: Profile, target: str) -> TransferEvaluation:
         surrogates=tuple(experiment(profile, target, seed) for seed in seeds),
         images=profile.white_box.images,
         protocol="strict",
-        steps=min(profile.white_box.steps, 20),
+        steps=profile.white_box.transfer_steps,
     )
 
 

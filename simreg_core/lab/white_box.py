@@ -67,8 +67,12 @@ def _side_by_side(
     fooled = {name: _fooled(network, adversarial, labels) for name, adversarial in found.items()}
     if evaluation.autoattack_images is not None:
         few = slice(evaluation.autoattack_images)
-        result = whitebox.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed)
-        fooled["AutoAttack"] = _fooled(network, result.adversarial, labels[few])
+        name, budget = "AutoAttack", {}
+        if evaluation.autoattack_budget is not None:
+            name = "AutoAttack, reduced"
+            budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
+        result = whitebox.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed, **budget)
+        fooled[name] = _fooled(network, result.adversarial, labels[few])
     return fooled
 
 
