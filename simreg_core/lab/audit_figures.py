@@ -22,26 +22,35 @@ DEFENCE_LOOKS = {
 
 def protocol_audit(table: pd.DataFrame) -> Figure:
     """Gain of S^Th with each property changed, with intervals over seeds; boundary-attack sizes against steps."""
-    figure, axes = panels(1, 3, 3.4, width_ratios=(1, 1, 1.15))
+    figure, axes = panels(1, 3, 3.9, width_ratios=(1, 1, 1.1))
     names = [THRESHOLD, *(one for one in regularized(table[table["group"] == AUDIT]) if one != THRESHOLD)]
-    for ax, attack in zip(axes, ("gaussian", "fgsm"), strict=False):
-        released = table[table["protocol"] == "released"]
-        for place, name in enumerate(names):
-            gains = gain(released, name, attack, group=AUDIT)
-            low, high = bootstrap_interval(gains) if len(gains) > 1 else (gains.mean(),) * 2
-            colour = COLOURS[THRESHOLD] if name == THRESHOLD else "0.3"
-            ax.plot([low, high], [place, place], color=colour, lw=1.5)
-            ax.plot(gains.mean(), place, "o", color=colour)
-        if attack in STRICT_CLAMP:
-            strict = gain(table[table["protocol"] == "strict"], THRESHOLD, attack)
-            ax.plot(strict.mean(), 0, "D", color=COLOURS[THRESHOLD], mfc="white", label="attack clamped to [0, 1]")
-        ax.axvline(0, color="0.7", lw=0.8)
-        ax.set(xlabel=f"Gain, {ATTACK_NAMES[attack]}", ylim=(len(names) - 0.5, -0.7))
+    for ax, attack in zip(axes, STRICT_CLAMP, strict=False):
+        _gains(ax, table, names, attack)
         ax.set_yticks(range(len(names)), [f"{S_TH} as released", *names[1:]] if ax is axes[0] else [], fontsize="small")
-    axes[0].legend(fontsize="x-small", loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
-    axes[0].text(1, 1.01, f"n = {len(gains)}", transform=axes[0].transAxes, ha="right", va="bottom", fontsize="small")
     _sizes_against_steps(axes[2], table)
+    handles, labels = [
+        [*one, *other]
+        for one, other in zip(axes[0].get_legend_handles_labels(), axes[2].get_legend_handles_labels(), strict=True)
+    ]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     return figure
+
+
+def _gains(ax: Axes, table: pd.DataFrame, names: list[str], attack: str) -> None:
+    """Accuracy at the largest epsilon minus that of none, mean and interval over seeds, a row for each network."""
+    released = table[table["protocol"] == "released"]
+    for place, name in enumerate(names):
+        gains = gain(released, name, attack, group=AUDIT)
+        low, high = bootstrap_interval(gains) if len(gains) > 1 else (gains.mean(),) * 2
+        colour = COLOURS[THRESHOLD] if name == THRESHOLD else "0.3"
+        label = f"mean and 95 % interval (n = {len(gains)})" if place == 1 else None
+        ax.plot([low, high], [place, place], color=colour, lw=1.5)
+        ax.plot(gains.mean(), place, "o", color=colour, label=label)
+    strict = gain(table[table["protocol"] == "strict"], THRESHOLD, attack)
+    ax.plot(strict.mean(), -0.35, "D", color=COLOURS[THRESHOLD], mfc="white", label="attack clamped to [0, 1]")
+    ax.axvline(0, color="0.7", lw=0.8)
+    ax.set(xlabel="Gain in accuracy", ylim=(len(names) - 0.5, -0.7))
+    ax.set_title(ATTACK_NAMES[attack], fontsize="medium")
 
 
 def _sizes_against_steps(ax: Axes, table: pd.DataFrame) -> None:
@@ -56,8 +65,7 @@ def _sizes_against_steps(ax: Axes, table: pd.DataFrame) -> None:
         shade(ax, steps, mean, error, look.colour)
         ax.axhline(minimal_size(table, name, "l2").mean(), color=look.colour, lw=0.8, ls="--")
     ax.plot([], [], color="0.5", lw=0.8, ls="--", label="minimum-norm attack")
-    ax.set(xscale="log", yscale="log", xlabel="Boundary-attack steps", ylabel="Median L2 of the perturbation")
-    ax.legend(fontsize="small")
+    ax.set(xscale="log", ylim=(0, None), xlabel="Boundary-attack steps", ylabel="Median L2 of the perturbation")
 
 
 def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
@@ -74,8 +82,10 @@ def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
     _by_condition(axes[1, 0], accuracies, looks, f"momentum from {NONE}", "Transferred from none")
     _by_condition(axes[1, 1], accuracies, looks, f"momentum from {THRESHOLD}", f"Transferred from {S_TH}")
     _minimal_sizes(axes[1, 2], table, looks)
-    axes[0, 0].set(ylabel="Test accuracy", xscale="symlog", xlim=(0, 1))
-    axes[0, 0].set_xscale("symlog", linthresh=0.005)
+    axes[0, 0].set_ylabel("Test accuracy")
+    axes[0, 0].set_xscale("symlog", linthresh=0.01)
+    axes[0, 0].set_xticks([0, 0.01, 0.1, 0.5], ["0", "0.01", "0.1", "0.5"])
+    axes[0, 0].set_xlim(0, 0.6)
     axes[1, 0].set_ylabel("Test accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     labels = [
@@ -120,7 +130,7 @@ def _minimal_sizes(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> Non
         "L∞": ("linf", "fast"),
         "L2": ("l2", "fast"),
         "L0": ("l0", "fast"),
-        "L2, HopSkipJump": ("l2", "hop_skip_jump"),
+        "HopSkipJump, L2": ("l2", "hop_skip_jump"),
     }
     measured = set(table.loc[table["attack"] == "minimum_norm", "series"])
     for name, look in looks.items():
