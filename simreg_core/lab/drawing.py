@@ -12,7 +12,7 @@ from pathlib import Path
 
 from simreg_core.lab.claims import claims_markdown, table_of_claims
 from simreg_core.lab.cost import step_costs
-from simreg_core.lab.experiment import PROJECT, Profile, SpecError, load_profile
+from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.progress import duration
 from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, check_gpu, compute, missing_image_sets, plan
@@ -175,7 +175,14 @@ def write_claims(profile: Profile) -> str:
         if made.is_file():
             figures[path.stem] = json.loads(made.read_text())
     rows = table_of_claims(figures)
-    texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": claims_markdown(rows)}
+    others = {}
+    if profile.name == "quick":  # the README's table: what is there of other profiles that ship stands beside it
+        for path in sorted(folder.parent.glob("*/claims.json")):
+            name = path.parent.name
+            if name != profile.name and (PROFILES / f"{name}.yaml").is_file():
+                others[name] = json.loads(path.read_text())
+    table = claims_markdown(rows, others)
+    texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": table}
     for name, text in texts.items():
         if not (folder / name).is_file() or (folder / name).read_text() != text:
             write_text(folder / name, text)

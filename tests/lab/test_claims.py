@@ -17,6 +17,7 @@ from simreg_core.lab.claims import (
     judge,
     table_of_claims,
     verdicts,
+    weakest,
 )
 
 
@@ -251,6 +252,37 @@ def test_the_table_has_every_claim_and_says_what_is_not_measured():
     text = claims_markdown(rows)
     assert "| > 0 | 0.260 | 0.200 [0.200, 0.200] | 4 seeds | **holds** |" in text
     assert text.count("\n") == len(CLAIMS) + 2
+    beside = claims_markdown(rows, {"recorded": rows}).splitlines()
+    assert beside[0].endswith("| strict | recorded |")
+    assert beside[2].endswith("| holds: 0.200 [0.200, 0.200] |")
+
+
+def test_the_strict_protocol_has_its_own_verdict():
+    released = attack_table(**{"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0})
+    strict = released[released["attack"] != "boundary"].assign(protocol="strict")
+    strict.loc[strict["series"] == "S^Th", "value"] -= 0.3
+    made = [one.as_dict() for one in verdicts("02_attack_curves", pd.concat([released, strict]))]
+    converged = {"key": "converged", "verdict": "undecided"}
+    figures = {"02_attack_curves": {"claims": made}, "13_protocol_audit": {"claims": [converged]}}
+    found = {row["key"]: (row["verdict"], row["strict"]) for row in table_of_claims(figures)}
+    assert found["gaussian"] == ("holds", "does not hold")
+    assert found["boundary"] == ("holds", "undecided")  # of the most steps, which the audit has
+    assert found["pixel-inconsistent"][1] is None
+
+
+def test_flagged_records_are_counted_beside_the_verdict():
+    bonuses = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0}
+    made = [one.as_dict() for one in verdicts("02_attack_curves", attack_table(**bonuses))]
+    records = [{"warnings": ["zero gradients"]}, {}]
+    text = claims_markdown(table_of_claims({"02_attack_curves": {"claims": made, "records": records}}))
+    assert "**holds** (⚠ 1 records flagged)" in text
+
+
+def test_the_weakest_speaks_most_against_a_claim():
+    sure, broad = pd.Series([0.01, 0.012, 0.011, 0.01]), pd.Series([-0.05, 0.1, 0.1, 0.1])
+    assert weakest([sure, broad]) is broad  # its mean is larger, yet it may lie below zero
+    against = pd.Series([-0.02, -0.021, -0.02, -0.019])
+    assert weakest([broad, against]) is against
 
 
 def test_every_claim_has_a_notebook_that_measures_it():
