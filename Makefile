@@ -42,7 +42,7 @@ figures: $(READY)
 # one after another, so that what is wanted most is whole first; a second call goes on where a first one was stopped
 RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_image_count_study \
     03_hyperparameter_selection 11_target_components 06_frequency_spectra 05_common_corruptions 12_other_tasks_and_depths \
-    15_architectures
+    14_white_box 13_protocol_audit 15_architectures
 recorded: $(READY)
 	for names in $(RECORDED); do $(MAKE) figures PROFILE=recorded ONLY="$$names" || exit; done
 
