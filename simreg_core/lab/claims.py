@@ -185,8 +185,13 @@ def robustness(table: pd.DataFrame, series: str, attack: str, **where) -> pd.Ser
 
 def gain(table: pd.DataFrame, series: str, attack: str, over: str = NONE, **where) -> pd.Series:
     """Difference of accuracies, or ratio of boundary-attack sizes, by seed."""
-    one, other = (robustness(table, name, attack, **where) for name in (series, over))
+    one, other = paired(*(robustness(table, name, attack, **where) for name in (series, over)))
     return one / other if attack == "boundary" else one - other
+
+
+def paired(one: pd.Series, other: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Two statistics by seed, of the seeds that both have."""
+    return one.align(other, join="inner")
 
 
 def weakest(of_each: Iterable[pd.Series]) -> pd.Series:
@@ -220,7 +225,8 @@ def _clean_ratio(table: pd.DataFrame) -> pd.Series:
 
 def _pixel_shortfall(table: pd.DataFrame) -> pd.Series:
     """1 - S^pixel / none at the attack where S^pixel does worst: the choice favours the claim (see OF_THREE)."""
-    ratios = [robustness(table, PIXEL, attack) / robustness(table, NONE, attack) for attack in ATTACKS]
+    both = [paired(robustness(table, PIXEL, attack), robustness(table, NONE, attack)) for attack in ATTACKS]
+    ratios = [pixel / none for pixel, none in both]
     return 1 - min(ratios, key=lambda ratio: ratio.mean())
 
 

@@ -686,8 +686,8 @@ class Profile(Spec):
     """How big a study is.
 
     name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
-    seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the seed after them and
-        after those of the selection.
+    seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the first seed that no curve uses.
+    main_seeds: of none and S^Th in 02, where that is more.
     neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
     needs_gpu: computing it without one takes an explicit flag.
     """
@@ -701,6 +701,7 @@ class Profile(Spec):
     optimization: Optimization
     protocol: Protocol = "released"
     seeds: Annotated[int, Field(ge=2)]
+    main_seeds: Count | None = None
     selection: Selection
     studies: StudySizes
     neural: NeuralStudy

@@ -129,14 +129,17 @@ def shade(ax: Axes, x: Iterable, mean: pd.Series, error: pd.Series, colour) -> N
 
 def size_bars(ax: Axes, summary: pd.DataFrame, looks: dict[str, Look], labels: list[str] | None = None) -> None:
     """Median boundary-attack sizes, mean and SEM; published values dashed."""
+    counts = []
     for place, (series, look) in enumerate(looks.items()):
         rows = rows_of(summary, series, "boundary", SIZE)
+        counts.append(rows["seeds"].item())
         ax.bar(place, rows["mean"].item() * 1e3, yerr=rows["sem"].item() * 1e3, color=look.colour, capsize=2, width=0.7)
         for value in published_curve(look, "boundary")["y"]:
             ax.plot([place - 0.4, place + 0.4], [value, value], color="0.5", lw=0.8, ls="--")
     ax.set_xticks(range(len(looks)), labels or [look.label for look in looks.values()])
     ax.set_ylabel("Median squared L2\nper pixel (× 10⁻³)")
-    ax.set_title(f"Boundary attack (n = {rows['seeds'].item()})", fontsize="medium")
+    low, high = min(counts), max(counts)
+    ax.set_title(f"Boundary attack (n = {low if low == high else f'{low} to {high}'})", fontsize="medium")
 
 
 def published_legend(ax: Axes, what: str, **place) -> None:

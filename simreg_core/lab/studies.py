@@ -112,11 +112,16 @@ def noise(profile: Profile, kind: str, protocol: str = "released") -> NoiseEvalu
     return NoiseEvaluation(attack=kind, epsilons=epsilons, protocol=protocol, images=profile.studies.test_images)
 
 
+def first_free_seed(profile: Profile) -> int:
+    """The first seed that no curve uses."""
+    return max(profile.seeds, profile.selection.seeds, profile.main_seeds or 0)
+
+
 def fgsm(profile: Profile, protocol: str = "released") -> FgsmEvaluation:
     """Accuracy under FGSM transferred from an unregularized network whose seed no curve uses."""
     return FgsmEvaluation(
         epsilons=levels(profile.studies.epsilons.fgsm),
-        surrogate=experiment(profile, NONE, max(profile.seeds, profile.selection.seeds)),
+        surrogate=experiment(profile, NONE, first_free_seed(profile)),
         protocol=protocol,
         images=profile.studies.test_images,
     )
@@ -366,7 +371,8 @@ def published_conditions() -> tuple[Condition, ...]:
 def attack_curves(profile: Profile) -> tuple[Block, ...]:
     """None, S^pixel, S^Th and S^neural under Gaussian noise, FGSM (both protocols) and the boundary attack."""
     neural = {target: _seeds(profile, target, profile.seeds) for target in (NEURAL, SHUFFLED_NEURAL)}
-    return (Block({**_targets(profile, profile.seeds), **neural}, three_attacks(profile)),)
+    more = {target: _seeds(profile, target, profile.main_seeds or profile.seeds) for target in (NONE, THRESHOLD)}
+    return (Block({**_targets(profile, profile.seeds), **more, **neural}, three_attacks(profile)),)
 
 
 def selection(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
@@ -649,7 +655,7 @@ def white_box_attacks(profile: Profile) -> tuple[Block, ...]:
 
 def _transfer(profile: Profile, target: str) -> TransferEvaluation:
     """From networks with the seeds after those of all curves; from S^Th, an attacker who knows of the defence."""
-    first = max(profile.seeds, profile.selection.seeds)
+    first = first_free_seed(profile)
     seeds = range(first, first + profile.white_box.surrogates)
     return TransferEvaluation(
         name=target,
@@ -732,7 +738,9 @@ def adapt(
         ),
         selection=profile.selection.changed(**_given(alphas=alphas, thresholds=thresholds, seeds=selection_seeds)),
         neural=profile.neural.changed(**_given(alpha=alpha)),
-        **_given(seeds=seeds, pixel_alpha=alpha),
+        **_given(
+            seeds=seeds, main_seeds=None if seeds is None else max(seeds, profile.main_seeds or 0), pixel_alpha=alpha
+        ),
     )
 
 
