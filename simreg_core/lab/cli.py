@@ -92,6 +92,7 @@ def run_command(
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(EXECUTORS)}.")] = "local",
     address: Annotated[str, typer.Option(help="Of Ray's head, host:port; by default one that runs here.")] = "",
     without_gpu: WithoutGpuOption = False,
+    workers: WorkersOption = None,
 ) -> None:
     """Compute what the figures lack, on this machine or on several with Ray, and draw none."""
     if executor not in EXECUTORS:
@@ -100,11 +101,11 @@ def run_command(
         raise SpecError(f"executor '{executor}' has no address, got '{address}'")
     chosen, _ = _profile(profile)
     if executor == "local":
-        compute_missing(chosen, only or (), without_gpu)
+        compute_missing(chosen, only or (), without_gpu, workers)
         return
     with RayExecutor(address) as machines:
         print(machines.describe(), flush=True)
-        compute_missing(chosen, only or (), without_gpu or machines.gpus > 0, machines)
+        compute_missing(chosen, only or (), without_gpu or machines.gpus > 0, executor=machines)
 
 
 @app.command()

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from simreg_core.lab.studies import (
 
 NOTEBOOKS = PROJECT / "notebooks"
 DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
+CELL_SECONDS = 600  # all is computed when a notebook is drawn: a cell that takes longer hangs
 AT_ONCE = 3  # notebooks; each is a kernel of its own, which often waits for its start
 KERNEL_ARGUMENTS = ["--Application.log_level=40"]  # no word about how this machine talks to its own kernels
 
@@ -217,8 +220,10 @@ def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, f
             print(f"{path.stem}: up to date", flush=True)
     # one thread each: two notebooks with two threads each are many times slower
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the kernels
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        made = pool.map(lambda p: _run_notebook(p, profile, profile_name), stale)
+    # processes: two event loops in threads of one have lost a kernel's answer, and then wait for ever
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(AT_ONCE, len(stale))), context) as pool:
+        made = pool.map(partial(_run_notebook, profile=profile, profile_name=profile_name), stale)
         for path, (problem, seconds[path.stem]) in zip(stale, made, strict=True):
             if problem is not None:
                 raise DrawingError(f"notebook {path.name} failed: {problem}")
@@ -245,6 +250,7 @@ def _run_notebook(path: Path, profile: Profile, profile_name: str) -> tuple[str 
             kernel_name="python3",
             cwd=NOTEBOOKS,
             progress_bar=False,
+            execution_timeout=CELL_SECONDS,
             extra_arguments=KERNEL_ARGUMENTS,
         )
     except PapermillExecutionError as error:

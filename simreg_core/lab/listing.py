@@ -80,6 +80,10 @@ def describe(experiment: Experiment | NeuralExperiment) -> str:
     colour = "gray" if task.channels == 1 else "colour"
     text = f"{colour} {task.images} {task.size[0]}x{task.size[1]}, {network.name} width {network.width}, "
     text += f"{experiment.optimization.epochs} epochs"
+    if network.blur is not None:
+        text += f", blur {network.blur:g}"
+    if experiment.adversarial is not None:
+        text += f", trained on {experiment.adversarial.method} images, epsilon {experiment.adversarial.epsilon:g}"
     if spec is None:
         return f"{text}, unregularized"
     target = {

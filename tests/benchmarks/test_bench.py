@@ -121,11 +121,11 @@ def test_the_memory_of_the_sampler_is_that_of_its_matrices_and_pairs():
 
 def test_the_limit_of_memory_counts_the_targets_that_the_sampler_keeps(monkeypatch):
     seconds = {"similarity_s": 1.0, "targets_s": 1.0, "sampler_s": 1.0}
-    added = {"all": 0.39e9, "low": 0.41e9}  # and 4 * 20,000^2 = 1.6e9 bytes of targets
+    added = {"all": 1.99e9, "low": 2.01e9}  # the targets that it keeps among them
     memory = {pairs: {"targets_bytes": 3.2e9, "sampler_bytes": own, "peak_bytes": 4e9} for pairs, own in added.items()}
     monkeypatch.setattr(bench, "in_child", lambda _name, _count, _size, pairs: {**seconds, **memory[pairs]})
     table = bench.targets_and_sampler(bench.Scale(counts=(20_000,)), CPU)
-    assert [row[7] for row in table.rows] == ["1.99 GB", "2.01 GB"]
+    assert [row[6] for row in table.rows] == ["1.99 GB", "2.01 GB"]
     assert "within for N = 20,000 and 'all'; ABOVE for N = 20,000 and 'low'" in table.note
 
 

@@ -41,7 +41,7 @@ def places(tmp_path, monkeypatch):
         (["evaluate", "--attack", "laser"], "unknown attack 'laser'; allowed: gaussian, uniform"),
         (["evaluate", "--epsilon", "8"], "did you mean 8/255"),
         (["evaluate", "--protocol", "careful"], "protocol: got 'careful'"),
-        (["evaluate", "--attack", "fgsm", "--target", "none", "--seed", "4"], "is the surrogate of this FGSM attack"),
+        (["evaluate", "--attack", "fgsm", "--target", "none", "--seed", "8"], "is the surrogate of this attack itself"),
         (["evaluate", "--attack", "boundary", "--epsilon", "0.1"], "has no epsilon"),
         (["select", "--threshold", "1.5"], "thresholds.0: got 1.5"),
         (["select", "--set", "nowhere"], "unknown regularization set 'nowhere'; allowed: photos, photos-foreign"),
@@ -114,7 +114,9 @@ def test_status_names_missing_sets_first_and_lists_the_trainings_all_the_same(mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("MISSING: unknown image set 'cifar10-jpeg75'")
     assert lines[1].startswith("MISSING: unknown image set 'tiny-imagenet32-jpeg75'")
-    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-4; for " in "\n".join(lines)
+    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-6; for 02" in "\n".join(
+        lines
+    )
     assert not [line for line in lines if line.endswith(" h")]
     assert lines[-1].endswith("attacks: hours unknown without the missing image sets")
 
@@ -123,7 +125,7 @@ def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, 
     monkeypatch.setenv("SIMREG_DATA", str(places))
     assert run(monkeypatch, "status", "--profile", "paper") == 0
     said = capsys.readouterr().out
-    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-6; for 02, 03, 04, 05" in said
+    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-9; for 02, 03, 04, 05" in said
     assert "MISSING: unknown image set 'imagenet'" in said
     assert "put images there as imagenet/train/CLASS/*.png" in said
     assert "MISSING: the published V1 predictor is not at" in said
