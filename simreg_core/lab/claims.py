@@ -429,86 +429,123 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def _details(name: str, table: pd.DataFrame) -> list[Claim]:
-    """The finer claims of one notebook, which depend on what curves it has."""
+def _helps(name: str, what: str, series: str, attack: str, source: str, **where) -> Claim:
+    """A finer claim of a notebook: one curve against one attack."""
+    sizes = attack == "boundary"
+    statistic = "median squared L2 per pixel, over none" if sizes else "accuracy at the largest ε, minus none"
+    return Claim(
+        f"{where.get('group', '')}{series}-{attack}", name, f"{what} helps against {ATTACKS.get(attack, attack)}",
+        source, statistic, 1.0 if sizes else 0.0, lambda t: gain(t, series, attack, **where), main=False,
+    )  # fmt: skip
 
-    def helps(what: str, series: str, attack: str, source: str, **where) -> Claim:
-        statistic = (
-            "median squared L2 per pixel, over none"
-            if attack == "boundary"
-            else "accuracy at the largest ε, minus none"
-        )
-        return Claim(
-            f"{where.get('group', '')}{series}-{attack}", name, f"{what} helps against {ATTACKS.get(attack, attack)}",
-            source, statistic, 1.0 if attack == "boundary" else 0.0,
-            lambda t: gain(t, series, attack, **where), main=False,
-        )  # fmt: skip
 
+def _of_each_curve(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each curve against each of the three attacks."""
     series = regularized(table)
-    if name in ("04_regularization_sets", "07_batch_size_study", "08_image_count_study", "09_colour"):
-        source = {"04": "v2 Fig. 5", "07": "v2 Fig. 8", "08": "v2 Fig. 9", "09": "v2 Fig. 10"}[name[:2]]
-        return [helps(one, one, attack, source) for attack in ATTACKS for one in series]
-    if name == "11_target_components":
-        claims = [helps(one, one, "gaussian", OURS if one in (SHUFFLED, ZERO, NO_LOSS) else "A.7") for one in series]
-        against = {ZERO: "all targets 0", HIGH: "S_high"}
-        return claims + [
-            Claim(f"over-{one}", name, f"S^Th protects against Gaussian noise better than {said}",
-                  OURS if one == ZERO else "A.7", "accuracy at the largest ε, S^Th minus the other", 0.0,
-                  lambda t, one=one: gain(t, THRESHOLD, "gaussian", over=one), main=False)
-            for one, said in against.items()
-        ]  # fmt: skip
-    if name == "12_other_tasks_and_depths":
-        names = {"uniform": "uniform noise", "salt_and_pepper": "salt-and-pepper noise"}
-        return [
-            helps(f"{group}: {one}", one, attack, "A.2 to A.4, A.8", group=group)
-            if attack in ATTACKS
-            else Claim(f"{group}{one}-{attack}", name, f"{group}: {one} helps against {names[attack]}", "A.2, A.3",
-                       "accuracy at the largest ε, minus none", 0.0,
-                       lambda t, one=one, attack=attack, group=group: gain(t, one, attack, group=group), main=False)
-            for group in table["group"].unique()
-            for one in series
-            for attack in ("gaussian", *names, "fgsm", "boundary")
-        ]  # fmt: skip
-    if name == "15_architectures":
-        return [
-            helps(f"{group}: {THRESHOLD}", THRESHOLD, attack, OURS, group=group)
-            for group in table["group"].unique()
-            for attack in ATTACKS
-        ]
-    if name == "13_protocol_audit":
-        audited = [one for one in regularized(table[table["group"] == AUDIT]) if one != THRESHOLD]
-        return [
-            *(helps(one, one, "gaussian", OURS, group=AUDIT) for one in (THRESHOLD, *audited)),
-            *(_changes_the_gain(name, one) for one in audited),
-            Claim("converged", name, "S^Th makes converged boundary-attack perturbations larger", OURS,
-                  "median squared L2 per pixel after the most steps, S^Th over none", 1.0, converged_sizes, main=False),
-        ]  # fmt: skip
-    if name == "14_white_box":
-        return [
-            Claim(f"{one}-{attack}", name, f"{one}: robust to {attack}", OURS,
-                  "accuracy at the ε of comparison, minus none", 0.0,
-                  lambda t, one=one, attack=attack: at_epsilon_over(t, attack, one), main=False)
-            for one in series
-            for attack in ("PGD", *AUTOATTACKS, "Square")
-            if attack in set(table["condition"])
-        ]  # fmt: skip
-    if name == "05_common_corruptions":
-        own = [one for one in series if one != "corruptions"]
-        return [
-            Claim(f"{one}-{group}", name, f"{one} helps against corruptions of {group} frequency", "v2 Fig. 7",
-                  "accuracy at severity 4, mean of the group, S^Th minus none", 0.0,
-                  lambda t, one=one, group=group: group_gain(t[t["attack"] == "corruption"], one, group), main=False)
-            for group in GROUPS
-            for one in own
-        ]  # fmt: skip
-    if name == "10_layer_weights":
-        return [
-            Claim(f"low-{one}", name, f"{one}: low layers win the layer weights", "A.6",
-                  "γ of stem and stage 1 minus γ of stages 3 and 4", 0.0,
-                  lambda t, one=one: low_layers_lead(t, one), main=False)
-            for one in series
-        ]  # fmt: skip
-    return []
+    source = {"04": "v2 Fig. 5", "07": "v2 Fig. 8", "08": "v2 Fig. 9", "09": "v2 Fig. 10"}[name[:2]]
+    return [_helps(name, one, one, attack, source) for attack in ATTACKS for one in series]
+
+
+def _of_components(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each part of the target, and S^Th against two of them."""
+    series = regularized(table)
+    claims = [_helps(name, one, one, "gaussian", OURS if one in (SHUFFLED, ZERO, NO_LOSS) else "A.7") for one in series]
+    against = {ZERO: "all targets 0", HIGH: "S_high"}
+    return claims + [
+        Claim(f"over-{one}", name, f"S^Th protects against Gaussian noise better than {said}",
+              OURS if one == ZERO else "A.7", "accuracy at the largest ε, S^Th minus the other", 0.0,
+              lambda t, one=one: gain(t, THRESHOLD, "gaussian", over=one), main=False)
+        for one, said in against.items()
+    ]  # fmt: skip
+
+
+def _of_tasks(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each target on each task under each attack."""
+    series = regularized(table)
+    names = {"uniform": "uniform noise", "salt_and_pepper": "salt-and-pepper noise"}
+    return [
+        _helps(name, f"{group}: {one}", one, attack, "A.2 to A.4, A.8", group=group)
+        if attack in ATTACKS
+        else Claim(f"{group}{one}-{attack}", name, f"{group}: {one} helps against {names[attack]}", "A.2, A.3",
+                   "accuracy at the largest ε, minus none", 0.0,
+                   lambda t, one=one, attack=attack, group=group: gain(t, one, attack, group=group), main=False)
+        for group in table["group"].unique()
+        for one in series
+        for attack in ("gaussian", *names, "fgsm", "boundary")
+    ]  # fmt: skip
+
+
+def _of_architectures(name: str, table: pd.DataFrame) -> list[Claim]:
+    """S^Th on each architecture under each attack."""
+    return [
+        _helps(name, f"{group}: {THRESHOLD}", THRESHOLD, attack, OURS, group=group)
+        for group in table["group"].unique()
+        for attack in ATTACKS
+    ]
+
+
+def _of_the_audit(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each change of the protocol, and the converged boundary attack."""
+    audited = [one for one in regularized(table[table["group"] == AUDIT]) if one != THRESHOLD]
+    return [
+        *(_helps(name, one, one, "gaussian", OURS, group=AUDIT) for one in (THRESHOLD, *audited)),
+        *(_changes_the_gain(name, one) for one in audited),
+        Claim("converged", name, "S^Th makes converged boundary-attack perturbations larger", OURS,
+              "median squared L2 per pixel after the most steps, S^Th over none", 1.0, converged_sizes, main=False),
+    ]  # fmt: skip
+
+
+def _of_defences(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each defence under each of the attacks that are set side by side."""
+    series = regularized(table)
+    return [
+        Claim(f"{one}-{attack}", name, f"{one}: robust to {attack}", OURS,
+              "accuracy at the ε of comparison, minus none", 0.0,
+              lambda t, one=one, attack=attack: at_epsilon_over(t, attack, one), main=False)
+        for one in series
+        for attack in ("PGD", *AUTOATTACKS, "Square")
+        if attack in set(table["condition"])
+    ]  # fmt: skip
+
+
+def _of_corruptions(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each set against each frequency group."""
+    series = regularized(table)
+    own = [one for one in series if one != "corruptions"]
+    return [
+        Claim(f"{one}-{group}", name, f"{one} helps against corruptions of {group} frequency", "v2 Fig. 7",
+              "accuracy at severity 4, mean of the group, S^Th minus none", 0.0,
+              lambda t, one=one, group=group: group_gain(t[t["attack"] == "corruption"], one, group), main=False)
+        for group in GROUPS
+        for one in own
+    ]  # fmt: skip
+
+
+def _of_layers(name: str, table: pd.DataFrame) -> list[Claim]:
+    """Each set's layer weights."""
+    series = regularized(table)
+    return [
+        Claim(f"low-{one}", name, f"{one}: low layers win the layer weights", "A.6",
+              "γ of stem and stage 1 minus γ of stages 3 and 4", 0.0,
+              lambda t, one=one: low_layers_lead(t, one), main=False)
+        for one in series
+    ]  # fmt: skip
+
+
+# the finer claims of each notebook, which depend on what curves it has
+DETAILS: dict[str, Callable[[str, pd.DataFrame], list[Claim]]] = {
+    "04_regularization_sets": _of_each_curve,
+    "05_common_corruptions": _of_corruptions,
+    "07_batch_size_study": _of_each_curve,
+    "08_image_count_study": _of_each_curve,
+    "09_colour": _of_each_curve,
+    "10_layer_weights": _of_layers,
+    "11_target_components": _of_components,
+    "12_other_tasks_and_depths": _of_tasks,
+    "13_protocol_audit": _of_the_audit,
+    "14_white_box": _of_defences,
+    "15_architectures": _of_architectures,
+}
 
 
 def _changes_the_gain(name: str, series: str) -> Claim:
@@ -529,9 +566,9 @@ def verdicts(name: str, table: pd.DataFrame, protocol: str = "released") -> list
     if protocol == "strict":  # the 50-step boundary attack is measured under 'released' alone
         claims = [claim for claim in claims if claim.key not in ("boundary", "pixel-inconsistent")]
     strict = table[table["protocol"] == "strict"]
+    details = DETAILS[name](name, own) if name in DETAILS else []
     return [
-        replace(judge(claim, claim.measure(own)), strict=_verdict_of(claim, strict))
-        for claim in [*claims, *_details(name, own)]
+        replace(judge(claim, claim.measure(own)), strict=_verdict_of(claim, strict)) for claim in [*claims, *details]
     ]
 
 

@@ -139,7 +139,8 @@ def size_bars(ax: Axes, summary: pd.DataFrame, looks: dict[str, Look], labels: l
     ax.set_xticks(range(len(looks)), labels or [look.label for look in looks.values()])
     ax.set_ylabel("Median squared L2\nper pixel (× 10⁻³)")
     low, high = min(counts), max(counts)
-    ax.set_title(f"Boundary attack (n = {low if low == high else f'{low} to {high}'})", fontsize="medium")
+    said = f"Boundary attack (n = {low})" if low == high else f"Boundary (n = {low} to {high})"
+    ax.set_title(said, fontsize="medium")
 
 
 def published_legend(ax: Axes, what: str, **place) -> None:
