@@ -65,8 +65,9 @@ def test_every_notebook_is_drawn_from_records(undisturbed):
     assert f"{trained} networks to train" in log  # shared ones once
     assert [line for line in log.splitlines() if line.startswith("  11_target_components") and line.endswith("%")]
     claims = json.loads((figures / "claims.json").read_text())
-    assert {row["key"]: row["verdict"] for row in claims}["pixel-neural"] == "not measured"
-    assert {row["verdict"] for row in claims if row["notebook"]} <= {"holds", "does not hold", "undecided"}
+    assert {row["key"]: row["verdict"] for row in claims}["pixel-neural"] == "holds"  # of the committed real recordings
+    measured = [row for row in claims if row["key"] != "autoattack"]  # slow, so tiny leaves it out
+    assert {row["verdict"] for row in measured} <= {"holds", "does not hold", "undecided"}
     assert (figures / "claims.md").read_text().count("\n") == len(claims) + 2
 
 
