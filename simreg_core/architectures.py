@@ -13,6 +13,8 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import MLP
 
+from simreg_core.model import PointwiseConv2d
+
 PATCH = 4  # pixels a side, of ViT
 HEADS = 2
 TRANSFORMER_LAYERS = 3
@@ -118,7 +120,11 @@ class _NarrowResNet18(ResNet):
     def _make_layer(self, block, planes: int, *arguments, **options) -> nn.Sequential:
         if planes == 64:  # the first stage
             self.inplanes = self._width
-        return super()._make_layer(block, planes * self._width // 64, *arguments, **options)
+        layers = super()._make_layer(block, planes * self._width // 64, *arguments, **options)
+        for one in layers:
+            if one.downsample is not None:
+                one.downsample[0] = PointwiseConv2d.like(one.downsample[0])
+        return layers
 
 
 def _resnet18(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:

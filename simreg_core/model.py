@@ -11,6 +11,48 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 FeatureMaps = Callable[[Tensor], Sequence[Tensor]]
 BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 LISTED_LAYERS = 40  # an error message stays readable
+SOUND_CHANNELS = 16  # oneDNN's largest block of channels, that of AVX-512; 8 with AVX2
+
+
+def onednn_corrupts(conv: nn.Module) -> bool:
+    """Whether oneDNN may corrupt memory or give a wrong weight gradient of this layer, in channels_last on a CPU.
+
+    True for a 1x1 convolution on the CPU whose stride is above 1 and that has fewer input channels than a block of
+    oneDNN's kernel: in such a layer the backward pass writes beyond its scratch memory. The block has 8 channels with
+    AVX2 and 16 with AVX-512; 16 counts everywhere, so that a network is computed alike on both.
+    Source: the open issue 6035 of uxlfoundation/oneDNN (seen with oneDNN 3.13.3, as in torch 2.15.0).
+    """
+    return (
+        isinstance(conv, nn.Conv2d)
+        and conv.kernel_size == (1, 1)
+        and max(conv.stride) > 1
+        and conv.in_channels < SOUND_CHANNELS
+        and conv.weight.device.type == "cpu"
+    )
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution without padding that is sound on every processor, see `onednn_corrupts`.
+
+    Arguments as `nn.Conv2d`. [b, inputs, h, w] -> [b, outputs, ceil(h / stride), ceil(w / stride)].
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, bias: bool = False):
+        super().__init__(inputs, outputs, 1, stride, bias=bias)
+
+    @classmethod
+    def like(cls, conv: nn.Conv2d) -> "PointwiseConv2d":
+        """A 1x1 convolution of torch's as one of these, with the same weight.  Draws no random numbers."""
+        with torch.device("meta"):
+            copied = cls(conv.in_channels, conv.out_channels, conv.stride, conv.bias is not None)
+        copied.weight, copied.bias = conv.weight, conv.bias
+        return copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not onednn_corrupts(self):
+            return super().forward(x)
+        # a pool of one pixel takes every stride-th: what is left is a convolution of stride 1, which is sound
+        return F.conv2d(F.avg_pool2d(x, 1, self.stride), self.weight, self.bias)
 
 
 class BasicBlock(nn.Module):
@@ -24,7 +66,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(PointwiseConv2d(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
