@@ -21,11 +21,12 @@ else
   READY := .venv/ready
 endif
 
-.PHONY: help lock figures recorded bench test setup lab lint status select publish clean
+.PHONY: help lock figures recorded cifar-small bench test setup lab lint status select publish clean
 
 help:
 	@echo "make figures    every figure of PROFILE (quick | paper | path.yaml), RECOMPUTE=1 to compute all again"
 	@echo "make recorded   the paper's networks on image sets that need no registration, for one GPU, resumable"
+	@echo "make cifar-small  evidence on gray CIFAR-10 at a size for two cores, network by network, resumable"
 	@echo "make bench      our training step, attacks and targets against the obvious ones, in ratios"
 	@echo "make test       all tests, the notebooks included"
 	@echo "make lab        JupyterLab on the first notebook"
@@ -45,6 +46,11 @@ RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_ima
     14_white_box 13_protocol_audit 15_architectures
 recorded: $(READY)
 	for names in $(RECORDED); do $(MAKE) figures PROFILE=recorded ONLY="$$names" || exit; done
+
+# for days: each network is measured in full and its records published before the next; a second call resumes
+CIFAR_SMALL := 03_hyperparameter_selection
+cifar-small: $(READY)
+	$(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers %) $(CIFAR_SMALL:%=--only %)
 
 bench: $(READY)
 	$(BIN)/python -m simreg_core bench

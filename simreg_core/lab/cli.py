@@ -91,6 +91,10 @@ def run_command(
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(EXECUTORS)}.")] = "local",
     address: Annotated[str, typer.Option(help="Of Ray's head, host:port; by default one that runs here.")] = "",
+    by_network: Annotated[
+        bool,
+        typer.Option("--by-network", help="Measure each network in full and publish its records before the next."),
+    ] = False,
     without_gpu: WithoutGpuOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -101,8 +105,10 @@ def run_command(
         raise SpecError(f"executor '{executor}' has no address, got '{address}'")
     chosen, _ = _profile(profile)
     if executor == "local":
-        compute_missing(chosen, only or (), without_gpu, workers)
+        compute_missing(chosen, only or (), without_gpu, workers, network_by_network=by_network)
         return
+    if by_network:
+        raise SpecError(f"--by-network goes with executor 'local', got '{executor}'")
     with RayExecutor(address) as machines:
         print(machines.describe(), flush=True)
         compute_missing(chosen, only or (), without_gpu or machines.gpus > 0, executor=machines)

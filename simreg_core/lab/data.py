@@ -87,6 +87,27 @@ class ImageSet:
             raise DataError(f"{count} images are asked for, but '{self.name}' has {len(self)} for this")
         return self.take(_spread(len(self), count) if self.is_sorted else torch.arange(count))
 
+    def balanced(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of a random choice of `count` images with equal numbers of each class, in ascending order.
+
+        Where classes do not divide the count, the first classes have one image more.
+        Raises DataError for fewer images than classes, and for a class that has too few.
+        """
+        classes = len(self.classes)
+        if count < classes:
+            raise DataError(f"{count} images of '{self.name}' cannot hold each of its {classes} classes")
+        chosen = []
+        for label in range(classes):
+            own = (self.labels == label).nonzero().flatten()
+            share = count // classes + (label < count % classes)
+            if share > len(own):
+                raise DataError(
+                    f"{count} images with equal classes need {share} of class '{self.classes[label]}', but "
+                    f"'{self.name}' has {len(own)} of it"
+                )
+            chosen.append(own[torch.randperm(len(own), generator=generator)[:share]])
+        return torch.cat(chosen).sort().values
+
     def take(self, indices: Tensor) -> "ImageSet":
         """The images of these indices, in this order."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])

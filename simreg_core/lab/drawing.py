@@ -17,8 +17,18 @@ from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, check_gpu, compute, missing_image_sets, plan
-from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_text
+from simreg_core.lab.runner import (
+    Costs,
+    Executor,
+    Measurement,
+    Plan,
+    by_network,
+    check_gpu,
+    compute,
+    missing_image_sets,
+    plan,
+)
+from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_bytes, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,
     STUDIES,
@@ -29,6 +39,7 @@ from simreg_core.lab.studies import (
     recorded_blocks,
     study,
 )
+from simreg_core.lab.workers import check_workers
 
 NOTEBOOKS = PROJECT / "notebooks"
 DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
@@ -103,19 +114,40 @@ def compute_missing(
     without_gpu: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
+    network_by_network: bool = False,
 ) -> None:
     """Compute what the figures of a profile lack, and draw none.
 
     only: names of notebooks; all where empty.  without_gpu: compute a profile that needs one all the same.
     workers: how many tasks are computed at once.  executor: where; on this machine by default.
+    network_by_network: measure each network in full, and publish its records, before the next is trained.
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none.
     """
     notebook_paths(only)
     store = Store(published=published_folder(profile))
-    if todo := missing(profile, store, only):
-        _compute(profile, todo, store, without_gpu, workers, executor)
-    else:
+    todo = missing(profile, store, only)
+    if not todo:
         print(f"{profile.name}: nothing to compute", flush=True)
+    elif network_by_network:
+        _compute_by_network(profile, todo, store, without_gpu, workers)
+    else:
+        _compute(profile, todo, store, without_gpu, workers, executor)
+
+
+def _compute_by_network(profile: Profile, todo: Plan, store: Store, without_gpu: bool, workers: int | None) -> None:
+    """A computation of days: what is finished is beside the figures at once, ready to be committed."""
+    if problems := missing_image_sets(todo):
+        raise SpecError("; ".join(problems))
+    check_gpu(profile, todo, without_gpu)
+    costs, at_once = Costs(), check_workers(workers)
+    parts = by_network(todo, at_once)
+    for index, part in enumerate(parts):
+        hours = sum(costs.seconds(rest) for rest in parts[index:]) / 3600
+        print(f"{profile.name}: part {index + 1} of {len(parts)}, {hours:.1f} core-hours left", flush=True)
+        compute(part, store, f"part {index + 1} of {len(parts)}", costs, workers)
+        for measurement in part.measurements:
+            own, published = store.record_paths(*measurement)
+            write_bytes(published, own.read_bytes())
 
 
 def _compute(

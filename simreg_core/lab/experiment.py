@@ -78,6 +78,7 @@ class Task(Spec):
 
     images: name of an image set.  size: (height, width).  channels: 1 or 3.
     validation_images: cut off the training images where the set has no validation images of its own.
+    train_images: a class-balanced choice of that many, the same for every seed; None: all.
     augment: 'none', 'flip', or 'crop-flip' (reflect-pad 4, random crop, flip).
     """
 
@@ -85,6 +86,7 @@ class Task(Spec):
     size: Size
     channels: Literal[1, 3] = 1
     validation_images: Count = 500
+    train_images: Count | None = None
     augment: Literal["none", "flip", "crop-flip"] = "none"
 
 

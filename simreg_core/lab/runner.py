@@ -101,6 +101,25 @@ def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
     return Plan(trainings, tuple(missing.values()))
 
 
+def by_network(todo: Plan, at_once: int) -> list[Plan]:
+    """A plan cut into plans of `at_once` networks each, with all that is measured of them, in the order given.
+
+    What a network depends on (predictors, surrogates) is trained with the first network that needs it.
+    """
+    measured: dict[str, list[Measurement]] = {}
+    for experiment, evaluation in todo.measurements:
+        measured.setdefault(experiment.key, []).append((experiment, evaluation))
+    untrained = {one.key: one for one in todo.trainings}
+    groups = list(measured.values())
+    plans = []
+    for start in range(0, len(groups), at_once):
+        own = [measurement for group in groups[start : start + at_once] for measurement in group]
+        needed = [one for experiment, evaluation in own for one in (*dependencies(experiment, evaluation), experiment)]
+        trainings = [untrained.pop(one.key) for one in needed if one.key in untrained]
+        plans.append(Plan(tuple(trainings), tuple(own)))
+    return plans
+
+
 # runs the tasks of a stage (see `_stages`) and returns the trainings that diverged
 Executor = Callable[[list, Progress], list[TrainingError]]
 
@@ -225,10 +244,7 @@ def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
 
     costs: given, steps that it has timed before are not timed again.
     """
-    costs = costs or Costs()
-    total = sum(costs.training(experiment) for experiment in todo.trainings)
-    total += sum(costs.evaluation(*measurement) for measurement in todo.measurements)
-    return total / (1 if torch.cuda.is_available() else cores())
+    return (costs or Costs()).seconds(todo) / (1 if torch.cuda.is_available() else cores())
 
 
 class Costs:
@@ -236,6 +252,11 @@ class Costs:
 
     def __init__(self):
         self._step_seconds: dict[str, float] = {}
+
+    def seconds(self, todo: Plan) -> float:
+        """Seconds to compute a plan."""
+        trainings = sum(self.training(experiment) for experiment in todo.trainings)
+        return trainings + sum(self.evaluation(*measurement) for measurement in todo.measurements)
 
     def training(self, experiment: Experiment) -> float:
         """Seconds to train an experiment from the start."""
@@ -409,6 +430,8 @@ def _attack_work(experiment: Experiment, evaluation: Evaluation) -> float:
 def _training_images(experiment: Experiment) -> int:
     """Number of training images, found without decoding or downloading them."""
     task = experiment.task
+    if task.train_images is not None:
+        return task.train_images
     return count_images(task.images, "train") - (0 if has_validation(task.images) else task.validation_images)
 
 

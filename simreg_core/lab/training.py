@@ -48,12 +48,19 @@ def load_data(experiment: Experiment) -> Data:
     if spec.images == task.images and experiment.protocol == "strict":
         return Data(train, validation, train.first(spec.count))  # validation images kept out
     size = spec.size or task.size
+    if spec.images == task.images and task.train_images is not None:
+        if size != task.size:
+            raise DataError(
+                f"regularizer.size {size[0]}x{size[1]} must be the task's, {task.size[0]}x{task.size[1]}, where both "
+                f"use the train_images of '{task.images}'"
+            )
+        return Data(train, validation, _chosen_images(task).first(spec.count))
     return Data(train, validation, load_image_set(spec.images, "train", size, task.channels, spec.count))
 
 
 def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
     """Training and validation images; these are cut off the former where the set has none of its own."""
-    train = load_image_set(task.images, "train", task.size, task.channels)
+    train = _chosen_images(task)
     generator = torch.Generator().manual_seed(stream(seed, "validation"))
     if has_validation(task.images):
         validation = load_image_set(task.images, "validation", task.size, task.channels)
@@ -66,9 +73,30 @@ def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
         raise DataError(
             f"validation_images is {task.validation_images}, but '{task.images}' has {len(train)} training images"
         )
+    if task.train_images is not None:  # what is left is balanced too
+        held_out = train.balanced(task.validation_images, generator)
+        rest = torch.ones(len(train), dtype=torch.bool).index_fill(0, held_out, False).nonzero().flatten()
+        return train.take(rest), train.take(held_out)
     order = torch.randperm(len(train), generator=generator)
     held_out, rest = order[: task.validation_images], order[task.validation_images :].sort().values
     return train.take(rest), train.take(held_out)
+
+
+def _chosen_images(task: Task) -> ImageSet:
+    """The training images of a task; those that are held out for validation are still among them.
+
+    Raises DataError where the set has too few for `train_images` beside the validation images.
+    """
+    train = load_image_set(task.images, "train", task.size, task.channels)
+    if task.train_images is None:
+        return train
+    count = task.train_images + (0 if has_validation(task.images) else task.validation_images)
+    if count > len(train):
+        raise DataError(
+            f"train_images is {task.train_images} and validation_images {task.validation_images}, but '{task.images}' "
+            f"has {len(train)} training images"
+        )
+    return train.take(train.balanced(count, torch.Generator().manual_seed(stream(0, "training images"))))
 
 
 def build_network(experiment: Experiment, num_classes: int) -> ResNet | Normalized:

@@ -135,6 +135,38 @@ def test_sets_that_are_too_small(tiny):
         load_data(studies.experiment(greedy, "none", 0))
 
 
+def with_task(experiment, **changes):
+    return experiment.changed(task=experiment.task.changed(**changes))
+
+
+def test_a_limited_training_set_is_balanced_and_the_same_for_every_seed(tiny):
+    sets = [load_data(with_task(studies.experiment(tiny, "S^Th", seed), train_images=200)) for seed in (0, 0, 1)]
+    for own in sets:
+        assert own.train.labels.bincount().tolist() == [20] * 10
+        assert own.validation.labels.bincount().tolist() == [10] * 10
+    assert sets[0].train.checksum == sets[1].train.checksum != sets[2].train.checksum
+    together = [torch.cat([own.train.images, own.validation.images]).flatten(1) for own in sets]
+    # each seed holds out other validation images of the same 300
+    assert [len(torch.cat([together[0], one]).unique(dim=0)) for one in together] == [300] * 3
+    own_images = sets[0].regularization.images.flatten(1)
+    assert len(torch.cat([together[0], own_images]).unique(dim=0)) == 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": 1200}, "train_images is 1200 and validation_images 100, but 'digits' has 1297 training"),
+        ({"train_images": 5, "validation_images": 4}, "9 images of 'digits' cannot hold each of its 10 classes"),
+        ({"train_images": 1190}, "need 129 of class '0', but 'digits' has 128 of it"),
+        ({"train_images": 200, "size": (8, 8)}, "regularizer.size 16x16 must be the task's, 8x8"),
+    ],
+)
+def test_a_limited_training_set_that_cannot_be(tiny, changes, message):
+    experiment = studies.experiment(tiny, "S^Th", 0, size=(16, 16))
+    with pytest.raises(DataError, match=message):
+        load_data(with_task(experiment, **changes))
+
+
 def test_augmentation(generator):
     pixels = torch.rand(200, 2, 8, 8, generator=generator)
     flipped = augment(pixels, "flip", generator)
