@@ -8,7 +8,6 @@ The data folder is `$SIMREG_DATA`, else `data` in the project's folder.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from simreg_core.corruptions import CORRUPTIONS, check_corruption
+from simreg_core.lab.folders import folder_of
 
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
@@ -123,7 +123,7 @@ def checksum_of(first: Tensor, *others: Tensor) -> str:
 
 def data_folder() -> Path:
     """Where downloads go and folders of images are looked for."""
-    return Path(os.environ.get("SIMREG_DATA") or Path(__file__).parents[2] / "data").expanduser()
+    return folder_of("SIMREG_DATA")
 
 
 def _spread(total: int, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from simreg_core.lab.recordings import (
     load_similarity,
     simulate,
 )
-from simreg_core.lab.store import Store, StoreError, load_into, read_tensors
+from simreg_core.lab.store import Store, load_into
 from simreg_core.neural import averaged_similarity, reliability
 from simreg_core.v1 import V1Predictor, fit_predictor, neuron_weights, predicted_similarity
 
@@ -115,13 +115,10 @@ def fitted(experiment: NeuralExperiment, store: Store) -> Fitted:
     """
     if isinstance(experiment.source, Published):
         return Fitted(load_published_predictor(experiment.source.file))
-    path = store.weights_path(experiment)
-    tensors, notes = read_tensors(path)
-    if notes.get("key") != experiment.key:
-        raise StoreError(f"predictor {path} belongs to experiment {notes.get('key')}; delete it to fit again")
+    tensors = store.trained_tensors(experiment)
     state = {name.removeprefix("predictor."): one for name, one in tensors.items() if name.startswith("predictor.")}
     predictor = _shaped(experiment, tuple(tensors["size"].tolist()), len(state["bias"]))
-    load_into(predictor, state, path)
+    load_into(predictor, state, store.weights_path(experiment))
     return Fitted(predictor.eval(), tensors.get("reliability"), tensors["correlations"])
 
 

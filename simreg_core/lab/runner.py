@@ -149,13 +149,13 @@ def compute(
         raise RunnerError("a worker process would compute all over again: put this under if __name__ == '__main__':")
     for measurement in todo.measurements:
         check_surrogate(*measurement)
-    store.sweep()
     if problems := missing_image_sets(todo):
         raise DataError(problems[0])
     for name in sorted(image_sets(todo)):
         if name in TORCHVISION:
             load_image_set(name, "train")  # downloaded here, not by several workers at once
     with store.computing() as waited:
+        store.sweep()
         _compute(todo.still_missing(store) if waited else todo, store, label, costs or Costs(), workers, executor)
 
 

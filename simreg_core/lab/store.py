@@ -9,15 +9,21 @@
     figures/PROFILE/records/...               published records, the same layout, committed
 
 A record that was computed here goes before a published one.
+
+Records, times and histories begin with a checksum of what follows, checkpoints have one of their tensors and notes:
+a file that was changed, or that has none, is refused.
 """
 
 import errno
 import fcntl
+import hashlib
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,7 +32,7 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -40,9 +46,13 @@ from simreg_core.lab.experiment import (
     dependencies,
     describe,
 )
+from simreg_core.lab.folders import folder_of
 
 # the weights last: once they are there, the experiment is trained
 CHECKPOINT_FILES = ("experiment.json", "history.json", "resume.safetensors", "weights.safetensors")
+COMPUTE_AGAIN = "delete it to compute it again, or restore it with git where it is committed"
+TRAIN_AGAIN = "delete its folder to train again"
+ROUNDING = 1e-6  # of a share or a correlation
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "foolbox")
 
 
@@ -70,23 +80,47 @@ class Provenance(_Stored):
     regularization_checksum: str | None = None
 
 
+_CORRELATIONS = ("pearson", "pearson_low", "pearson_high", "spearman", "split_half", "prediction", "to_noise_free")
+_SHARES = ("accuracy", "layer_weight", "ceiling", "mantel_p", "half_power_frequency")
+_SIZES = ("median_squared_l2_per_pixel", "median_l2", "median_linf", "median_l0", "silent_neurons")
+RANGES = {  # of metrics; NaN, where nothing could be measured, is allowed for all but an accuracy
+    **dict.fromkeys(_CORRELATIONS, (-1, 1)),
+    **dict.fromkeys(_SHARES, (0, 1)),
+    **dict.fromkeys(_SIZES, (0, math.inf)),
+}
+
+
 class Value(_Stored):
     """One measured number; empty where there is none of it:
 
     epsilon: strength.  repeat: which of several attacks.  corruption, severity: of common corruptions.
     layer: of layer weights, 0 is the stem.  condition: of a comparison of similarities.
+    Refused outside the range of its metric, see `RANGES`; of any other metric, every number is taken.
     """
 
     metric: str
     value: Annotated[float, Field(allow_inf_nan=True)]
-    attempted: int
-    failed: int = 0
-    epsilon: float | None = None
-    repeat: int | None = None
+    attempted: Annotated[int, Field(ge=1)]
+    failed: Annotated[int, Field(ge=0)] = 0
+    epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    repeat: Annotated[int, Field(ge=0)] | None = None
     corruption: str | None = None
-    severity: int | None = None
-    layer: int | None = None
+    severity: Annotated[int, Field(ge=0)] | None = None
+    layer: Annotated[int, Field(ge=0)] | None = None
     condition: str | None = None
+
+    @model_validator(mode="after")
+    def _possible(self):
+        if self.failed > self.attempted:
+            raise ValueError(f"failed must be at most attempted, {self.attempted}, got {self.failed}")
+        low, high = RANGES.get(self.metric, (-math.inf, math.inf))
+        if math.isnan(self.value):
+            possible = self.metric != "accuracy"
+        else:
+            possible = low - ROUNDING <= self.value <= high + ROUNDING
+        if not possible:
+            raise ValueError(f"{self.metric} must lie in [{low}, {high}], got {self.value:g}")
+        return self
 
 
 class Record(_Stored):
@@ -153,12 +187,12 @@ def provenance(device: torch.device, seconds: float, **sets: str | None) -> Prov
 class Store:
     """Reads and writes one run directory.
 
-    root: the run directory; `$SIMREG_RUNS`, else `runs` in the project's folder.
+    root: the run directory; by default `$SIMREG_RUNS`, else `runs` in the project's folder.
     published: a folder of published records to fall back to, or None.
     """
 
     def __init__(self, root: Path | None = None, published: Path | None = None):
-        self.root = Path(root or os.environ.get("SIMREG_RUNS") or PROJECT / "runs")
+        self.root = folder_of("SIMREG_RUNS") if root is None else Path(root).expanduser().absolute()
         self.published = published
 
     def sweep(self) -> None:
@@ -170,10 +204,14 @@ class Store:
 
     @contextmanager
     def computing(self) -> Iterator[bool]:
-        """Held while a process computes here; a second one waits, and says for whom.  Yields whether it waited.
+        """Held while a process computes or deletes here; another waits, and says for whom.  Yields whether it waited.
 
-        The lock goes with its process: one that is killed leaves none behind.
+        The lock goes with its process: one that is killed leaves none behind.  Who holds it may take it again.
         """
+        holder = (self.root.resolve(), threading.get_ident())
+        if holder in _holders:
+            yield False
+            return
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "computing.lock").open("a+") as file:
             waited = not _locked(file)
@@ -185,7 +223,11 @@ class Store:
             file.truncate()
             file.write(str(os.getpid()))
             file.flush()
-            yield waited
+            _holders.add(holder)
+            try:
+                yield waited
+            finally:
+                _holders.discard(holder)
 
     # records; an experiment is an `Experiment` or a `NeuralExperiment` here and below
 
@@ -205,7 +247,7 @@ class Store:
     def save_record(self, record: Record) -> None:
         """Write a record, whole or not at all."""
         path = self.record_paths(record.experiment, record.evaluation)[0]
-        write_text(path, record.model_dump_json(indent=1, exclude_none=True) + "\n")
+        write_text(path, sealed(record.model_dump_json(indent=1, exclude_none=True)) + "\n")
 
     def _read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
         try:
@@ -215,12 +257,12 @@ class Store:
 
     @staticmethod
     def _parse_record(content: bytes, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+        document = unsealed(content, f"record {path}", COMPUTE_AGAIN)
         try:
-            record = Record.model_validate_json(content.decode())
+            record = Record.model_validate_json(json.dumps(document))
         except ValidationError as error:
-            raise StoreError(f"record {path} is corrupt or of another version: {describe(error)}") from error
-        except UnicodeDecodeError as error:
-            raise StoreError(f"record {path} cannot be read: {error}") from error
+            problem = describe(error)
+            raise StoreError(f"record {path} is corrupt or of another version: {problem}; {COMPUTE_AGAIN}") from error
         if (record.experiment, record.evaluation) != (experiment, evaluation):
             raise StoreError(f"record {path} does not belong here: it was made from another specification")
         return record
@@ -236,10 +278,14 @@ class Store:
         write_bytes(path, content)
 
     def forget(self, experiment: Experiment, evaluation: Evaluation) -> None:
-        """Remove a record, its experiment and what that depends on from this store (not from the published ones)."""
-        self.record_paths(experiment, evaluation)[0].unlink(missing_ok=True)
-        for one in (experiment, *dependencies(experiment, evaluation)):
-            shutil.rmtree(self._folder(one), ignore_errors=True)
+        """Remove a record, its experiment and what that depends on from this store (not from the published ones).
+
+        Waits while another process computes here.
+        """
+        with self.computing():
+            self.record_paths(experiment, evaluation)[0].unlink(missing_ok=True)
+            for one in (experiment, *dependencies(experiment, evaluation)):
+                shutil.rmtree(self._folder(one), ignore_errors=True)
 
     # times, which differ from run to run and so are kept apart from the records
 
@@ -252,19 +298,17 @@ class Store:
         """Measured step times; None where there are none."""
         for path in self.costs_paths(profile):
             if path.is_file():
-                try:
-                    return json.loads(path.read_text())
-                except ValueError as error:
-                    raise StoreError(f"times {path} are corrupt: {error}; delete the file") from error
+                return _read_sealed(path, f"file of times {path}", COMPUTE_AGAIN)
         return None
 
     def save_costs(self, profile: Profile, costs: dict) -> None:
         """Write measured step times."""
-        write_text(self.costs_paths(profile)[0], json.dumps(costs, indent=1) + "\n")
+        write_text(self.costs_paths(profile)[0], sealed(json.dumps(costs, indent=1)) + "\n")
 
     def forget_costs(self, profile: Profile) -> None:
-        """Remove measured step times from this store."""
-        self.costs_paths(profile)[0].unlink(missing_ok=True)
+        """Remove measured step times from this store.  Waits while another process computes here."""
+        with self.computing():
+            self.costs_paths(profile)[0].unlink(missing_ok=True)
 
     # checkpoints
 
@@ -295,27 +339,33 @@ class Store:
         return tensors, json.loads(notes["history"])
 
     def save_trained(self, experiment: Experiment, weights: dict[str, Tensor], history: dict) -> None:
-        """Write the trained network; the state for resuming is no longer needed."""
-        write_text(self._folder(experiment) / "history.json", json.dumps(history, indent=1) + "\n")
+        """Write the trained network; the state for resuming is no longer needed.
+
+        Raises StoreError where a weight is not finite: nothing is written then.
+        """
+        if name := _not_finite(weights):
+            raise StoreError(f"experiment {experiment.key} is not stored as trained: '{name}' is not finite")
+        write_text(self._folder(experiment) / "history.json", sealed(json.dumps(history, indent=1)) + "\n")
         write_tensors(self.weights_path(experiment), weights, {"key": experiment.key})
         self.resume_path(experiment).unlink(missing_ok=True)
 
     def history(self, experiment: Experiment) -> dict:
         """best_loss, seconds and epochs of a finished training.  Raises StoreError where it is missing or corrupt."""
         path = self._folder(experiment) / "history.json"
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"training history {path} cannot be read: {error}; delete its folder to train again"
-            ) from error
+        return _read_sealed(path, f"training history {path}", TRAIN_AGAIN)
 
-    def load_weights(self, experiment: Experiment, network: torch.nn.Module) -> torch.nn.Module:
-        """Put the trained weights into a network of the same shape.  Raises StoreError where they do not fit."""
+    def trained_tensors(self, experiment: Experiment) -> dict[str, Tensor]:
+        """What `save_trained` wrote.  Raises StoreError where it is missing, was changed, or is not finite."""
         path = self.weights_path(experiment)
         weights, notes = read_tensors(path)
         self._check_owner(path, notes, experiment)
-        return load_into(network, weights, path)
+        if name := _not_finite(weights):
+            raise StoreError(f"checkpoint {path} is of no use: '{name}' is not finite; {TRAIN_AGAIN}")
+        return weights
+
+    def load_weights(self, experiment: Experiment, network: torch.nn.Module) -> torch.nn.Module:
+        """Put the trained weights into a network of the same shape.  Raises StoreError where they do not fit."""
+        return load_into(network, self.trained_tensors(experiment), self.weights_path(experiment))
 
     def checkpoint_files(self, experiment: Experiment) -> dict[str, bytes]:
         """What is there of an experiment by file name, trained or half trained, to be sent to another machine."""
@@ -337,6 +387,8 @@ class Store:
                 temporary.write_bytes(files[name])
                 if path.suffix == ".safetensors":
                     self._check_owner(path, read_tensors(temporary)[1], experiment)
+                elif name == "history.json":
+                    unsealed(files[name], f"training history {path}", TRAIN_AGAIN)
         if self.is_trained(experiment):
             self.resume_path(experiment).unlink(missing_ok=True)
 
@@ -350,6 +402,9 @@ class Store:
                 f"checkpoint {path} belongs to experiment {notes.get('key')}, not {experiment.key}; "
                 "delete it to train again"
             )
+
+
+_holders: set[tuple[Path, int]] = set()  # (store, thread) of this process that computes
 
 
 def _locked(file: IO) -> bool:
@@ -389,21 +444,85 @@ def _is_running(process: int) -> bool:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and notes of a safetensors file.  Raises StoreError where it is missing or corrupt."""
+    """Tensors and notes that `write_tensors` wrote.  Raises StoreError where they are missing, corrupt or changed."""
     if not path.is_file():
         raise StoreError(f"checkpoint {path} is missing")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            notes = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise StoreError(f"checkpoint {path} is corrupt: {error}; delete it to compute it again") from error
+    checksum = notes.pop("checksum", None)
+    if checksum != _checksum_of_tensors(tensors, notes):
+        raise StoreError(f"checkpoint {path} is corrupt or edited: {_wrong(checksum)}; delete it to compute it again")
+    return tensors, notes
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file with its checksum, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    checksum = _checksum_of_tensors(plain, notes)
     with written_whole(path) as temporary:
-        save_file(plain, temporary, metadata=notes)
+        save_file(plain, temporary, metadata={**notes, "checksum": checksum})
+
+
+def _checksum_of_tensors(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
+    """Of names, types, shapes and bytes, and of the notes beside them."""
+    digest = hashlib.blake2b(json.dumps(notes, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity; None where all are finite."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
+
+
+def sealed(text: str) -> str:
+    """JSON text of an object with one more entry before the others, 'checksum', of what the others say.
+
+    text: with indent=1.  The checksum is of the values, not of their spelling: of the text that Python's json writes
+    with sorted keys and without spaces or line breaks, in ASCII.
+    """
+    document = json.loads(text)
+    return f'{{\n "checksum": "{_checksum(document)}"{"," if document else ""}{text[1:]}'
+
+
+def unsealed(content: bytes, what: str, remedy: str) -> dict:
+    """The object of a text from `sealed`, without its checksum.
+
+    what: names the file.  remedy: what to do; both for the StoreError where it was changed or has no checksum.
+    """
+    try:
+        document = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{what} is corrupt: {error}; {remedy}") from error
+    if not isinstance(document, dict):
+        raise StoreError(f"{what} is corrupt: it holds no JSON object; {remedy}")
+    checksum = document.pop("checksum", None)
+    if checksum != _checksum(document):
+        raise StoreError(f"{what} is corrupt or edited: {_wrong(checksum)}; {remedy}")
+    return document
+
+
+def _checksum(document: dict) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def _wrong(checksum: str | None) -> str:
+    return "it has no checksum" if checksum is None else f"its checksum {checksum!r:.40} does not fit its content"
+
+
+def _read_sealed(path: Path, what: str, remedy: str) -> dict:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{what} cannot be read: {error}; {remedy}") from error
+    return unsealed(content, what, remedy)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """Which experiments each figure needs, and the tidy table that they make."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,6 +41,7 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
+from simreg_core.lab.folders import folder_of
 from simreg_core.lab.progress import duration
 from simreg_core.lab.recordings import ANTOLIK_REGIONS
 from simreg_core.lab.runner import Costs, Measurement, Plan, check_gpu, compute, estimate_seconds, plan
@@ -271,7 +271,7 @@ class Study:
 
 def figures_folder(profile: Profile) -> Path:
     """Where a profile's figures go: figures/NAME in the project's folder, or in `$SIMREG_FIGURES`."""
-    return Path(os.environ.get("SIMREG_FIGURES") or PROJECT / "figures") / profile.name
+    return folder_of("SIMREG_FIGURES") / profile.name
 
 
 def published_folder(profile: Profile) -> Path:

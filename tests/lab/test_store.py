@@ -1,14 +1,31 @@
 """Records and checkpoints: whole or not at all, and refused where they do not fit."""
 
 import errno
+import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from simreg_core.lab import store as store_module
 from simreg_core.lab import studies
-from simreg_core.lab.store import Record, Store, StoreError, Value, provenance, read_tensors, write_tensors, write_text
+from simreg_core.lab.experiment import PROJECT
+from simreg_core.lab.store import (
+    Record,
+    Store,
+    StoreError,
+    Value,
+    provenance,
+    read_tensors,
+    sealed,
+    unsealed,
+    write_tensors,
+    write_text,
+)
 from simreg_core.lab.training import build_network
 
 
@@ -65,10 +82,102 @@ def test_a_corrupt_record_is_named(store, record):
 
 def test_a_record_of_another_specification_is_refused(store, record):
     store.save_record(record)
-    path = store.record_paths(record.experiment, record.evaluation)[0]
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    other = record.experiment.changed(seed=1)
+    path = store.record_paths(other, record.evaluation)[0]
+    write_text(path, store.record_paths(record.experiment, record.evaluation)[0].read_text())
     with pytest.raises(StoreError, match="made from another specification"):
+        store.record(other, record.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('"value": 0.5', '"value": 0.51', "its checksum '[0-9a-f]{32}' does not fit its content"),
+        ('"failed": 7', '"failed": 6', "does not fit"),
+        ('"python": "3', '"python": "4', "does not fit"),
+        ('"checksum": "', '"checksum": "0', "does not fit"),
+        ('"checksum": "', '"image_checksum": "', "it has no checksum"),
+    ],
+)
+def test_an_edited_record_is_refused(store, record, old, new, problem):
+    store.save_record(record)
+    path = store.record_paths(record.experiment, record.evaluation)[0]
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(StoreError, match=f"record {path} is corrupt or edited: .*{problem}.*; delete it"):
         store.record(record.experiment, record.evaluation)
+
+
+def test_a_checksum_is_of_the_values_and_not_of_their_spelling():
+    text = sealed('{\n "b": [1e-5, "NaN"],\n "a": "ε"\n}')
+    assert text == '{\n "checksum": "9b18a256ec13a2c02d47ddc28c44fd19",\n "b": [1e-5, "NaN"],\n "a": "ε"\n}'
+    other = '{"a": "\\u03b5", "b": [0.00001, "NaN"], "checksum": "9b18a256ec13a2c02d47ddc28c44fd19"}'
+    assert unsealed(other.encode(), "", "") == {"a": "ε", "b": [1e-5, "NaN"]}
+    assert unsealed(sealed("{}").encode(), "", "") == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"checksum": {}}'])
+def test_what_no_store_wrote_is_refused(content):
+    with pytest.raises(StoreError, match=r"file x is corrupt.*; delete it"):
+        unsealed(content, "file x", "delete it")
+
+
+def test_all_committed_records_are_whole_and_possible():
+    for folder in ("quick", "recordings"):
+        paths = sorted((PROJECT / "figures" / folder / "records").rglob("*.json"))
+        assert paths
+        for path in paths:
+            document = unsealed(path.read_bytes(), f"record {path}", "")
+            if not path.name.startswith("costs"):
+                Record.model_validate_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"metric": "accuracy", "value": 7.77}, r"accuracy must lie in \[0, 1\], got 7.77"),
+        ({"metric": "accuracy", "value": math.nan}, r"accuracy must lie in \[0, 1\], got nan"),
+        ({"metric": "layer_weight", "value": -0.1}, r"layer_weight must lie in \[0, 1\], got -0.1"),
+        ({"metric": "pearson_low", "value": -1.1}, r"pearson_low must lie in \[-1, 1\], got -1.1"),
+        ({"metric": "median_l2", "value": -1e-3}, r"median_l2 must lie in \[0, inf\], got -0.001"),
+        ({"attempted": -5}, "greater than or equal to 1"),
+        ({"attempted": 0}, "greater than or equal to 1"),
+        ({"failed": 11}, "failed must be at most attempted, 10, got 11"),
+        ({"failed": -1}, "greater than or equal to 0"),
+        ({"epsilon": math.nan}, "epsilon"),
+        ({"layer": -1}, "layer"),
+    ],
+)
+def test_an_impossible_number_is_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        Value(**{"metric": "accuracy", "value": 0.5, "attempted": 10} | wrong)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("pearson", 1 + 2e-16),  # rounded
+        ("median_l2", math.inf),  # no image was fooled
+        ("median_linf", math.nan),  # none was attacked
+        ("of another version", -7.77),
+    ],
+)
+def test_a_possible_number_is_taken(metric, value):
+    Value(metric=metric, value=value, attempted=10)
+
+
+def test_an_edited_history_or_file_of_times_is_refused(store, tiny, experiment):
+    store.save_trained(experiment, {"a": torch.ones(2)}, {"seconds": 1.5})
+    assert store.history(experiment) == {"seconds": 1.5}
+    path = store.weights_path(experiment).with_name("history.json")
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+    with pytest.raises(StoreError, match=f"training history {path} is corrupt or edited.*delete its folder"):
+        store.history(experiment)
+    store.save_costs(tiny, {"rows": [1.5]})
+    assert store.costs(tiny) == {"rows": [1.5]}
+    path = store.costs_paths(tiny)[0]
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+    with pytest.raises(StoreError, match=f"file of times {path} is corrupt or edited"):
+        store.costs(tiny)
 
 
 def test_weights_of_another_network_are_refused(store, experiment):
@@ -94,6 +203,73 @@ def test_missing_and_corrupt_checkpoints_are_named(store, experiment):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(StoreError, match=f"{path} is corrupt"):
         store.load_weights(experiment, network)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(store, experiment):
+    network = build_network(experiment, 10)
+    store.save_trained(experiment, network.state_dict(), {})
+    store.save_resume(experiment, {"a": torch.ones(2), "empty": torch.zeros(0), "one": torch.tensor(0.5)}, [{"x": 1}])
+    assert store.load_resume(experiment)[1] == [{"x": 1}]
+    for path, place in (
+        (store.weights_path(experiment), -1),  # in the last weight
+        (store.resume_path(experiment), store.resume_path(experiment).read_bytes().index(b"x") + 4),  # in the history
+    ):
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+    for load in (lambda: store.load_weights(experiment, network), lambda: store.load_resume(experiment)):
+        with pytest.raises(StoreError, match=r"checkpoint .* is corrupt or edited: .* does not fit .*; delete it"):
+            load()
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(store, experiment):
+    path = store.weights_path(experiment)
+    store.save_trained(experiment, {"a": torch.ones(2)}, {})
+    save_file(load_file(path), path, metadata={"key": experiment.key})
+    with pytest.raises(StoreError, match=f"checkpoint {path} is corrupt or edited: it has no checksum; delete it"):
+        store.trained_tensors(experiment)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(store, experiment, number):
+    network = build_network(experiment, 10)
+    weights = network.state_dict()
+    weights["head.weight"][0, 0] = number
+    with pytest.raises(StoreError, match=f"experiment {experiment.key} is not stored.*'head.weight' is not finite"):
+        store.save_trained(experiment, weights, {})
+    assert not store.root.exists()
+    write_tensors(store.weights_path(experiment), weights, {"key": experiment.key})
+    with pytest.raises(StoreError, match=r"weights.safetensors is of no use: 'head.weight' is not finite; delete"):
+        store.load_weights(experiment, network)
+
+
+def test_nothing_is_deleted_under_a_process_that_computes(store, tiny, record):
+    store.save_record(record)
+    store.save_costs(tiny, {})
+    holder = f"""
+import fcntl, time
+from pathlib import Path
+root = Path({str(store.root)!r})
+with (root / "computing.lock").open("w") as file:  # as `computing` does, without importing torch
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("holding", flush=True)
+    time.sleep(1)
+    print(len(list(root.glob("records/**/*.json"))), flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "holding\n"
+    store.forget(record.experiment, record.evaluation)
+    store.forget_costs(tiny)
+    assert process.communicate()[0] == "2\n"  # while it held the store
+    assert store.costs(tiny) is None
+    assert store.record(record.experiment, record.evaluation) is None
+
+
+def test_who_computes_may_take_the_lock_again(store, tmp_path):
+    with store.computing(), Store(tmp_path / "runs", published=tmp_path).computing() as waited:
+        assert not waited
+    with store.computing() as waited:
+        assert not waited
 
 
 def full_disk(*arguments, **options):
