@@ -2,19 +2,42 @@
 
 Bundled, no download: 'photos', 'photos-foreign', 'digits'. Through torchvision, downloaded with its
 checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder of that name
-in the data folder: NAME/train/CLASS/*.png and NAME/test/CLASS/*.png (or NAME/CLASS/*.png, all one split).
-The published CIFAR-10-C files are read from the folder CIFAR-10-C in the data folder, by `load_cifar10_c`.
-The data folder is `$SIMREG_DATA`, else `data` in the project's folder.
+in the data folder. The published CIFAR-10-C files are read from the folder CIFAR-10-C in the data folder, by
+`load_cifar10_c`. The data folder is `$SIMREG_DATA`, else `data` in the project's folder.
+
+Which files of a folder are read:
+- NAME/train/CLASS/*.png, NAME/validation/CLASS/*.png (or NAME/val) and NAME/test/CLASS/*.png; without folders of these
+  names, NAME/CLASS/*.png are training images. Where CLASS/ holds no image, CLASS/images/ is read.
+- Files that end in .png, .jpg, .jpeg, .jpe, .jfif, .webp, .bmp, .dib, .tif, .tiff, .gif, .ppm, .pgm, .pbm or .pnm, in
+  small or capital letters. Hidden files and those that systems leave behind (.DS_Store, ._x.png, Thumbs.db, __MACOSX)
+  are skipped without a word; every other file that is not read is counted in a warning.
+- The class folders of the training images name the classes, sorted, in Unicode form NFC.
+- Errors, each with the name: a class without training images, a class that only another split has, a link to nothing,
+  a folder named almost like a split ('valid', 'Test'), both 'val' and 'validation', and a folder of images that bears
+  the name of a bundled or torchvision set. A class without images in another split is a warning.
+
+How a file becomes pixels:
+- It is turned upright as its EXIF orientation says, put on white where it is transparent, and converted to RGB by
+  Pillow (CMYK and YCbCr too). Colour profiles are not applied. Gray is Pillow's 'L' of the resized RGB picture.
+- Of 16 bits the upper 8 are kept, in gray as in colour.
+- Refused, with the file's name: levels without a known white (32-bit integers, floats, 12 bits), a transparent colour
+  at another depth than 8 bits, several pictures in one file (animations, pages), and what Pillow cannot read.
 """
 
+import difflib
 import hashlib
+import os
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from simreg_core.corruptions import CORRUPTIONS, check_corruption
@@ -22,10 +45,6 @@ from simreg_core.lab.folders import folder_of
 
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-TORCHVISION_COUNTS = {  # training, test
-    "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000),
-    "mnist": (60_000, 10_000), "fashion-mnist": (60_000, 10_000),
-}  # fmt: skip
 BUNDLED = ("photos", "photos-foreign", "digits")
 CIFAR10_C_SOURCE = "https://zenodo.org/records/2535967"
 CIFAR10_SIZE = (32, 32)
@@ -40,9 +59,38 @@ FOREIGN_PHOTOS = ("astronaut", "camera", "cell", "coffee", "moon", "retina", "ro
 SPLIT_SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 PATCHES_A_PHOTO = {"train": 400, "validation": 100, "test": 100}
 FOREIGN_PATCHES_A_PHOTO = 300
+DIGITS_FOR_TRAINING = 1297
 LEAST_CONTRAST = 12  # s.d. of gray levels: a flat patch (sky, backdrop) could come from any photograph
 TRIES_FOR_CONTRAST = 50
 PHOTO_SHRINK = 2  # at full size 16 pixels of a photograph hold little but blur
+COUNTS = {  # images of each split that a named set has
+    "photos": {split: count * len(TASK_PHOTOS) for split, count in PATCHES_A_PHOTO.items()},
+    "photos-foreign": {"train": FOREIGN_PATCHES_A_PHOTO * len(FOREIGN_PHOTOS)},
+    "digits": {"train": DIGITS_FOR_TRAINING, "test": 500},
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "cifar100": {"train": 50_000, "test": 10_000},
+    "mnist": {"train": 60_000, "test": 10_000},
+    "fashion-mnist": {"train": 60_000, "test": 10_000},
+}
+
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+LIKE_SPLITS = {"train", "training", "validation", "val", "valid", "test", "testing"}  # in any case of letters
+ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib",
+    ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+LEFT_BY_SYSTEMS = {"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "icon\r", "@eadir", "lost+found"}
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+BACKGROUND = "white"  # of transparent pictures, as on a page
 
 
 class DataError(ValueError):
@@ -131,12 +179,47 @@ def _spread(total: int, count: int) -> Tensor:
 
 
 def count_images(name: str, split: str) -> int:
-    """Number of images of a set, found without decoding a folder or downloading.  Raises DataError as loading does."""
-    if name in TORCHVISION:
-        return TORCHVISION_COUNTS[name][split == "test"]
-    if name in BUNDLED:
-        return len(load_image_set(name, split))
-    return len(_folder_files(name, split)[0])
+    """Number of images of a split, found without decoding a file or downloading.  Raises DataError as loading does."""
+    _check_split(name, split)
+    return COUNTS[name][split] if name in COUNTS else len(_folder_files(name, split)[0])
+
+
+def stamp_of(name: str, split: str) -> str:
+    """16 hex digits that change with the names, sizes and modification times of a folder's images; decodes none.
+
+    The same stamp means the same images; another stamp may mean a copy, which `ImageSet.checksum` decides.
+    The images of a bundled or torchvision set never change: the name is the stamp.  Raises DataError as loading does.
+    """
+    _check_split(name, split)
+    if name in COUNTS:
+        return name
+    digest = hashlib.sha256()
+    for folder, file_name, label in _folder_files(name, split)[0]:
+        status = (folder / file_name).stat()
+        digest.update(repr((file_name, label, status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()[:16]
+
+
+def has_validation(name: str) -> bool:
+    """Whether a set has validation images of its own.  Raises DataError for an unknown set, or two folders of them."""
+    return "validation" in (COUNTS[name] if name in COUNTS else _trees(name))
+
+
+def _check_split(name: str, split: str) -> None:
+    """Raise DataError for an unknown split, one that a named set lacks, and a name that means two sets."""
+    if split not in SPLITS:
+        raise DataError(f"unknown split '{split}'; allowed: {', '.join(SPLITS)}")
+    if name not in COUNTS:
+        return
+    if split not in COUNTS[name]:
+        of_its_own = " of its own; take them from 'train'" if split == "validation" else ""
+        raise DataError(f"'{name}' has no {split} images{of_its_own}")
+    root = data_folder()
+    # names as they are on the disk: where 'mnist' finds 'MNIST', that is torchvision's download
+    is_there = root.is_dir() and name in (path.name for path in root.iterdir())
+    if is_there and (image := next(_images_below(root / name), None)):
+        source = "comes with simreg" if name in BUNDLED else "comes through torchvision"
+        raise DataError(f"'{name}' means two image sets: one {source}, one is yours ({image}); rename {root / name}")
 
 
 @lru_cache(maxsize=16)  # several experiments of one worker share a set; nothing writes to it
@@ -145,14 +228,14 @@ def load_image_set(
 ) -> ImageSet:
     """An image set by name.
 
-    split: 'train', 'validation' or 'test'; only 'photos' has validation images of its own.
+    split: 'train', 'validation' or 'test'; of the named sets, only 'photos' has validation images of its own.
     size: (height, width); None keeps the set's own size. Photos are cut to it, others resized.
     channels: 1 (gray, PIL's 'L') or 3.
     count: as many of its images as `ImageSet.first` gives; of a folder only these are read.
-    Raises DataError for an unknown set, split or channel number, too few images, and missing or corrupt files.
+    Raises DataError for an unknown set, split or channel number, too few images, missing or corrupt files, and what
+    this module's text names as an error.  Warns of files in a folder that are not read.
     """
-    if split not in SPLITS:
-        raise DataError(f"unknown split '{split}'; allowed: {', '.join(SPLITS)}")
+    _check_split(name, split)
     if channels not in (1, 3):
         raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels}")
     if size is not None and min(size) < 8:
@@ -229,8 +312,6 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def _photos(name: str, split: str, size: tuple[int, int], channels: int) -> ImageSet:
     """Patches of bundled photographs; the label is the photograph. Splits come from disjoint blocks."""
     foreign = name == "photos-foreign"
-    if foreign and split != "train":
-        raise DataError(f"'{name}' is a regularization set: it has no {split} images")
     photographs = FOREIGN_PHOTOS if foreign else TASK_PHOTOS
     images, labels = [], []
     for label, photograph in enumerate(photographs):
@@ -290,13 +371,11 @@ def _patch(picture: np.ndarray, corners: list, size: tuple[int, int], generator)
 
 
 def _digits(split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
-    """scikit-learn's 8x8 handwritten digits: the first 1,297 are for training, the last 500 for test."""
+    """scikit-learn's 8x8 handwritten digits: the first are for training, the last 500 for test."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    part = slice(None, 1297) if split == "train" else slice(1297, None)
-    if split == "validation":
-        raise DataError("'digits' has no validation images of its own; take them from 'train'")
+    part = slice(None, DIGITS_FOR_TRAINING) if split == "train" else slice(DIGITS_FOR_TRAINING, None)
     pictures = [
         _as_channels(_resized(Image.fromarray(picture), size), channels)
         for picture in (digits.images[part] * 255 / 16).round().astype(np.uint8)
@@ -307,8 +386,6 @@ def _digits(split: str, size: tuple[int, int] | None, channels: int) -> ImageSet
 def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
     from torchvision import datasets
 
-    if split == "validation":
-        raise DataError(f"'{name}' has no validation images of its own; take them from 'train'")
     folder = data_folder()
     try:
         dataset = getattr(datasets, TORCHVISION[name])(folder, train=split == "train", download=True)
@@ -321,42 +398,202 @@ def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: 
     return _image_set(name, split, pictures, np.asarray(dataset.targets), tuple(dataset.classes))
 
 
-def _class_names(tree: Path) -> list[str]:
-    return sorted(path.name for path in tree.iterdir() if path.is_dir() and not path.name.startswith("."))
+@dataclass(frozen=True)
+class _Folder:
+    """What a folder holds: names of images and of other files, and paths of folders, each sorted; nothing hidden."""
+
+    path: Path
+    images: list[str]
+    others: list[str]
+    folders: list[Path]
 
 
-def has_validation(name: str) -> bool:
-    """Whether a set has validation images of its own."""
-    return name == "photos" or (name not in (*BUNDLED, *TORCHVISION) and (data_folder() / name / "validation").is_dir())
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in LEFT_BY_SYSTEMS
 
 
-def _folder_files(name: str, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
-    """Files with labels, class by class, and the classes' names."""
+def _has_image_ending(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
+
+
+def _look_into(path: Path) -> _Folder:
+    """List a folder; no file is opened.  Raises DataError for a link to nothing and where listing is not allowed."""
+    images, others, folders, dead = [], [], [], []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if _is_hidden(entry.name):
+                    continue
+                if entry.is_symlink() and not Path(entry.path).exists():
+                    dead.append(entry.name)
+                elif entry.is_dir():
+                    folders.append(path / entry.name)
+                else:
+                    is_image = entry.is_file() and _has_image_ending(entry.name)
+                    (images if is_image else others).append(entry.name)
+    except OSError as error:
+        raise DataError(f"folder {path} cannot be read: {error}") from error
+    if dead:
+        more = f" ({len(dead)} such links in this folder)" if len(dead) > 1 else ""
+        raise DataError(f"{path / min(dead)} is a link to nothing{more}; mend or remove it")
+    return _Folder(path, sorted(images), sorted(others), sorted(folders))
+
+
+def _images_below(path: Path) -> Iterator[Path]:
+    """Images at any depth of a folder, hidden files and folders excepted."""
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield from (Path(folder, name) for name in sorted(files) if not _is_hidden(name) and _has_image_ending(name))
+
+
+def _root(name: str) -> Path:
+    """The folder of a set.  Raises DataError where there is none."""
     root = data_folder() / name
-    if not root.is_dir():
-        known = ", ".join((*BUNDLED, *TORCHVISION))
-        raise DataError(
-            f"unknown image set '{name}'; allowed: {known}, or a folder of that name in {data_folder()}: put images "
-            f"there as {name}/train/CLASS/*.png (or .jpg), or set SIMREG_DATA to the folder that holds {name}/"
-        )
-    has_splits = any((root / s).is_dir() for s in SPLITS)
-    tree = root / split if has_splits else root
-    if not tree.is_dir() or (not has_splits and split != "train"):
-        raise DataError(f"image set '{name}' has no {split} images: {root / split} is missing")
+    if root.is_dir():
+        return root
+    if root.is_symlink():
+        raise DataError(f"image set '{name}': {root} is a link to nothing; mend or remove it")
+    for path in sorted(root.parent.iterdir()) if root.parent.is_dir() else ():
+        if _nfc(path.name) == _nfc(root.name) and path.is_dir():
+            return path
+    raise DataError(
+        f"unknown image set '{name}'; allowed: {', '.join(COUNTS)}, or a folder of that name in {data_folder()}: put "
+        f"images there as {name}/train/CLASS/*.png (or .jpg), or set SIMREG_DATA to the folder that holds {name}/"
+    )
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _trees(name: str) -> dict[str, Path]:
+    """The folders of a set's splits; a folder without any is that of its training images."""
+    root = _root(name)
+    folders = {path.name: path for path in _look_into(root).folders}
+    trees = {}
+    for split, names in SPLIT_FOLDERS.items():
+        found = [one for one in names if one in folders]
+        if len(found) > 1:
+            raise DataError(f"image set '{name}' has both '{found[0]}' and '{found[1]}' in {root}; keep one of them")
+        if found:
+            trees[split] = folders.pop(found[0])
+    for other, path in folders.items():
+        # without splits a class may have such a name
+        if other.casefold() in LIKE_SPLITS and (trees or not _look_into(path).images):
+            raise DataError(
+                f"image set '{name}' has a folder '{other}' in {root}; folders of splits are named 'train', "
+                "'validation' (or 'val') and 'test'"
+            )
+    return trees or {"train": root}
+
+
+def _class_folders(tree: Path) -> dict[str, Path]:
+    """Class names in Unicode form NFC, sorted, and their folders."""
+    found: dict[str, Path] = {}
+    for path in _look_into(tree).folders:
+        name = _nfc(path.name)
+        if name in found:
+            raise DataError(
+                f"folders {found[name].name!a} and {path.name!a} in {tree} are one name in Unicode form NFC"
+            )
+        found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _check_classes(name: str, split: str, found: dict[str, Path], classes: tuple[str, ...]) -> None:
+    """Raise DataError for a class that the training images lack."""
+    if not (unknown := sorted(set(found) - set(classes))):
+        return
+    first = unknown[0]
+    hint = (
+        f" (the most similar one is {_shown(near[0])})" if (near := difflib.get_close_matches(first, classes)) else ""
+    )
+    if first == "images":
+        hint = f"; sort the files in {found[first]} into class folders"
+    raise DataError(
+        f"image set '{name}' has {split} images of class {_shown(first)} but no training images of it{hint}"
+    )
+
+
+def _shown(name: str) -> str:
+    """A name as it can be told from one that looks the same."""
+    return repr(name) if name.isascii() else f"{name!r} ({name!a})"
+
+
+def _class_images(path: Path) -> _Folder:
+    """What a class folder holds; its images may lie in a folder 'images', as Tiny-ImageNet's do."""
+    here = _look_into(path)
+    if here.images or path / "images" not in here.folders:
+        return here
+    inner = _look_into(path / "images")
+    folders = [folder for folder in here.folders if folder != inner.path]
+    return _Folder(inner.path, inner.images, here.others + inner.others, folders + inner.folders)
+
+
+def _tree(name: str, split: str, trees: dict[str, Path]) -> Path:
+    """The folder of a split.  Raises DataError where there is none."""
+    if split in trees:
+        return trees[split]
+    root = _root(name)
+    there = ", ".join(f"'{tree.name}'" for tree in trees.values() if tree != root)
+    there = f"there is {there}" if there else "class folders in no folder of a split are training images"
+    raise DataError(f"image set '{name}' has no {split} images: {root / split} is missing ({there})")
+
+
+def _folder_files(name: str, split: str) -> tuple[list[tuple[Path, str, int]], tuple[str, ...]]:
+    """Folder, file name and label of each image, class by class, and the classes' names.  Warns of files left out."""
+    trees = _trees(name)
+    tree = _tree(name, split, trees)
+    found = _class_folders(tree)
     # the training images name the classes, so that a label means the same in every split
-    classes = _class_names(root / "train" if (root / "train").is_dir() else tree)
-    if unknown := sorted(set(_class_names(tree)) - set(classes)):
-        raise DataError(f"image set '{name}' has {split} images of class '{unknown[0]}' but no training images of it")
+    classes = tuple(_class_folders(trees["train"]) if "train" in trees else found)
+    _check_classes(name, split, found, classes)
+    held = {one: _class_images(path) for one, path in found.items()}
+    left_out = _left_out(_root(name), trees, tree, list(held.values()))
+    if not any(folder.images for folder in held.values()):
+        raise DataError(f"image set '{name}' is empty: no class folder with images in {tree}{left_out}")
+    empty = [one for one in classes if one not in held or not held[one].images]
+    if empty and tree == trees.get("train", tree):
+        raise DataError(
+            f"image set '{name}' has no {split} images of class {_shown(empty[0])}; put some into {found[empty[0]]}, "
+            f"or remove the folder{left_out}"
+        )
+    if empty:
+        left_out = f"; no images of {len(empty)} of {len(classes)} classes, such as {_shown(empty[0])}{left_out}"
+    if left_out:
+        # one line of code for all callers: Python says the same text once
+        warnings.warn(f"image set '{name}', {split} images{left_out}", stacklevel=1)
     files = [
-        (path, label)
-        for label, class_name in enumerate(classes)
-        if (tree / class_name).is_dir()
-        for path in sorted((tree / class_name).iterdir())
-        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+        (held[one].path, file_name, label)
+        for label, one in enumerate(classes)
+        if one in held
+        for file_name in held[one].images
     ]
-    if not files:
-        raise DataError(f"image set '{name}' is empty: no class folder with images in {tree}")
-    return files, tuple(classes)
+    return files, classes
+
+
+def _left_out(root: Path, trees: dict[str, Path], tree: Path, held: list[_Folder]) -> str:
+    """What lies in a set's folder and is not read, in words; nothing where all is read.
+
+    tree: folder of the split that is read.  held: its class folders.
+    """
+    outer = [_look_into(path) for path in dict.fromkeys((root, tree))]
+    beside = [folder.path / image for folder in outer for image in folder.images]
+    below = [image for folder in held for path in folder.folders for image in _images_below(path)]
+    others = Counter(
+        PurePath(file_name).suffix.lower() or "without ending" for one in (*outer, *held) for file_name in one.others
+    )
+    phrases = []
+    if beside:
+        phrases.append(f"{len(beside)} images beside the class folders, such as {beside[0]}")
+    if below:
+        phrases.append(f"{len(below)} images deeper than CLASS/ and CLASS/images/, such as {below[0]}")
+    if others:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
+        phrases.append(f"{others.total()} files that are not known as images ({kinds})")
+    if tree != root and (unread := [repr(path.name) for path in outer[0].folders if path not in trees.values()]):
+        phrases.append(f"folders beside those of the splits ({', '.join(unread)})")
+    return f"; left out: {'; '.join(phrases)}" if phrases else ""
 
 
 def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int, count: int | None) -> ImageSet:
@@ -366,23 +603,64 @@ def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int, 
         if count > len(files):
             raise DataError(f"{count} images are asked for, but '{name}' has {len(files)} for this")
         files = [files[index] for index in _spread(len(files), count).tolist()]
-    pictures = [_read(path, size, channels) for path, _ in files]
+    pictures = [_read(folder / file_name, size, channels) for folder, file_name, _ in files]
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:
         a, b = sorted(shapes)[:2]
         raise DataError(
             f"image set '{name}' mixes image sizes ({a[1]}x{a[2]} and {b[1]}x{b[2]}); give a size to resize to"
         )
-    return _image_set(name, split, np.stack(pictures), np.array([label for _, label in files]), classes)
+    return _image_set(name, split, np.stack(pictures), np.array([label for *_, label in files]), classes)
 
 
 def _read(path: Path, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+    """One image file, [c, h, w] uint8: the only place where files are decoded."""
     try:
-        with Image.open(path) as picture:
-            # decoded to RGB before gray, as torchvision's loaders do
-            return _as_channels(_resized(picture.convert("RGB"), size), channels)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"image file {path} cannot be read: {error}") from error
+        # an open file, not its name: Pillow maps a named TIFF into memory, and scrambles one that lies on its side
+        with path.open("rb") as file, Image.open(file) as picture:
+            # RGB before gray, as torchvision's loaders do
+            return _as_channels(_resized(_as_rgb(picture), size), channels)
+    except Exception as error:  # Pillow raises whatever it meets in a broken file
+        raise DataError(f"image file {path} cannot be read: {error or type(error).__name__}") from error
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    """A file's picture as it is meant to be seen, in mode RGB.  Raises ValueError where that is not known."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # a camera's MPO holds the photograph first, then aids to show it
+        raise ValueError(f"it holds {frames} pictures; save each as a file of its own")
+    stored = picture.tile[0][3] if picture.tile else None
+    if picture.format == "PNG" and "transparency" in picture.info and picture.mode != "P" and stored != picture.mode:
+        raise ValueError("it has a transparent colour, but not 8 bits; save it with an alpha channel, or opaque")
+    picture.load()  # turns a TIFF upright, and takes its tag away
+    rgb = _eight_bits(picture) if picture.mode[0] in "IF" else _on_background(picture)
+    return rgb.transpose(UPRIGHT[turn]) if (turn := _orientation(picture)) in UPRIGHT else rgb
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Gray of more than 8 bits, in mode RGB: the upper 8 of 16 bits, which Pillow would clip at 255."""
+    is_16_bit = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM"))
+    if picture.format == "TIFF":
+        bits, meaning = picture.tag_v2.get(258), picture.tag_v2.get(262)
+        is_16_bit = is_16_bit and bits == (16,) and meaning == 1  # 1: 0 is black
+    if not is_16_bit:
+        raise ValueError(f"it holds levels without a known white (Pillow's mode {picture.mode}); save it with 8 bits")
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _on_background(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, BACKGROUND), picture).convert("RGB")
+
+
+def _orientation(picture: Image.Image) -> int | None:
+    """The EXIF orientation, 1 to 8; None where there is none, or none that can be read."""
+    try:
+        return picture.getexif().get(ORIENTATION)
+    except Exception:  # Pillow raises whatever it meets; broken EXIF does not make the pixels unreadable
+        return None
 
 
 def _resized(picture: Image.Image, size: tuple[int, int] | None) -> Image.Image:
