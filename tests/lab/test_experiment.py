@@ -38,7 +38,7 @@ def test_learning_rates_as_released():
     assert rates == pytest.approx([0.1, 0.03, 0.009, 0.0027, 0.00081] * 2)
 
 
-@pytest.mark.parametrize("name", ["quick", "paper", "trimmed", "neural"])
+@pytest.mark.parametrize("name", ["quick", "cifar-small", "paper", "trimmed", "neural"])
 def test_profiles_that_ship(name):
     profile = load_profile(name)
     assert profile.name == name
@@ -188,7 +188,7 @@ def test_a_copy_cannot_take_the_name_of_a_profile_that_ships(tmp_path):
 
 
 def test_unknown_profile():
-    with pytest.raises(SpecError, match="unknown profile 'huge'; allowed: neural, paper, quick, recorded, trimmed"):
+    with pytest.raises(SpecError, match="unknown profile 'huge'; allowed: cifar-small, neural, paper, quick, recorded, trimmed"):
         load_profile("huge")
     with pytest.raises(SpecError, match=r"profile file nowhere\.yaml does not exist"):
         load_profile("nowhere.yaml")

@@ -84,7 +84,7 @@ def test_widths_alphas_and_sizes_that_are_left_out(tiny):
 
 
 def test_every_profile_that_ships_has_architectures():
-    for name in ("quick", "paper", "trimmed", "neural", "recorded", TINY):
+    for name in ("quick", "cifar-small", "paper", "trimmed", "neural", "recorded", TINY):
         profile = load_profile(name)
         for one in profile.studies.architectures:
             for target in (studies.NONE, studies.THRESHOLD):
