@@ -1,7 +1,8 @@
 """The paper's residual networks, small versions of them, and feature taps for any network."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +168,8 @@ class FeatureTaps:
     Calling it with images runs the network and returns the named layers' outputs, in that order;
     a layer that runs more than once gives its last output, and one whose output a later layer changes in place
     (batch norm before nn.ReLU(inplace=True), as in torchvision) gives the changed one.
-    Raises ValueError for an unknown name (and says which exist), or a layer that gave no tensor.
+    `cut` lists the layers whose last output carries no gradient although they, or what they were given, do.
+    Raises ValueError for an unknown name (and says which exist), a layer that did not run, or one that gave no tensor.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]):
@@ -175,28 +177,58 @@ class FeatureTaps:
         if not layers:
             raise ValueError(f"at least one layer is needed; layers of this network: {_listed(modules)}")
         for name in layers:
+            if not isinstance(name, str):
+                raise ValueError(f"layers must be names, as in named_modules(), got a {type(name).__name__}")
             if name not in modules:
                 raise ValueError(f"unknown layer '{name}'; layers of this network: {_listed(modules)}")
         self.model = model
         self.layers = tuple(layers)
+        self.cut: list[str] = []
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         maps: dict[str, Tensor] = {}
+        cut: dict[str, bool] = {}
         modules = dict(self.model.named_modules())
+        with_gradient = torch.is_grad_enabled()
+
+        def note(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            maps[name] = output
+            cut[name] = with_gradient and _loses_gradient(module, modules[name.rpartition(".")[0]], inputs, output)
+
         # hooks live for one pass, so that the network can still be copied, saved and used elsewhere
-        hooks = [
-            modules[name].register_forward_hook(lambda _m, _i, out, name=name: maps.update({name: out}))
-            for name in self.layers
-        ]
+        hooks = [modules[name].register_forward_hook(partial(note, name)) for name in self.layers]
         try:
             self.model(images)
         finally:
             for hook in hooks:
                 hook.remove()
         for name in self.layers:
-            if not isinstance(maps.get(name), Tensor):
-                raise ValueError(f"layer '{name}' gave {type(maps.get(name)).__name__}, not a tensor")
+            if name not in maps:
+                raise ValueError(
+                    f"layer '{name}' did not run in this pass: the network is compiled or traced (give the original "
+                    "one, which has the same weights), or uses this layer in training mode only, or never"
+                )
+            if not isinstance(maps[name], Tensor):
+                raise ValueError(f"layer '{name}' gave {type(maps[name]).__name__}, not a tensor")
+        self.cut = [name for name in self.layers if cut[name]]
         return [maps[name] for name in self.layers]
+
+
+def trains(module: nn.Module) -> bool:
+    """Whether some parameter of a module requires a gradient."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _loses_gradient(layer: nn.Module, parent: nn.Module, inputs: tuple, output: object) -> bool:
+    """Whether a layer's output should carry a gradient, and does not.
+
+    A frozen layer need not have one, nor a layer of a frozen part that runs under no_grad.
+    """
+    if not isinstance(output, Tensor) or output.requires_grad:
+        return False
+    if any(isinstance(one, Tensor) and one.requires_grad for one in inputs) or trains(layer):
+        return True
+    return not torch.is_grad_enabled() and trains(parent)  # a layer without parameters, such as a ReLU
 
 
 def _listed(modules: dict[str, nn.Module]) -> str:
@@ -206,19 +238,39 @@ def _listed(modules: dict[str, nn.Module]) -> str:
     return ", ".join(names) + (f" and {left} deeper ones" if left else "")
 
 
+def as_maps(given: object) -> list[Tensor]:
+    """Feature maps as a list: of a sequence, of the values of a dict, or of one tensor.
+
+    Raises ValueError for anything else than tensors, and for none.
+    """
+    if isinstance(given, Tensor):
+        given = [given]
+    maps = list(given.values() if isinstance(given, Mapping) else given) if isinstance(given, Iterable) else [given]
+    if not maps:
+        raise ValueError("layers gave no feature map; at least one is needed")
+    for one in maps:
+        if not isinstance(one, Tensor):
+            raise ValueError(f"feature maps must be tensors, but layers gave {type(one).__name__}")
+    return maps
+
+
 @torch.no_grad()
 def probe_features(model: nn.Module, features: FeatureMaps, image: Tensor) -> list[Tensor]:
     """Feature maps of one image [1, c, h, w], leaving the network as it was (statistics, modes).
 
-    Raises ValueError where the network refuses the image.
+    Raises ValueError where the network refuses the image, whatever it raises itself.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return list(features(image))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the network refuses images of shape {list(image.shape[1:])}: {reason}") from error
+        return as_maps(features(image))
+    except ValueError:
+        raise  # it says already what is wrong
+    except Exception as error:
+        reason = (str(error).splitlines() or ["without a message"])[0]
+        raise ValueError(
+            f"the network refuses images of shape {list(image.shape[1:])}: {type(error).__name__}: {reason}"
+        ) from error
     finally:
         for module, mode in modes:
             module.training = mode
