@@ -18,8 +18,12 @@ def check_images(images: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
     images: [n, c, h, w], n >= 2, float in [0, 1].
     Returns the tensor, float32 or float64 as given.
-    Raises ValueError for fewer than two images, mixed sizes, integer, NaN or out-of-range pixels.
+    Raises ValueError for what is no tensor, fewer than two images, mixed sizes, channels in the last axis, integer,
+    NaN or out-of-range pixels.
     """
+    for one in images if isinstance(images, list | tuple) else [images]:
+        if not isinstance(one, Tensor):
+            raise ValueError(f"images must be torch tensors, got {type(one).__name__}; torch.as_tensor makes one")
     if isinstance(images, list | tuple):
         sizes = sorted({tuple(image.shape) for image in images})
         if len(sizes) > 1:
@@ -27,6 +31,11 @@ def check_images(images: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
         images = torch.stack(list(images)) if images else torch.empty(0, 1, 1, 1)
     if images.ndim != 4:
         raise ValueError(f"images must have shape [n, c, h, w], got {list(images.shape)}")
+    if _channels_last(*images.shape[1:]):
+        raise ValueError(
+            f"images must have shape [n, c, h, w], got {list(images.shape)}, whose last axis looks like the channels; "
+            "images.permute(0, 3, 1, 2) puts them in their place"
+        )
     if len(images) < 2:
         raise ValueError(f"at least two images are needed to compare, got {len(images)}")
     if not images.is_floating_point():
@@ -37,6 +46,11 @@ def check_images(images: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     if low < 0 or high > 1:
         raise ValueError(f"pixels must lie in [0, 1], got [{low:.6g}, {high:.6g}]")
     return images
+
+
+def _channels_last(first: int, second: int, last: int) -> bool:
+    """Whether the axes of an image are [h, w, c]: the last is 1 (gray), 3 (RGB) or 4 (RGBA), the first cannot be c."""
+    return (last in (1, 3) and first not in (1, 3)) or (last == 4 and first > 4)
 
 
 def pixel_similarity(images: Tensor | list[Tensor], subtract: str = "mean_image") -> Tensor:
@@ -116,7 +130,9 @@ class PairSampler:
         self._count = n * (n - 1) // 2 if self._kept is None else len(self._kept)
         self._keys: Tensor | None = None
         self._position = 0
-        self._ahead = torch.empty(0, dtype=torch.int64)  # the next indices of this epoch, from `_position` on
+        self._ahead = torch.empty(
+            0, dtype=torch.int64, device="cpu"
+        )  # the next indices of this epoch, from `_position` on
 
     def __len__(self) -> int:
         return self._count
@@ -132,11 +148,12 @@ class PairSampler:
         if not 1 <= k <= self._count:
             raise ValueError(f"k must lie in [1, {self._count}], the number of pairs in range '{self.pairs}', got {k}")
         if self._keys is None or self._position + k > self._count:
-            self._keys = torch.randint(0, 2**31, (ROUNDS,), generator=generator)
+            self._keys = torch.randint(0, 2**31, (ROUNDS,), generator=generator, device="cpu")
             self._position = 0
             self._ahead = self._ahead[:0]
         if len(self._ahead) < k:  # many at once: a hundred small operations a draw would cost more than the pairs
-            order = torch.arange(self._position, min(self._position + max(k, DRAWN_AHEAD), self._count))
+            end = min(self._position + max(k, DRAWN_AHEAD), self._count)
+            order = torch.arange(self._position, end, device="cpu")
             self._ahead = _permute(order, self._count, self._keys)
         index, self._ahead = self._ahead[:k], self._ahead[k:]
         self._position += k
@@ -159,15 +176,23 @@ class PairSampler:
         """Start a new epoch at the next draw."""
         self._keys = None
 
-    def state(self) -> dict[str, Tensor]:
-        """What `load_state` needs to go on with the same pairs."""
-        keys = torch.empty(0, dtype=torch.int64) if self._keys is None else self._keys
-        return {"keys": keys, "position": torch.tensor(self._position)}
+    def state(self) -> Tensor:
+        """What `load_state` needs to go on with the same pairs, [7] int64: the position in the epoch, and its keys.
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue where `state()` was taken."""
-        self._keys = state["keys"].cpu().clone() if len(state["keys"]) else None
-        self._position = int(state["position"])
+        The position is -1 where the next draw starts a new epoch.
+        """
+        state = torch.full((1 + ROUNDS,), -1, dtype=torch.int64, device="cpu")
+        if self._keys is not None:
+            state[0], state[1:] = self._position, self._keys
+        return state
+
+    def load_state(self, state: Tensor) -> None:
+        """Continue where `state()` was taken.  Raises ValueError for another shape."""
+        if state.shape != (1 + ROUNDS,):
+            raise ValueError(f"the state of a sampler has shape [{1 + ROUNDS}], got {list(state.shape)}")
+        position, self._keys = int(state[0]), None
+        if position >= 0:
+            self._position, self._keys = position, state[1:].to("cpu", torch.int64, copy=True)
         self._ahead = self._ahead[:0]
 
 
@@ -193,7 +218,7 @@ def _check_matrices(similarity: Tensor, targets: Tensor) -> None:
 
 def _small(targets: Tensor) -> Tensor:
     """Ternary targets in one byte each: of 20,000 images they are 0.4 GB, not 1.6."""
-    small = torch.empty(targets.shape, dtype=torch.int8)
+    small = torch.empty(targets.shape, dtype=torch.int8, device="cpu")
     for own, given in zip(small.split(BLOCK), targets.split(BLOCK), strict=True):
         own.copy_(given)
         if not torch.equal(own.to(given), given):
@@ -235,7 +260,8 @@ def _pairs_in_range(similarity: Tensor, pairs: str, threshold: float, low_thresh
     def inside(start: int) -> Tensor:
         return _in_range(similarity[start : start + height], pairs, threshold, low_threshold).tril(start - 1)
 
-    result = torch.empty(sum(int(inside(start).count_nonzero()) for start in range(0, n, height)), dtype=dtype)
+    count = sum(int(inside(start).count_nonzero()) for start in range(0, n, height))
+    result = torch.empty(count, dtype=dtype, device="cpu")
     filled = 0
     for start in range(0, n, height):
         larger, smaller = inside(start).nonzero(as_tuple=True)

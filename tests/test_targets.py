@@ -76,11 +76,21 @@ def test_an_image_equal_to_the_mean_is_similar_to_none():
         (torch.rand(3, 4), "shape"),
         ([torch.rand(1, 4, 4), torch.rand(1, 5, 5)], "one size"),
         ([], "at least two images"),
+        (torch.rand(3, 16, 16, 3), r"got \[3, 16, 16, 3\], whose last axis looks like the channels; images.permute"),
+        (torch.rand(3, 2, 8, 1), "looks like the channels"),
+        (torch.rand(3, 32, 16, 4), "looks like the channels"),
+        (np.zeros((3, 1, 4, 4), dtype=np.float32), "must be torch tensors, got ndarray; torch.as_tensor makes one"),
+        ([np.zeros((1, 4, 4))] * 3, "must be torch tensors, got ndarray"),
     ],
 )
 def test_bad_images_are_named(images, message):
     with pytest.raises(ValueError, match=message):
         pixel_similarity(images)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 3), (3, 3, 3), (3, 8, 1), (4, 8, 4), (2, 5, 5), (1, 1, 4)])
+def test_small_images_are_not_taken_for_channels_last(shape):
+    assert pixel_similarity(torch.rand(4, *shape)).shape == (4, 4)
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.2, 1.5, float("nan")])
@@ -177,6 +187,34 @@ def test_state_goes_on_with_the_same_pairs(generator):
     second.load_state(first.state())
     unused = torch.Generator()
     assert first.draw(7, unused)[0].tolist() == second.draw(7, unused)[0].tolist()
+
+
+@pytest.mark.parametrize("draws", [0, 3])
+def test_state_is_one_tensor_of_one_shape(draws, generator):
+    similarity = pixel_similarity(torch.rand(6, 1, 3, 3, generator=generator))
+    first, second = PairSampler(similarity, similarity), PairSampler(similarity, similarity)
+    for _ in range(draws):
+        first.draw(2, generator)
+    second.draw(5, torch.Generator())  # elsewhere
+    second.load_state(first.state())
+    assert first.state().shape == (7,)
+    assert torch.equal(first.state(), second.state())
+    own, copied = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    for _ in range(8):
+        assert all(map(torch.equal, first.draw(2, own), second.draw(2, copied)))
+    with pytest.raises(ValueError, match=r"shape \[7\], got \[6\]"):
+        second.load_state(torch.zeros(6, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("pairs", PAIR_RANGES)
+def test_the_default_device_does_not_matter(pairs, generator):
+    similarity = pixel_similarity(torch.rand(25, 1, 2, 2, generator=generator))
+    with torch.device("meta"):  # as "cuda" where there is a GPU
+        sampler = PairSampler(similarity, threshold_targets(similarity, 0.6), pairs, 0.6, 0.2)
+        drawn = [*sampler.draw(3, generator), *sampler.draw_many(5, 3, generator)]
+        sampler.load_state(sampler.state())
+        drawn += sampler.draw(3, generator)
+    assert {one.device.type for one in [*drawn, sampler.state()]} == {"cpu"}
 
 
 def test_sampler_errors(generator):

@@ -418,10 +418,7 @@ class _Run:
         for index, parameter in enumerate(self._parameters()):
             state[f"momentum.{index}"] = self.optimizer.state[parameter].get("momentum_buffer", torch.zeros(0))
         if self.regularizer is not None:
-            parts = self.regularizer.state_dict()
-            extra = parts.pop("_extra_state")
-            state |= {f"regularizer.{name}": tensor for name, tensor in parts.items()}
-            state |= {f"pairs.{name}": tensor for name, tensor in extra.items()}
+            state |= {f"regularizer.{name}": tensor for name, tensor in self.regularizer.state_dict().items()}
         return state
 
     def _resume(self) -> None:
@@ -442,7 +439,7 @@ class _Run:
                 # in the parameter's own memory format, or the sums round differently
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         if self.regularizer is not None:
-            self.regularizer.load_state_dict({**part["regularizer"], "_extra_state": part["pairs"]})
+            load_into(self.regularizer, part["regularizer"], path)
 
 
 def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -56,6 +56,45 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny, tmp_path, target, stop_a
     assert not killed.resume_path(experiment).exists()
 
 
+class Killed(Exception):
+    pass
+
+
+def train_one_epoch(experiment, store):
+    """A training that is killed after its first epoch, its state written."""
+    shares = []
+
+    def kill(share):
+        shares.append(share)
+        if len(shares) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(experiment, store, CPU, kill)
+
+
+def test_resuming_takes_up_pairs_means_and_augmentation(tiny, tmp_path):
+    """With images that are augmented at every draw: the generator of that is the regularizer's too."""
+    experiment = studies.experiment(tiny, "S^Th", 0, augment_each="crop-flip")
+    undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
+    train(experiment, undisturbed, CPU)
+    train_one_epoch(experiment, killed)
+    state, _ = killed.load_resume(experiment)
+    assert state["regularizer.pair_state"].dtype == torch.uint8
+    train(experiment, killed, CPU)
+    assert_bit_equal(weights(experiment, undisturbed), weights(experiment, killed))
+
+
+def test_a_state_of_an_earlier_version_is_refused(tiny, store):
+    experiment = studies.experiment(tiny, "S^Th", 0)
+    train_one_epoch(experiment, store)
+    state, history = store.load_resume(experiment)
+    del state["regularizer.pair_state"]
+    store.save_resume(experiment, state, history)
+    with pytest.raises(StoreError, match=r"resume.*'pair_state' is missing there"):
+        train(experiment, store, CPU)
+
+
 def test_training_learns(tiny, store):
     longer = tiny.changed(
         optimization={**tiny.optimization.model_dump(), "epochs": 8, "phase_epochs": 4},
