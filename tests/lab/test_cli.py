@@ -30,7 +30,10 @@ def places(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figures", "--profile", "huge"], "unknown profile 'huge'; allowed: cifar-small, neural, paper, quick, recorded, trimmed"),
+        (
+            ["figures", "--profile", "huge"],
+            "unknown profile 'huge'; allowed: cifar-small, neural, paper, quick, recorded, trimmed",
+        ),
         (["train", "--threshold", "1.5"], "threshold: got 1.5"),
         (["train", "--threshold", "nan"], "threshold: got nan"),
         (["train", "--seed", "-1"], "seed: got -1"),
