@@ -5,14 +5,15 @@ evaluator would do. Every epsilon is in pixel units: images lie in [0, 1].
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from foolbox import PyTorchModel
-from foolbox.attacks import BoundaryAttack, LinearSearchBlendedUniformNoiseAttack, LinfFastGradientAttack
+from foolbox.attacks import BoundaryAttack, LinearSearchBlendedUniformNoiseAttack
 from torch import Tensor, nn
+
+from simreg_core import door
 
 PROTOCOLS = ("released", "strict")
 FIRST_DIRECTIONS = 10  # enough for most images; the few others then search on without them
@@ -75,14 +76,14 @@ def gaussian_noise(images: Tensor, epsilon: float, *, protocol: str, generator: 
     generator: on the device of the images.
     Raises ValueError for an epsilon, protocol or pixels outside their bounds.
     """
-    _check(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol)
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     return _add_noise(images, noise, epsilon, protocol)
 
 
 def uniform_noise(images: Tensor, epsilon: float, *, protocol: str, generator: torch.Generator) -> AttackResult:
     """Adds U(-epsilon, epsilon) to every pixel. Arguments and errors as `gaussian_noise`."""
-    _check(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype) * 2 - 1
     return _add_noise(images, noise, epsilon, protocol)
 
@@ -93,7 +94,7 @@ def salt_and_pepper_noise(images: Tensor, epsilon: float, *, protocol: str, gene
     Under 'strict' a hit pixel becomes 1 or 0; under 'released' its image's largest or smallest value.
     Arguments and errors as `gaussian_noise`.
     """
-    _check(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol)
     chance = torch.rand(images.shape, generator=generator, device=images.device)
     sign = torch.randint(0, 2, images.shape, generator=generator, device=images.device) * 2 - 1
     return _add_noise(images, (chance < epsilon) * sign.to(images), 1.0, protocol)
@@ -113,22 +114,15 @@ def _add_noise(images: Tensor, noise: Tensor, epsilon: float, protocol: str) -> 
 
 
 def fgsm_direction(surrogate: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> Tensor:
-    """Sign of the gradient of the surrogate's cross-entropy at the true labels (foolbox's FGSM).
+    """Sign of the gradient of the surrogate's cross-entropy at the true labels.
 
-    surrogate: in eval mode.  images: [n, c, h, w] in [0, 1].  labels: [n] int64.
+    surrogate, images, labels: see `door.opened`.
     Returns [n, c, h, w] in {-1, 0, +1}; one gradient serves every epsilon.
-    Raises ValueError for a surrogate in training mode, or labels that do not fit the images or the logits.
+    Raises ValueError as `door.opened`, and for gradients that are missing or not finite.
     """
-    check_eval_mode(surrogate)
-    check_labels_shape(labels, images)
-    # a step of 1 inside bounds that it cannot reach: the sign comes back whole
-    model = PyTorchModel(surrogate, bounds=(-2, 3), device=images.device)
-    attack = LinfFastGradientAttack(random_start=False)
-    signs = []
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        check_label_range(y, model(x[:1]).shape[1])
-        signs.append((attack.run(model, x, y, epsilon=1.0) - x).sign())
-    return torch.cat(signs)
+    with door.opened(surrogate, images, labels, seed=0, batch_size=batch_size) as (model, images, labels):
+        parts = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        return torch.cat([door.finite_gradient(model, x, y).sign() for x, y in parts])
 
 
 def transferred_fgsm(images: Tensor, direction: Tensor, epsilon: float, *, protocol: str) -> AttackResult:
@@ -139,11 +133,11 @@ def transferred_fgsm(images: Tensor, direction: Tensor, epsilon: float, *, proto
         batch by batch); 'strict' clamps to [0, 1].
     Raises ValueError for an epsilon, protocol or pixels outside their bounds, or shapes that differ.
     """
-    _check(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol)
     if direction.shape != images.shape:
         raise ValueError(f"direction {list(direction.shape)} and images {list(images.shape)} differ in shape")
     low, high = (images.min(), images.max()) if protocol == "released" else (0.0, 1.0)
-    return never_fails(images, (images + epsilon * (high - low) * direction).clamp(low, high))
+    return never_fails(images, (images + epsilon * (high - low) * direction.detach()).clamp(low, high))
 
 
 def boundary_attack(
@@ -158,23 +152,23 @@ def boundary_attack(
 ) -> AttackResult:
     """foolbox's boundary attack (Brendel et al. 2018), away from the model's own prediction.
 
-    model: in eval mode, logits out.  images: [n, c, h, w] in [0, 1].
+    model, images: see `door.opened`; a model that draws random numbers is refused, as it would undo the search.
     steps: at least 1; 50 in the released code. foolbox first adapts its step sizes after about 300.
     protocol: failures are skipped (NaN) under 'released' and infinitely far under 'strict'.
     seed: of the starting noise and the walk; the global random state is left alone.
     directions: uniform-noise images tried as a start, each blended in on a 50-point line; an image for
         which none changes the prediction has failed.
     batch_size: images that walk together; foolbox gives them one random direction a step.
-    Raises ValueError for a model in training mode, and steps, directions, protocol or pixels out of bounds.
+    Raises ValueError as `door.opened`, and for steps, directions, batch_size or protocol out of bounds.
     """
-    _check(images, 0.0, protocol)
-    check_eval_mode(model)
+    _check_protocol(protocol)
     for name, value in (("steps", steps), ("directions", directions), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    wrapped = PyTorchModel(model, bounds=(0, 1), device=images.device)
-    adversarial, failed = images.clone(), torch.ones(len(images), dtype=torch.bool, device=images.device)
-    with seeded(seed, images.device):  # foolbox draws from the global generator
+    opened = door.opened(model, images, seed=seed, batch_size=batch_size, same_twice=True)
+    with opened as (model, images):  # seeded: foolbox draws from the global generator
+        wrapped = PyTorchModel(model, bounds=(0, 1), device=images.device)
+        adversarial, failed = images.clone(), torch.ones(len(images), dtype=torch.bool, device=images.device)
         for part in torch.arange(len(images), device=images.device).split(batch_size):
             x = images[part]
             prediction = wrapped(x).argmax(dim=1)
@@ -190,7 +184,7 @@ def boundary_attack(
 def starting_points(model: PyTorchModel, x: Tensor, prediction: Tensor, directions: int) -> tuple[Tensor, Tensor]:
     """Blends with uniform noise that change the prediction, [b, c, h, w], and which were found, [b].
 
-    Draws from the global random state; call it within `seeded`.
+    Draws from the global random state; call it within `door.opened`.
     """
     starts = x.clone()
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -218,54 +212,23 @@ def never_fails(originals: Tensor, adversarial: Tensor) -> AttackResult:
     return AttackResult(originals, adversarial, failed, float("nan"))
 
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it the global random state starts from the seed; after it, it is what it was before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def check_eval_mode(model: nn.Module) -> None:
-    """Raises ValueError for a network in training mode."""
-    if model.training:
-        raise ValueError("the attacked model is in training mode; call model.eval() first")
-
-
-def check_labels_shape(labels: Tensor, images: Tensor) -> None:
-    """Raises ValueError unless there is one label for each image."""
-    if labels.shape != (len(images),):
-        raise ValueError(f"labels must have shape [{len(images)}], got {list(labels.shape)}")
-
-
-def check_label_range(labels: Tensor, classes: int) -> None:
-    """Raises ValueError for a label that no logit stands for."""
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels must lie in [0, {classes - 1}] for this network, got {labels.min()}..{labels.max()}; "
-            "was it trained on another task?"
-        )
-
-
 def check_epsilon(epsilon: float, largest: float = 1.0) -> None:
     """Raises ValueError for an epsilon outside [0, largest]; says so where it looks like one of 0..255."""
+    if not isinstance(epsilon, Real | Tensor):
+        raise ValueError(f"epsilon must be a number in [0, {largest:g}], got {epsilon!r}")
     if not 0 <= epsilon <= largest:
         hint = f"; did you mean {epsilon:g}/255?" if epsilon > largest else ""
         raise ValueError(f"epsilon must lie in [0, {largest:g}] (pixels are in [0, 1]), got {epsilon:g}{hint}")
 
 
-def check_pixels(images: Tensor) -> None:
-    """Raises ValueError unless the images are [n, c, h, w], n >= 1, float in [0, 1]."""
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images must have shape [n, c, h, w] with n >= 1, got {list(images.shape)}")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 by 255")
-    if not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
-        raise ValueError(f"pixels must lie in [0, 1], got [{images.min():.6g}, {images.max():.6g}]")
+def _checked(images: Tensor, epsilon: float, protocol: str) -> Tensor:
+    """The images, without a graph."""
+    _check_protocol(protocol)
+    check_epsilon(epsilon)
+    door.check_pixels(images)
+    return images.detach()
 
 
-def _check(images: Tensor, epsilon: float, protocol: str) -> None:
+def _check_protocol(protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{protocol}'; allowed: {', '.join(PROTOCOLS)}")
-    check_epsilon(epsilon)
-    check_pixels(images)

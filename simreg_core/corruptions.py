@@ -26,6 +26,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from simreg_core import door
+
 SEVERITIES = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation
     "shot_noise": (500, 250, 100, 75, 50),  # photons of a white pixel
@@ -79,6 +81,8 @@ def corrupt(images: Tensor, name: str, severity: int, generator: torch.Generator
     """
     check_corruption(name, severity)
     _check_images(images)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     seed = torch.randint(2**62, (1,), generator=generator, device=generator.device).item()
     rng = np.random.default_rng(seed)
     constants = SEVERITIES[name][severity - 1]
@@ -353,13 +357,8 @@ _FUNCTIONS = {
 
 
 def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images must have shape [n, c, h, w] with n >= 1, got {list(images.shape)}")
+    door.check_pixels(images)
     if images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 (gray) or 3 (colour) channels, got {images.shape[1]}")
     if min(images.shape[2:]) < LEAST_SIDE:
         raise ValueError(f"images must be at least {LEAST_SIDE} pixels a side, got {images.shape[2]}x{images.shape[3]}")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 by 255")
-    if not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
-        raise ValueError(f"pixels must lie in [0, 1], got [{images.min():.6g}, {images.max():.6g}]")

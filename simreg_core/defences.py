@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simreg_core import attacks
+from simreg_core import attacks, door
 
 TRADES_START = 1e-3  # standard deviation of TRADES' first move: at the image itself its gradient is zero
 
@@ -27,17 +27,19 @@ def pgd_adversarial_examples(
 ) -> Tensor:
     """L-infinity PGD examples of a batch, to be trained on in its place (Madry et al. 2018).
 
+    x: [b, c, h, w] in [0, 1].  y: [b], integers.
     epsilon: in [0, 1].  step_size: > 0, sign steps.  steps: at least 1.
     generator: of the uniform start in the ball; on the device of x.
     The network is in eval mode while the examples are made (batch norm with its running statistics, which stay as
     they are) and in its own modes again afterwards; its gradients are left alone.
     Returns [b, c, h, w] in [0, 1] without gradient.
-    Raises ValueError for pixels, epsilon, step_size or steps out of bounds.
+    Raises ValueError for pixels, epsilon, step_size or steps out of bounds, labels that are no integers or not one for
+    each image, and a model that is no module or returns no logits [b, at least 2 classes].
     """
-    _check(x, epsilon, step_size, steps)
+    x, y = _checked(x, y, epsilon, step_size, steps)
     start = x + epsilon * (2 * torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1)
     with _eval_mode(model):
-        return _ascend(x, start, lambda at: F.cross_entropy(model(at), y), epsilon, step_size, steps)
+        return _ascend(x, start, lambda at: F.cross_entropy(_logits(model, at), y), epsilon, step_size, steps)
 
 
 def trades_loss(
@@ -58,18 +60,17 @@ def trades_loss(
     beta: at least 0; 6 in Zhang et al. for CIFAR-10. Other arguments and errors as `pgd_adversarial_examples`.
     Returns a scalar, mean over the batch.
     """
-    _check(x, epsilon, step_size, steps)
+    images, y = _checked(x, y, epsilon, step_size, steps)
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0, got {beta:g}")
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     with _eval_mode(model):
         with torch.no_grad():
-            clean = model(x).log_softmax(dim=1)
-        perturbed = _ascend(
-            x, x + TRADES_START * noise, lambda at: _divergence(clean, model(at)), epsilon, step_size, steps
-        )
-    logits = model(x)
-    return F.cross_entropy(logits, y) + beta * _divergence(logits.log_softmax(dim=1), model(perturbed))
+            clean = _logits(model, images).log_softmax(dim=1)
+        start = images + TRADES_START * noise
+        perturbed = _ascend(images, start, lambda at: _divergence(clean, _logits(model, at)), epsilon, step_size, steps)
+    logits = _logits(model, x)
+    return F.cross_entropy(logits, y) + beta * _divergence(logits.log_softmax(dim=1), _logits(model, perturbed))
 
 
 def noisy(x: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
@@ -127,6 +128,8 @@ def _divergence(log_clean: Tensor, logits: Tensor) -> Tensor:
 @contextmanager
 def _eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode within; each module's own mode after."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module that returns logits, got {type(model).__name__}")
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -136,10 +139,16 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _check(x: Tensor, epsilon: float, step_size: float, steps: int) -> None:
-    attacks.check_pixels(x)
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    return door.as_logits(model(x), len(x))
+
+
+def _checked(x: Tensor, y: Tensor, epsilon: float, step_size: float, steps: int) -> tuple[Tensor, Tensor]:
+    """Images without a graph, and labels as int64. The network is not asked here: every step would pay for it."""
+    door.check_pixels(x)
     attacks.check_epsilon(epsilon)
     if not step_size > 0:
         raise ValueError(f"step_size must be positive, got {step_size:g}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    return x.detach(), door.class_labels(y, x)

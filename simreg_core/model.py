@@ -148,7 +148,7 @@ class ResNet(nn.Module):
 def _fold(owner: nn.Module, conv: str, norm: str) -> None:
     """Fold a convolution and the batch norm after it, which becomes the identity."""
     setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
-    setattr(owner, norm, nn.Identity())
+    setattr(owner, norm, nn.Identity().eval())  # the copy's mode
 
 
 def resnet18(in_channels: int = 1, num_classes: int = 10, width: int = 64, **scaling: float) -> ResNet:

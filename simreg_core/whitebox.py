@@ -1,13 +1,14 @@
 """White-box attacks, transfer with momentum, AutoAttack, and the query attacks to compare them with.
 
-Every function takes images [n, c, h, w], float in [0, 1], their true labels [n] int64 and networks in eval mode that
-return logits, and leaves the global random state, the networks' weights and their gradients alone. An image that the
-network misclassifies without an attack is already fooled: it comes back unchanged. Sizes are in pixel units:
+Every function takes images [n, c, h, w], float in [0, 1], their true labels [n], integers, and networks in eval mode
+that return logits, and leaves the global random state, the networks' weights and their gradients alone. An image that
+the network misclassifies without an attack is already fooled: it comes back unchanged. Sizes are in pixel units:
 epsilon bounds the largest change of a pixel for 'linf', the Euclidean length of the whole perturbation for 'l2'.
 
-Every function raises ValueError for pixels, labels or an epsilon out of bounds, a network in training mode, and,
-but for `momentum_transfer`, where no image is classified correctly: then there is nothing to attack. Those that
-follow gradients raise it too where the logits carry none.
+Every function raises ValueError as `door.opened`, for an epsilon out of bounds, and, but for `momentum_transfer`,
+where no image is classified correctly: then there is nothing to attack. Those that follow gradients raise it too where
+the logits carry none, and, but for `pgd`, which counts them, where some are not finite. Those that search for the
+smallest perturbation refuse a network that says that it draws random numbers.
 """
 
 import logging
@@ -16,8 +17,9 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import eagerpy
@@ -27,9 +29,8 @@ from foolbox import attacks as foolbox_attacks
 from pyautoattack import AutoAttack
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from simreg_core import attacks, suspicion
+from simreg_core import attacks, door
 from simreg_core.attacks import AttackResult
 
 NORMS = ("linf", "l2")
@@ -80,14 +81,15 @@ def pgd(
     seed: of the starts; they do not depend on batch_size.
     Raises ValueError as said above, and for steps or restarts below 1, a step_size <= 0 or an unknown norm.
     """
-    _check_epsilon(images, epsilon, norm)
+    _check_norm(norm)
     _check_counts(steps=steps, restarts=restarts, batch_size=batch_size)
-    step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    if not step_size > 0 and epsilon > 0:
-        raise ValueError(f"step_size must be positive, got {step_size:g}")
-    generator = torch.Generator(images.device).manual_seed(seed)
-    ascent = _Ascent(norm, epsilon, step_size, steps, early_leave)
-    with _under_attack([model], seed, images.device):
+    with door.opened(model, images, labels, seed=seed, batch_size=batch_size) as (model, images, labels):
+        _check_epsilon(images, epsilon, norm)
+        step_size = 2.5 * epsilon / steps if step_size is None else step_size
+        if not step_size > 0 and epsilon > 0:
+            raise ValueError(f"step_size must be positive, got {step_size:g}")
+        generator = torch.Generator(images.device).manual_seed(seed)
+        ascent = _Ascent(norm, epsilon, step_size, steps, early_leave)
         attacked = _attackable(model, images, labels, batch_size)
         if not early_leave:
             attacked = torch.arange(len(images), device=images.device)
@@ -154,7 +156,7 @@ class _Ascent(NamedTuple):
         trace, gradients, zero, nan = [], 0, 0, 0
         for step in range(self.steps + 1):
             if len(active):
-                logits, losses, gradient = _input_gradient(model, x[active], labels[active])
+                logits, losses, gradient = door.input_gradient(model, x[active], labels[active])
                 loss[active] = losses
                 wrong = logits.argmax(dim=1) != labels[active]
                 worst.update(active, _Worst(x[active], losses, wrong))
@@ -193,20 +195,19 @@ def momentum_transfer(
     seed: matters only for surrogates that draw random numbers themselves.
     Raises ValueError as said above, and for no surrogates, or surrogates with different numbers of classes.
     """
-    _check_epsilon(images, epsilon, "linf")
+    if callable(surrogates) and not isinstance(surrogates, nn.ModuleList):
+        raise ValueError(f"surrogates must be a list of networks, got one {type(surrogates).__name__}")
     _check_counts(surrogates=len(surrogates), steps=steps, batch_size=batch_size)
     if not decay >= 0:
         raise ValueError(f"decay must be at least 0, got {decay:g}")
-    for surrogate in surrogates:
-        attacks.check_eval_mode(surrogate)
-    ensemble = _MeanLogits(surrogates).eval()
-    adversarial = images.clone()
-    with _under_attack([ensemble], seed, images.device):
-        _check_labels(ensemble, images, labels)
+    ensemble = _MeanLogits(surrogates)
+    with door.opened(ensemble, images, labels, seed=seed, batch_size=batch_size) as (ensemble, images, labels):
+        _check_epsilon(images, epsilon, "linf")
+        adversarial = images.clone()
         for part in torch.arange(len(images), device=images.device).split(batch_size):
             x, momentum = images[part], torch.zeros_like(images[part])
             for _ in range(steps):
-                _, _, gradient = _input_gradient(ensemble, x, labels[part])
+                gradient = door.finite_gradient(ensemble, x, labels[part])
                 mean = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
                 momentum = decay * momentum + gradient / mean.clamp_min(torch.finfo(x.dtype).tiny)
                 x = _project(x + epsilon / steps * momentum.sign(), images[part], epsilon, "linf")
@@ -217,7 +218,8 @@ def momentum_transfer(
 class _MeanLogits(nn.Module):
     def __init__(self, networks: Sequence[nn.Module]):
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(door.Classifier(network) for network in networks).eval()
+        self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
         logits = [network(x) for network in self.networks]
@@ -251,25 +253,26 @@ def autoattack(
     The library's own warnings are passed on as Python warnings, once each.
     Raises ValueError as said above, and for fewer than 4 classes, which its targeted loss needs.
     """
-    _check_epsilon(images, epsilon, norm)
+    _check_norm(norm)
     _check_counts(steps=steps, targets=targets, queries=queries, batch_size=batch_size)
     if version not in AUTOATTACK_VERSIONS:
         raise ValueError(f"unknown version '{version}'; allowed: {', '.join(AUTOATTACK_VERSIONS)}")
-    adversarial = images.clone()
-    with _under_attack([model], seed, images.device):
+    with door.opened(model, images, labels, seed=seed, batch_size=batch_size) as (model, images, labels):
+        _check_epsilon(images, epsilon, norm)
+        adversarial = images.clone()
         attacked = _attackable(model, images, labels, batch_size)
-        logits, _, _ = _input_gradient(model, images[attacked[:1]], labels[attacked[:1]])
-        if logits.shape[1] < 4:
-            raise ValueError(f"AutoAttack needs at least 4 classes, got {logits.shape[1]}; use pgd and square instead")
+        _check_gradients(model, images[attacked], labels[attacked], batch_size)
+        if model.classes < 4:
+            raise ValueError(f"AutoAttack needs at least 4 classes, got {model.classes}; use pgd and square instead")
         if epsilon > 0:
             attack = AutoAttack(
                 model, device=images.device, eps=epsilon, norm=_LIBRARY_NORMS[norm], seed=seed, version=version
             )
-            _set_budget(attack, steps, min(targets, logits.shape[1] - 1), queries)
+            _set_budget(attack, steps, min(targets, model.classes - 1), queries)
             with _library_warnings("auto-attack"):
-                adversarial[attacked], _ = attack.run_standard_evaluation(
-                    images[attacked], labels[attacked], batch_size=batch_size
-                )
+                x = images[attacked].float()  # all that it takes
+                found, _ = attack.run_standard_evaluation(x, labels[attacked], batch_size=batch_size)
+            adversarial[attacked] = torch.where(found == x, images[attacked], found.to(images))
     return attacks.never_fails(images, adversarial)
 
 
@@ -318,12 +321,14 @@ def square(
     queries: of each restart; the schedule of square sizes is scaled to them.
     Raises ValueError as said above, and under 'l2' for images with fewer than 5 pixels a side.
     """
-    _check_epsilon(images, epsilon, norm)
+    _check_norm(norm)
     _check_counts(queries=queries, restarts=restarts, batch_size=batch_size)
-    if norm == "l2" and min(images.shape[2:]) < 5:
-        raise ValueError(f"square under 'l2' needs 5 pixels a side, got {images.shape[2]}x{images.shape[3]}")
-    adversarial = images.clone()
-    with _under_attack([model], seed, images.device), torch.no_grad():
+    opened = door.opened(model, images, labels, seed=seed, batch_size=batch_size)
+    with opened as (model, images, labels), torch.no_grad():
+        _check_epsilon(images, epsilon, norm)
+        if norm == "l2" and min(images.shape[2:]) < 5:
+            raise ValueError(f"square under 'l2' needs 5 pixels a side, got {images.shape[2]}x{images.shape[3]}")
+        adversarial = images.clone()
         attacked = _attackable(model, images, labels, batch_size)
         for index, part in enumerate(attacked.split(batch_size)):
             attack = SquareAttack(
@@ -356,12 +361,10 @@ def hop_skip_jump(
     steps: each asks the network 100 times the root of its number, and some 25 times more.
     directions: uniform-noise images tried as a start; an image for which none is misclassified has failed.
     batch_size: memory grows with it; 100 * sqrt(steps) copies of a batch are held at once.
-    Raises ValueError as said above, and for a network that answers one image in two ways (the search along a line
-    would never end).
     """
     _check_norm(norm)
     _check_counts(steps=steps, directions=directions, batch_size=batch_size)
-    start = _Starts(directions)
+    start = partial(attacks.starting_points, directions=directions)
     attack = _HopSkipJump(steps=steps, constraint=norm)
     return _minimized(attack, model, images, labels, seed, batch_size, start)
 
@@ -371,18 +374,6 @@ class _HopSkipJump(foolbox_attacks.HopSkipJumpAttack):
         # foolbox 3.3.4 scales the gradients of a batch by their common length: each step is then too short
         gradients = super().approximate_gradients(*arguments)
         return eagerpy.astensor(_to_length(gradients.raw, 1.0))
-
-
-class _Starts(NamedTuple):
-    """Finds misclassified starts for a decision attack."""
-
-    directions: int
-
-    def __call__(self, wrapped: PyTorchModel, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        answers = wrapped(x), wrapped(x)
-        if warning := suspicion.random_logits(*answers):
-            raise ValueError(f"hop_skip_jump needs a network that answers the same twice: {warning}")
-        return attacks.starting_points(wrapped, x, labels, self.directions)
 
 
 def minimum_norm(
@@ -408,13 +399,13 @@ def minimum_norm(
     fast = {"linf": foolbox_attacks.LInfFMNAttack, "l2": foolbox_attacks.DDNAttack, "l0": _L0FMN}
     if norm not in fast:
         raise ValueError(f"unknown norm '{norm}'; allowed: {', '.join(fast)}")
-    result = _minimized_by_gradients(fast[norm](steps=steps), model, images, labels, seed, batch_size)
+    result = _minimized(fast[norm](steps=steps), model, images, labels, seed, batch_size)
     if norm == "l0":
         return result
     other = deep_fool(model, images, labels, norm=norm, seed=seed, batch_size=batch_size)
     shorter = getattr(other, norm) < getattr(result, norm)
     adversarial = torch.where(shorter[:, None, None, None], other.adversarial, result.adversarial)
-    return AttackResult(images, adversarial, result.failed & other.failed, math.inf)
+    return AttackResult(result.originals, adversarial, result.failed & other.failed, math.inf)
 
 
 class _L0FMN(foolbox_attacks.L0FMNAttack):
@@ -440,7 +431,7 @@ def carlini_wagner(
     """
     _check_counts(steps=steps, binary_search_steps=binary_search_steps, batch_size=batch_size)
     attack = foolbox_attacks.L2CarliniWagnerAttack(steps=steps, binary_search_steps=binary_search_steps)
-    return _minimized_by_gradients(attack, model, images, labels, seed, batch_size)
+    return _minimized(attack, model, images, labels, seed, batch_size)
 
 
 def deep_fool(
@@ -457,16 +448,7 @@ def deep_fool(
     _check_norm(norm)
     _check_counts(steps=steps, batch_size=batch_size)
     kinds = {"linf": foolbox_attacks.LinfDeepFoolAttack, "l2": foolbox_attacks.L2DeepFoolAttack}
-    return _minimized_by_gradients(kinds[norm](steps=steps), model, images, labels, seed, batch_size)
-
-
-def _minimized_by_gradients(attack, model, images, labels, seed, batch_size) -> AttackResult:
-    attacks.check_pixels(images)
-    attacks.check_labels_shape(labels, images)
-    with _under_attack([model], seed, images.device):
-        _check_labels(model, images, labels)
-        _input_gradient(model, images[:1], labels[:1])  # refuses logits without gradient
-    return _minimized(attack, model, images, labels, seed, batch_size)
+    return _minimized(kinds[norm](steps=steps), model, images, labels, seed, batch_size)
 
 
 def _minimized(
@@ -480,14 +462,17 @@ def _minimized(
 ) -> AttackResult:
     """Runs a minimization of foolbox on the images that are classified correctly.
 
-    start: (wrapped network, images, labels) -> starting points and which were found, where the attack wants them.
+    start: (wrapped network, images, labels) -> starting points and which were found, for an attack that wants them;
+        the others follow gradients.
     """
-    attacks.check_pixels(images)
-    attacks.check_eval_mode(model)
-    wrapped = PyTorchModel(model, bounds=(0, 1), device=images.device)
-    adversarial, failed = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
-    with _under_attack([model], seed, images.device):
-        for part in _attackable(model, images, labels, batch_size).split(batch_size):
+    opened = door.opened(model, images, labels, seed=seed, batch_size=batch_size, same_twice=True)
+    with opened as (model, images, labels):
+        attacked = _attackable(model, images, labels, batch_size)
+        if start is None:
+            _check_gradients(model, images[attacked], labels[attacked], batch_size)
+        wrapped = PyTorchModel(model, bounds=(0, 1), device=images.device)
+        adversarial, failed = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
+        for part in attacked.split(batch_size):
             failed[part], options = True, {}
             if start is not None:
                 starts, found = start(wrapped, images[part], labels[part])
@@ -501,22 +486,8 @@ def _minimized(
     return AttackResult(images, adversarial, failed, math.inf)
 
 
-@contextmanager
-def _under_attack(models: Sequence[nn.Module], seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds a copy of the random state; weights need no gradient, so that an attack can leave none behind."""
-    with ExitStack() as stack:
-        stack.enter_context(attacks.seeded(seed, device))
-        stack.enter_context(torch.enable_grad())
-        weights = [weight for model in models for weight in model.parameters() if weight.requires_grad]
-        for weight in weights:
-            weight.requires_grad_(False)
-            stack.callback(weight.requires_grad_, True)
-        yield
-
-
 def _attackable(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
     """Indices of the images that the network classifies correctly; at least one."""
-    _check_labels(model, images, labels)
     with torch.no_grad():
         predicted = torch.cat([model(x).argmax(dim=1) for x in images.split(batch_size)])
     attackable = (predicted == labels).nonzero().flatten()
@@ -527,19 +498,10 @@ def _attackable(model: nn.Module, images: Tensor, labels: Tensor, batch_size: in
     return attackable
 
 
-def _input_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits [b, classes], cross-entropy [b], and its gradient for each image, [b, c, h, w]."""
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(x)
-        loss = F.cross_entropy(logits, labels, reduction="none")
-    if not loss.requires_grad:
-        raise ValueError(
-            "an attack that needs gradients on a model without: its logits do not depend differentiably on the pixels "
-            "(detached, under no_grad, or a hard decision); use square, hop_skip_jump or boundary_attack"
-        )
-    (gradient,) = torch.autograd.grad(loss.sum(), x)
-    return logits.detach(), loss.detach(), gradient
+def _check_gradients(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> None:
+    """Raises ValueError for gradients that are missing or not finite, before a search that would not notice."""
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        door.finite_gradient(model, x, y)
 
 
 def _random_start(images: Tensor, epsilon: float, norm: str, generator: torch.Generator) -> Tensor:
@@ -576,8 +538,6 @@ def _check_norm(norm: str) -> None:
 
 
 def _check_epsilon(images: Tensor, epsilon: float, norm: str) -> None:
-    _check_norm(norm)
-    attacks.check_pixels(images)
     # an L2 ball of the root of the number of pixels holds every image
     attacks.check_epsilon(epsilon, 1.0 if norm == "linf" else math.sqrt(images[0].numel()))
 
@@ -586,10 +546,3 @@ def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def _check_labels(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    attacks.check_eval_mode(model)
-    attacks.check_labels_shape(labels, images)
-    with torch.no_grad():
-        attacks.check_label_range(labels, model(images[:1]).shape[1])

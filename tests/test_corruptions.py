@@ -313,8 +313,14 @@ def test_unknown_names_and_severities(patches):
         (torch.full((2, 1, 16, 16), 1.5), r"pixels must lie in \[0, 1\], got \[1.5, 1.5\]"),
         (torch.full((2, 1, 16, 16), -0.5), r"pixels must lie in \[0, 1\]"),
         (torch.full((2, 1, 16, 16), float("nan")), r"pixels must lie in \[0, 1\]"),
+        (np.zeros((2, 1, 16, 16)), "images must be a torch tensor"),
     ],
 )
 def test_bad_images(images, message):
     with pytest.raises(ValueError, match=message):
         corrupt(images, "fog", 1, seeded())
+
+
+def test_no_generator(patches):
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator, got NoneType"):
+        corrupt(patches, "fog", 1, None)

@@ -164,3 +164,38 @@ def test_errors(linear_classifier, images):
         defences.GaussianBlur()(images[:, :, :3])
     with pytest.raises(ValueError, match="did you mean 25/255"):
         defences.noisy(images, 25, seeded())
+
+
+def test_bad_networks_and_labels(linear_classifier, images):
+    y = torch.zeros(12, dtype=torch.long)
+
+    class Pair(nn.Module):
+        def forward(self, x):
+            return linear_classifier(x), None
+
+    class OneLogit(nn.Module):
+        def forward(self, x):
+            return linear_classifier(x)[:, :1]
+
+    for make in (
+        lambda model, labels: defences.pgd_adversarial_examples(model, images, labels, 0.1, 0.1, 1, seeded()),
+        lambda model, labels: defences.trades_loss(model, images, labels, 0.1, 0.1, 1, 6.0, seeded()),
+    ):
+        assert torch.equal(make(linear_classifier, y.int()), make(linear_classifier, y))
+        for model, labels, message in (
+            (Pair(), y, "must return logits, one float tensor .* got tuple"),
+            (OneLogit(), y, r"at least 2 classes\], got \[12, 1\]"),
+            (linear_classifier.forward, y, "must be a torch.nn.Module .* got method"),
+            (linear_classifier, y.float(), "labels must be integers"),
+            (linear_classifier, y[:3], r"labels must have shape \[12\]"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                make(model, labels)
+
+
+def test_examples_have_no_graph(linear_classifier, images):
+    pixels, y = images.clone().requires_grad_(), torch.zeros(12, dtype=torch.long)
+    with torch.no_grad():
+        made = defences.pgd_adversarial_examples(linear_classifier, pixels, y, 0.1, 0.1, 2, seeded())
+    assert not made.requires_grad
+    assert not defences.pgd_adversarial_examples(linear_classifier, pixels, y, 0.1, 0.1, 2, seeded()).requires_grad

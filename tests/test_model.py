@@ -146,6 +146,7 @@ def test_a_folded_network_gives_the_same_logits(blocks, generator):
     images = torch.rand(20, 1, 16, 16, generator=generator)
     folded = network.folded()
     assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not [module for module in folded.modules() if module.training]
     torch.testing.assert_close(folded(images), network(images), atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="call eval"):
         network.train().folded()

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from simreg_core import attacks, spectra
+from simreg_core import attacks, door, spectra
 from simreg_core.corruptions import CORRUPTIONS, corrupt
 from simreg_core.lab.data import DataError, ImageSet, load_cifar10_c, load_image_set
 from simreg_core.lab.experiment import (
@@ -178,6 +178,7 @@ def correct(network: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
 
 def _noise(network: nn.Module, images: ImageSet, evaluation: NoiseEvaluation, device: torch.device) -> list[Value]:
     pixels, labels = images.pixels, images.labels.to(device)
+    network = door.classifier(network, pixels[: door.PROBE].to(device))
     values = []
     for index, epsilon in enumerate(evaluation.epsilons):
         # drawn on the CPU: the same noise on every device
@@ -195,6 +196,7 @@ def _fgsm(
     device: torch.device,
 ) -> list[Value]:
     pixels, labels = images.pixels.to(device), images.labels.to(device)
+    network = door.classifier(network, pixels)
     direction = _fgsm_direction(evaluation.surrogate, images, store, device)
     return [
         _accuracy(
@@ -271,8 +273,9 @@ def _boundary(
 def _corruptions(
     network: nn.Module, images: ImageSet, evaluation: CorruptionEvaluation, device: torch.device
 ) -> list[Value]:
-    labels = images.labels.to(device)
-    values = [_accuracy(network, images.pixels.to(device), labels, None, severity=0)]
+    pixels, labels = images.pixels.to(device), images.labels.to(device)
+    network = door.classifier(network, pixels)
+    values = [_accuracy(network, pixels, labels, None, severity=0)]
     for corruption in evaluation.corruptions:
         for severity in evaluation.severities:
             pixels = _corrupted(images, evaluation, corruption, severity).to(device)

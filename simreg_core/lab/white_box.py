@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simreg_core import suspicion, whitebox
+from simreg_core import door, suspicion, whitebox
 from simreg_core.attacks import AttackResult
 from simreg_core.lab.experiment import (
     MinimumNormEvaluation,
@@ -23,6 +23,7 @@ def white_box(
     network: nn.Module, pixels: Tensor, labels: Tensor, evaluation: WhiteBoxEvaluation
 ) -> tuple[list[Value], dict, tuple[str, ...]]:
     """Accuracy at each epsilon under PGD, more attacks at `evaluation.epsilon`, and warnings of the checks."""
+    network = door.classifier(network, pixels)
     values, fooled, walked = [], {}, None
     for epsilon in evaluation.epsilons:
         result = _pgd(network, pixels, labels, evaluation, epsilon)
@@ -128,6 +129,7 @@ def minimum_norm(
     network: nn.Module, pixels: Tensor, labels: Tensor, evaluation: MinimumNormEvaluation
 ) -> tuple[list[Value], dict]:
     """Median size of the smallest perturbations found; an image that none fools is infinitely far."""
+    network = door.classifier(network, pixels)
     if evaluation.away_from == "prediction":
         with torch.no_grad():
             labels = network(pixels).argmax(dim=1)
@@ -161,6 +163,7 @@ def transfer(
     network: nn.Module, surrogates: list[nn.Module], pixels: Tensor, labels: Tensor, evaluation: TransferEvaluation
 ) -> list[Value]:
     """Accuracy under FGSM and PGD made on the first surrogate, and momentum made on all of them."""
+    network = door.classifier(network, pixels)
     seed, values = stream(evaluation.seed, "transfer"), []
     for epsilon in evaluation.epsilons:
         made = {

@@ -10,8 +10,15 @@ from simreg_core import attacks
 from simreg_core.corruptions import CORRUPTIONS, corrupt
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError, load_image_set
-from simreg_core.lab.evaluation import correct, evaluate, evaluation_images, trained_network
-from simreg_core.lab.experiment import CorruptionEvaluation, CorruptionSpectraEvaluation, LayerWeightsEvaluation
+from simreg_core.lab.evaluation import _measure, correct, evaluate, evaluation_images, trained_network
+from simreg_core.lab.experiment import (
+    CorruptionEvaluation,
+    CorruptionSpectraEvaluation,
+    LayerWeightsEvaluation,
+    MinimumNormEvaluation,
+    TransferEvaluation,
+    WhiteBoxEvaluation,
+)
 from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import load_data, train
 
@@ -216,6 +223,60 @@ def test_spectra_of_corruptions(tiny, store, trained):
     assert frequency.keys() == set(CORRUPTIONS)
     assert frequency["gaussian_noise"] > 3 * frequency["fog"]
     assert all(record.arrays[name][-1] == pytest.approx(1) for name in CORRUPTIONS)
+
+
+class Broken(torch.nn.Module):
+    """What a network would answer, changed."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, x):
+        return self.change(self.network(x), x)
+
+
+def attacks_of(profile):
+    """Every kind of evaluation that shows images to a network."""
+    surrogate = studies.fgsm(profile, "strict").surrogate
+    return (
+        studies.noise(profile, "gaussian", "strict"),
+        studies.noise(profile, "uniform", "released"),
+        studies.fgsm(profile, "strict"),
+        studies.boundary(profile),
+        CorruptionEvaluation(corruptions=("contrast",), severities=(1,), images=20),
+        WhiteBoxEvaluation(epsilons=(0.0, 0.1), epsilon=0.1, images=10, steps=2, queries=5),
+        MinimumNormEvaluation(images=10, steps=2),
+        MinimumNormEvaluation(images=10, steps=2, norm="l2", away_from="prediction"),
+        TransferEvaluation(name="none", epsilons=(0.1,), surrogates=(surrogate,), images=10, steps=2),
+    )
+
+
+def test_no_number_comes_of_a_network_that_is_no_classifier(tiny, store, trained):
+    network = trained_network(trained, 10, store, CPU)
+    half = Broken(network, lambda logits, x: logits).eval()
+    half.part = torch.nn.Dropout()
+    bad = [
+        (Broken(network, lambda logits, x: logits * torch.nan).eval(), "logits must be finite"),
+        (Broken(network, lambda logits, x: logits[:, :1]).eval(), "at least 2 classes"),
+        (Broken(network, lambda logits, x: logits + 0.1 * torch.randn_like(logits)).eval(), "answer the same twice"),
+        (Broken(network, lambda logits, x: torch.nn.functional.dropout(logits)).eval(), "answer the same twice"),
+        (Broken(network, lambda logits, x: (logits, x)).eval(), "got tuple"),
+        (half, "training mode"),
+    ]
+    for evaluation in attacks_of(tiny):
+        images = evaluation_images(trained, evaluation)
+        for each, message in bad:
+            with pytest.raises(ValueError, match=message):
+                _measure(each, images, trained, evaluation, store, CPU)
+        clean = {image.numpy().tobytes() for image in images.pixels}
+
+        def dies(logits, x, clean=clean):
+            new = torch.tensor([image.detach().numpy().tobytes() not in clean for image in x])
+            return logits.masked_fill(new[:, None], torch.nan)
+
+        with pytest.raises(ValueError, match="logits must be finite"):  # though they are, of the clean images
+            _measure(Broken(network, dies).eval(), images, trained, evaluation, store, CPU)
 
 
 def test_layer_weights_are_those_of_training(tiny, store, trained):
