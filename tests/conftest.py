@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from crashes import pytest_handlecrashitem, pytest_xdist_make_scheduler  # noqa: F401
 
 from simreg_core.lab.experiment import load_profile
 from simreg_core.lab.store import Store

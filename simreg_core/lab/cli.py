@@ -1,5 +1,6 @@
 """The laboratory from a shell: `python -m simreg_core --help`."""
 
+import faulthandler
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,7 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
+from simreg_core.lab.folders import settle_folders
 from simreg_core.lab.listing import a100_hours, trainings
 from simreg_core.lab.progress import duration
 from simreg_core.lab.ray_executor import RayExecutor
@@ -70,6 +72,7 @@ PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if n
 @app.callback()
 def about() -> None:
     """simreg: pixel-similarity regularization, reproduced (arXiv 2410.03952)."""
+    settle_folders()
 
 
 @app.command()
@@ -259,7 +262,9 @@ def publish_command(profile: ProfileOption = None) -> None:
 
 
 def main() -> None:
-    """Run a command; a known error is one line on standard error and exit status 2."""
+    """Run a command; a known error is one line on standard error and exit status 2, a crash says where Python was."""
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
     try:
         app()
     except (

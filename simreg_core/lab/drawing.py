@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from simreg_core.lab.claims import claims_markdown, table_of_claims
 from simreg_core.lab.cost import step_costs
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
+from simreg_core.lab.processes import Processes, way_of_death
 from simreg_core.lab.progress import duration
 from simreg_core.lab.runner import (
     Costs,
@@ -91,20 +91,21 @@ def make_figures(
     paths = notebook_paths(only)
     store = Store() if recompute else Store(published=published_folder(profile))
     unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 goes on where it was
-    if recompute and not unfinished.exists():
-        _forget(profile, store, only)
-        write_text(unfinished, "delete this file to start over\n")
-    todo = missing(profile, store, only)
-    if todo:
-        _compute(profile, todo, store, without_gpu, workers)
-    else:
-        where = "this machine's store" if not _from_published(profile, store, only) else "published records"
-        print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
-    step_costs(profile, store)
-    for done in [unfinished] if only else store.root.glob(f"{unfinished.name}*"):
-        done.unlink(missing_ok=True)
-    seconds = _draw(profile, profile_name, paths)
-    _print_shares(_shares(profile, store, todo, seconds))
+    with store.computing() if recompute else nullcontext():  # or another would delete, or use, what this one deletes
+        if recompute and not unfinished.exists():
+            _forget(profile, store, only)
+            write_text(unfinished, "delete this file to start over\n")
+        todo = missing(profile, store, only)
+        if todo:
+            _compute(profile, todo, store, without_gpu, workers)
+        else:
+            where = "this machine's store" if not _from_published(profile, store, only) else "published records"
+            print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
+        step_costs(profile, store)
+        shares = _shares(profile, store, todo)
+        for done in store.root.glob(unfinished.name if only else f"{unfinished.name}*"):
+            done.unlink(missing_ok=True)
+    _print_shares(shares, _draw(profile, profile_name, paths))
     print(write_claims(profile), flush=True)
 
 
@@ -171,8 +172,8 @@ def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:
     return store.root / "-".join(["recomputing", profile.key, *sorted({name[:2] for name in only})])
 
 
-def _shares(profile: Profile, store: Store, todo: Plan, drawing: dict[str, float]) -> dict[str, float]:
-    """Seconds of one core that each notebook took just now; what several share is split evenly between them."""
+def _shares(profile: Profile, store: Store, todo: Plan) -> dict[str, float]:
+    """Seconds of one core that each notebook's plan took; what several share is split evenly between them."""
     users: dict[tuple[str, str], list[str]] = {}  # (experiment, evaluation or '' for its training): notebooks
     seconds: dict[tuple[str, str], float] = {}
     trained = {one.key: store.history(one)["seconds"] for one in todo.trainings}
@@ -186,14 +187,17 @@ def _shares(profile: Profile, store: Store, todo: Plan, drawing: dict[str, float
             if place in measured:
                 users.setdefault(place, []).append(name)
                 seconds[place] = store.record(*measured[place]).provenance.seconds
-    shares = dict(drawing)
+    shares: dict[str, float] = {}
     for place, names in users.items():
         for name in names:
             shares[name] = shares.get(name, 0.0) + seconds[place] / len(names)
     return shares
 
 
-def _print_shares(shares: dict[str, float]) -> None:
+def _print_shares(computing: dict[str, float], drawing: dict[str, float]) -> None:
+    shares = dict(drawing)
+    for name, seconds in computing.items():
+        shares[name] = shares.get(name, 0.0) + seconds
     total = sum(shares.values())
     if total:
         print(f"time of one core, {duration(total)} in all, by notebook (what several need, split between them):")
@@ -252,44 +256,77 @@ def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, f
             print(f"{path.stem}: up to date", flush=True)
     # one thread each: two notebooks with two threads each are many times slower
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the kernels
+    waiting = deque(stale)
     # processes: two event loops in threads of one have lost a kernel's answer, and then wait for ever
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(AT_ONCE, len(stale))), context) as pool:
-        made = pool.map(partial(_run_notebook, profile=profile, profile_name=profile_name), stale)
-        for path, (problem, seconds[path.stem]) in zip(stale, made, strict=True):
-            if problem is not None:
-                raise DrawingError(f"notebook {path.name} failed: {problem}")
-            write_text(_stamp(path, profile), _inputs(path, profile) + _outputs(path, profile))
-            print(f"{path.stem}: drawn to {_shown(figures_folder(profile))}", flush=True)
+    with Processes() as processes:
+        while waiting or processes.running:
+            while waiting and processes.running < AT_ONCE:
+                path = waiting.popleft()
+                processes.begin(path, _run_notebook, path, profile, profile_name)
+            for path, _, kind, content in processes.events():
+                if kind == "failed":
+                    raise content
+                if kind == "died":
+                    raise DrawingError(f"notebook {path.name} failed: the process that runs it died by {content}")
+                problem, seconds[path.stem] = content
+                if problem is not None:
+                    raise DrawingError(f"notebook {path.name} failed: {problem}")
+                write_text(_stamp(path, profile), _inputs(path, profile) + _outputs(path, profile))
+                print(f"{path.stem}: drawn to {_shown(figures_folder(profile))}", flush=True)
     return seconds
 
 
 def _run_notebook(path: Path, profile: Profile, profile_name: str) -> tuple[str | None, float]:
     """Execute a notebook with papermill.  Returns its error in one line, or None, and the seconds it took."""
-    # here alone: their import takes longer than drawing nothing
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill import PapermillExecutionError, execute_notebook
+    from papermill import execute_notebook  # here: its import takes longer than drawing nothing
 
     started = time.perf_counter()
     output = Store().root / "notebooks" / profile.name / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
-    problem = None
-    try:
-        execute_notebook(
+    problem = _problem_of(
+        lambda kernel: execute_notebook(
             path,
             output,
             {"profile": profile_name},
-            kernel_name="python3",
             cwd=NOTEBOOKS,
             progress_bar=False,
             execution_timeout=CELL_SECONDS,
-            extra_arguments=KERNEL_ARGUMENTS,
+            **kernel,
         )
-    except PapermillExecutionError as error:
-        problem = " ".join(f"{error.ename}: {error.evalue}".split())
-    except (DeadKernelError, CellTimeoutError, OSError) as error:
-        problem = " ".join(f"{type(error).__name__}: {error}".split())
+    )
     return problem, time.perf_counter() - started
+
+
+def _problem_of(run: Callable[[dict], object]) -> str | None:
+    """Run a notebook; its error in one line, or None.  run: called with what nbclient is to know of the kernel."""
+    # here: their import takes longer than drawing nothing
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellExecutionError
+    from papermill import PapermillExecutionError
+
+    deaths = []
+
+    class Manager(AsyncKernelManager):
+        """Does not interrupt a kernel that it asks to end, which would say so; notes how one died."""
+
+        async def _async_interrupt_kernel(self) -> None:
+            if not self.shutting_down:
+                await super()._async_interrupt_kernel()
+
+        async def cleanup_resources(self, restart: bool = False) -> None:
+            if self.has_kernel and (status := await self.provisioner.poll()) is not None:
+                deaths.append(way_of_death(status))
+            await super()._async_cleanup_resources(restart)
+
+    try:
+        run({"kernel_name": "python3", "extra_arguments": KERNEL_ARGUMENTS, "kernel_manager_class": Manager})
+    except (PapermillExecutionError, CellExecutionError) as error:
+        return " ".join(f"{error.ename}: {error.evalue}".split())
+    except (RuntimeError, NoSuchKernel, OSError) as error:  # a dead kernel, none, one that takes too long
+        said = f"its kernel died by {deaths[0]}" if deaths else f"{type(error).__name__}: {error}"
+        return " ".join(said.split())
+    return None
 
 
 def _is_drawn(path: Path, profile: Profile) -> bool:
@@ -338,10 +375,11 @@ def publish_recordings() -> None:
     measurements = [
         (experiment, evaluation) for block in recorded_blocks() for _, experiment, evaluation in block.measurements()
     ]
-    for measurement in measurements:
-        store.forget(*measurement)
-    compute(plan(measurements, store), store, "comparing recordings")
-    _copy_records(measurements, store, RECORDINGS)
+    with store.computing():  # from what is deleted to what is copied, no other process writes or deletes here
+        for measurement in measurements:
+            store.forget(*measurement)
+        compute(plan(measurements, store), store, "comparing recordings")
+        _copy_records(measurements, store, RECORDINGS)
     print(f"{len(measurements)} records in {_shown(RECORDINGS)}", flush=True)
 
 
@@ -365,10 +403,11 @@ def publish(profile: Profile) -> None:
     Raises StoreError where the store lacks a record.
     """
     store = Store()
-    if missing(profile, store).measurements:
-        raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
-    measurements = [one for own in studies_of(profile) for one in own.measurements()]
-    _copy_records(measurements, store, published_folder(profile), [store.costs_paths(profile)[0]])
+    with store.computing():
+        if missing(profile, store).measurements:
+            raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
+        measurements = [one for own in studies_of(profile) for one in own.measurements()]
+        _copy_records(measurements, store, published_folder(profile), [store.costs_paths(profile)[0]])
     if profile.name == "quick":
         for path in notebook_paths():
             _execute_in_place(path)
@@ -391,7 +430,8 @@ def _execute_in_place(path: Path) -> None:
 
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(NOTEBOOKS)}}
-    NotebookClient(notebook, kernel_name="python3", resources=where, extra_arguments=KERNEL_ARGUMENTS).execute()
+    if problem := _problem_of(lambda kernel: NotebookClient(notebook, resources=where, **kernel).execute()):
+        raise DrawingError(f"notebook {path.name} failed: {problem}")
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run
         if "summary" in cell.metadata.get("tags", []):

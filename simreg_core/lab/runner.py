@@ -78,11 +78,10 @@ class Plan:
         return bool(self.trainings or self.measurements)
 
     def still_missing(self, store: Store) -> "Plan":
-        """What of it the store still lacks."""
-        return Plan(
-            tuple(one for one in self.trainings if not store.is_trained(one)),
-            tuple(one for one in self.measurements if store.record(*one) is None),
-        )
+        """What the store lacks of it by now: less than before, or more where something was deleted."""
+        again = plan(self.measurements, store)
+        needed = {one.key: one for one in (*self.trainings, *again.trainings)}
+        return Plan(tuple(one for one in needed.values() if not store.is_trained(one)), again.measurements)
 
 
 def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
@@ -154,9 +153,9 @@ def compute(
     for name in sorted(image_sets(todo)):
         if name in TORCHVISION:
             load_image_set(name, "train")  # downloaded here, not by several workers at once
-    with store.computing() as waited:
+    with store.computing():
         store.sweep()
-        _compute(todo.still_missing(store) if waited else todo, store, label, costs or Costs(), workers, executor)
+        _compute(todo.still_missing(store), store, label, costs or Costs(), workers, executor)
 
 
 def _compute(

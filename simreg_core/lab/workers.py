@@ -1,21 +1,16 @@
 """Worker processes on this machine: one a core, or several that share a GPU; where its memory runs out, fewer go on."""
 
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment
 from simreg_core.lab.predictors import fit
+from simreg_core.lab.processes import Processes, report
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, train
@@ -62,26 +57,22 @@ class Workers:
 
     def __init__(self, count: int | None = None):
         self.limit = check_workers(count)
-        context = multiprocessing.get_context("spawn")  # a forked torch may hang
-        self._reports, self._stop = context.SimpleQueue(), context.Event()
         self._before = {name: os.environ.get(name) for name in ALLOCATOR}
         if not torch.cuda.is_available():
             os.environ.update(ALLOCATOR)  # read by each worker as it starts
-        arguments = (self._reports, self._stop, os.getpid(), context.Value("i", 0))
-        self._pool = ProcessPoolExecutor(self.limit, context, initializer=_start_worker, initargs=arguments)
+        self._processes = Processes(_start_worker)
 
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
-        if error is not None:
-            self._stop.set()  # an error or Ctrl-C: what runs is given up and resumed the next time
+    def __exit__(self, *exception) -> None:
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # an error or Ctrl-C: what runs is given up and resumed the next time
+        self._processes.__exit__(*exception)
 
     def __call__(self, tasks: list[Task], progress: Progress) -> list[TrainingError]:
         """Run tasks.  Returns the trainings that diverged; any other error ends the run.
@@ -91,33 +82,28 @@ class Workers:
         """
         # the longest first, so that no core waits long at the end; equal ones in the order given
         waiting = deque(sorted(tasks, key=lambda task: -task[2]))
-        running: dict[Future, Task] = {}
         diverged = []
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.limit:
-                    function, arguments, cost = task = waiting.popleft()
-                    running[self._pool.submit(function, *arguments, cost)] = task
-                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                while not self._reports.empty():
-                    progress.advance(*self._reports.get())
-                for future in done:
-                    task = running.pop(future)
-                    try:
-                        future.result()
-                    except TrainingError as error:
-                        diverged.append(error)
-                    except torch.OutOfMemoryError as error:
-                        self._go_on_with_fewer(len(running) + 1, error)
-                        waiting.appendleft(task)
-            return diverged
-        except BrokenProcessPool as error:
-            raise RunnerError(
-                "a worker process died (killed, or out of memory); what was finished is kept: run again to go on"
-            ) from error
-        finally:
-            for future in running:
-                future.cancel()
+        while waiting or self._processes.running:
+            while waiting and self._processes.running < self.limit:
+                function, arguments, cost = task = waiting.popleft()
+                self._processes.begin(task, function, *arguments, cost)
+            for task, worker, kind, content in self._processes.events():
+                if kind == "report":
+                    work, doing = content
+                    progress.advance(work, worker, doing)
+                elif kind == "died":
+                    raise RunnerError(
+                        f"a worker process died by {content} while {_described(task)}; what was finished is kept: run "
+                        "again to go on"
+                    )
+                elif isinstance(content, TrainingError):
+                    diverged.append(content)
+                elif isinstance(content, torch.OutOfMemoryError):
+                    self._go_on_with_fewer(self._processes.running + 1, content)
+                    waiting.appendleft(task)
+                elif kind == "failed":
+                    raise content
+        return diverged
 
     def _go_on_with_fewer(self, running: int, error: torch.OutOfMemoryError) -> None:
         """running: how many shared the GPU when its memory did not suffice."""
@@ -127,26 +113,17 @@ class Workers:
         print(f"out of GPU memory with {running} workers; going on with {self.limit}", file=sys.stderr)
 
 
-_reports = None  # of this worker
+def _described(task: Task) -> str:
+    """What a task does, for its worker's obituary."""
+    _, (experiment, evaluation, _), _ = task
+    doing = "training" if evaluation is None else f"measuring {evaluation.attack} of"
+    return f"{doing} {experiment.title} (experiment {experiment.key})"
 
 
-def _start_worker(reports, stop, parent: int, started) -> None:
-    global _reports
-    _reports = reports
+def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
     if torch.cuda.is_available():
-        with started.get_lock():
-            torch.cuda.set_device(started.value % torch.cuda.device_count())
-            started.value += 1
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
-
-
-def _leave_with(parent: int, stop) -> None:
-    """End this worker when told to, or when its parent was killed: an orphan would compute beside the next run."""
-    while os.getppid() == parent and not stop.is_set():
-        time.sleep(0.5)
-    os._exit(1)
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store, cost: float) -> None:
@@ -154,29 +131,25 @@ def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store,
     with_progress = train if isinstance(experiment, Experiment) else fit
     done = 0.0
 
-    def report(share: float) -> None:
+    def advance(share: float) -> None:
         nonlocal done
         done += share
-        _report(share * cost, f"{experiment.title} trained {done:.0%}")
+        report((share * cost, f"{experiment.title} trained {done:.0%}"))
 
     try:
-        with_progress(experiment, store, default_device(), report)
+        with_progress(experiment, store, default_device(), advance)
     finally:
         _leave_gpu_memory()
 
 
 def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:
     """A worker's task: evaluate, and report the work done."""
-    _report(0.0, f"{experiment.title}, {evaluation.attack}")
+    report((0.0, f"{experiment.title}, {evaluation.attack}"))
     try:
         evaluate(experiment, evaluation, store, default_device())
     finally:
         _leave_gpu_memory()
-    _report(cost, f"{experiment.title}, {evaluation.attack} done")
-
-
-def _report(work: float, doing: str) -> None:
-    _reports.put((work, os.getpid(), doing))
+    report((cost, f"{experiment.title}, {evaluation.attack} done"))
 
 
 def _leave_gpu_memory() -> None:

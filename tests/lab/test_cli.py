@@ -187,3 +187,11 @@ def test_the_module_runs_as_a_program():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("simreg: unknown notebook '99_none'; allowed: 00_start_here")
+
+
+def test_a_crash_says_where_python_was():
+    code = "import os\nfrom simreg_core.lab import cli\ncli.app = lambda: os.kill(os.getpid(), 11)\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == -11
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert "cli.py" in done.stderr

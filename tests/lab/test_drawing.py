@@ -1,9 +1,16 @@
-"""A killed RECOMPUTE=1 goes on where it was, for the same selection of notebooks alone."""
+"""RECOMPUTE=1: goes on where it was killed, under the store's lock.  Notebooks: quiet, their deaths are explained."""
 
+import fcntl
+import signal
+from pathlib import Path
+
+import nbformat
 import pytest
 from conftest import TINY
+from jupyter_client.provisioning import LocalProvisioner
 
 from simreg_core.lab import drawing
+from simreg_core.lab.store import Store
 
 
 @pytest.fixture
@@ -50,3 +57,76 @@ def test_once_everything_is_finished_no_selection_is_under_way(recompute):
     assert recompute("02_attack_curves", killed=True)
     assert not recompute(killed=False, again=False)
     assert recompute("02_attack_curves", killed=True)
+
+
+def is_locked() -> bool:
+    with (Store().root / "computing.lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_the_store_is_locked_from_what_is_deleted_to_what_is_used(recompute, monkeypatch):
+    locked = []
+    for name in ("_forget", "missing", "step_costs", "_shares"):
+        monkeypatch.setattr(drawing, name, lambda *_: locked.append(is_locked()))
+    drawn = []
+    monkeypatch.setattr(drawing, "_draw", lambda *_: drawn.append(is_locked()))  # its kernels may have to compute
+    monkeypatch.setattr(drawing, "_from_published", lambda *_: False)
+    recompute("02_attack_curves", killed=False)
+    assert locked == [True] * 4
+    assert drawn == [False]
+
+
+def test_recordings_are_replaced_under_the_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
+    locked = []
+    for name in ("plan", "compute", "_copy_records"):
+        monkeypatch.setattr(drawing, name, lambda *_: locked.append(is_locked()))
+    drawing.publish_recordings()
+    assert locked == [True] * 3
+    assert not is_locked()
+
+
+@pytest.fixture
+def run(tmp_path, tiny, monkeypatch):
+    """Runs the code of a notebook of one cell.  Returns its problem, or None."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIMREG_RUNS", "runs")
+    monkeypatch.setenv("SIMREG_DATA", "~/images")
+
+    def run(code):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        notebook.metadata.kernelspec = {"name": "python3", "language": "python"}
+        nbformat.write(notebook, tmp_path / "one.ipynb")
+        return drawing._run_notebook(tmp_path / "one.ipynb", tiny, str(TINY))[0]
+
+    return run
+
+
+def test_a_notebook_is_told_absolute_folders_and_is_not_interrupted(run, tmp_path, monkeypatch):
+    signals = []
+    send = LocalProvisioner.send_signal
+
+    def note_and_send(self, number):
+        signals.append(number)
+        return send(self, number)
+
+    monkeypatch.setattr(LocalProvisioner, "send_signal", note_and_send)
+    code = "import os; print(os.getcwd(), os.environ['SIMREG_RUNS'], os.environ['SIMREG_DATA'])"
+    assert run(code) is None
+    made = nbformat.read(tmp_path / "runs" / "notebooks" / "tiny" / "one.ipynb", as_version=4)
+    said = " ".join(str(path) for path in (drawing.NOTEBOOKS, tmp_path / "runs", Path("~/images").expanduser()))
+    assert made.cells[-1].outputs[0].text.strip() == said
+    assert signal.SIGINT not in signals  # or a kernel that is not quite idle says "KeyboardInterrupt caught"
+
+
+def test_a_notebook_whose_kernel_dies_is_told_the_signal(run):
+    problem = run("import os; os.kill(os.getpid(), 9)")
+    assert problem == "its kernel died by SIGKILL (killed from outside; where memory ran out, the system does that)"
+
+
+def test_an_error_in_a_notebook_is_one_line(run):
+    assert run("raise ValueError('no\\nsuch thing')") == "ValueError: no such thing"

@@ -34,8 +34,8 @@ def greedy(folder: Path, name: str, cost: float) -> None:
         own.unlink()
 
 
-def killed(folder: Path, name: str, cost: float) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def killed(experiment, evaluation, store, cost: float) -> None:
+    os.kill(os.getpid(), int(cost))
 
 
 def test_out_of_memory_goes_on_with_fewer_workers(tmp_path, capsys):
@@ -49,9 +49,18 @@ def test_out_of_memory_goes_on_with_fewer_workers(tmp_path, capsys):
     assert "out of GPU memory with 2 workers; going on with 1" in capsys.readouterr().err
 
 
-def test_a_worker_that_dies_is_reported(tmp_path):
-    with Workers(1) as workers, pytest.raises(RunnerError, match="a worker process died"):
-        workers([(killed, (tmp_path, "a"), 1.0)], Progress(1, "test"))
+def test_a_worker_that_dies_is_reported_with_its_task_and_signal(tiny, store, capfd):
+    one, fgsm = studies.experiment(tiny, "S^Th", 0), studies.fgsm(tiny)
+    for number, evaluation, doing, how in (
+        (signal.SIGSEGV, None, "training", r"SIGSEGV \(a crash in compiled code"),
+        (signal.SIGKILL, fgsm, "measuring fgsm of", r"SIGKILL \(killed from outside; where memory ran out, the"),
+    ):
+        said = rf"a worker process died by {how}.* while {doing} resnet10, threshold, seed 0 \(experiment {one.key}\)"
+        with Workers(1) as workers, pytest.raises(RunnerError, match=said):
+            workers([(killed, (one, evaluation, store), float(number))], Progress(1, "test"))
+    said = capfd.readouterr().err
+    assert "Fatal Python error: Segmentation fault" in said
+    assert "in killed" in said  # where it was
 
 
 def test_numbers_of_workers():

@@ -1,0 +1,170 @@
+"""Processes that each do one task at a time; where one dies, what it was doing and why are known."""
+
+import faulthandler
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}  # faulthandler tells of them
+
+
+class ProcessDied(RuntimeError):
+    """A process that ended in the midst of its task; the message says how, in the words of `way_of_death`."""
+
+
+def way_of_death(exit_code: int) -> str:
+    """How a process ended, from its exit code: a negative one is a signal's number."""
+    if exit_code >= 0:
+        return f"exit status {exit_code}"
+    try:
+        name = signal.Signals(-exit_code)
+    except ValueError:
+        return f"signal {-exit_code}"
+    if name == signal.SIGKILL:
+        return "SIGKILL (killed from outside; where memory ran out, the system does that)"
+    if name in CRASHES:
+        return f"{name.name} (a crash in compiled code; where Python was then stands on standard error)"
+    return name.name
+
+
+class _Process:
+    """This side of a process: its task, while it has one."""
+
+    def __init__(self, start: Callable[[int], None] | None, number: int):
+        context = multiprocessing.get_context("spawn")  # a forked torch may hang
+        self.connection, other = context.Pipe()
+        self.task = None
+        self.process: BaseProcess = context.Process(target=_work, args=(other, os.getpid(), start, number))
+        self.process.start()
+        other.close()  # or its end would not be seen when the process dies
+
+    def begin(self, task, function: Callable, arguments: tuple) -> None:
+        self.task = task
+        with suppress(BrokenPipeError):  # it has died since its last task: `next_event` will say so
+            self.connection.send((function, arguments))
+
+    def next_event(self) -> tuple[str, Any]:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return "died", ProcessDied(way_of_death(self.process.exitcode))
+
+    def end(self, kill: bool) -> None:
+        if kill or self.task is not None:
+            self.process.kill()
+        self.connection.close()
+        self.process.join()
+        self.process.close()
+
+
+class Processes:
+    """Up to as many processes as tasks were ever under way at once; a context manager.
+
+    start: called in each process before its first task, with the process's number: 0, 1, ...
+    At the end, processes without a task end by themselves, and others are killed; after an error all are.
+    """
+
+    def __init__(self, start: Callable[[int], None] | None = None):
+        self._start = start
+        self._processes: list[_Process] = []
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        for process in self._processes:
+            process.end(kill=error is not None)
+        self._processes.clear()
+
+    @property
+    def running(self) -> int:
+        """Number of tasks under way."""
+        return sum(process.task is not None for process in self._processes)
+
+    def begin(self, task, function: Callable, *arguments) -> None:
+        """Begin a task in a process that has none.  task: what `events` calls it; not None."""
+        for process in self._processes:
+            if process.task is None:
+                break
+        else:
+            process = _Process(self._start, len(self._processes))
+            self._processes.append(process)
+        process.begin(task, function, arguments)
+
+    def events(self) -> Iterator[tuple[Any, int, str, Any]]:
+        """Wait until something happens; what has happened since, each as (task, process number, kind, content).
+
+        kind: 'report', with what the task gave to `report`; 'done', with its result; 'failed', with its exception; or
+        'died', with a ProcessDied.
+        """
+        busy = {process.connection: process for process in self._processes if process.task is not None}
+        for connection in wait(list(busy)):
+            process = busy[connection]
+            kind, content = process.next_event()
+            task = process.task
+            if kind != "report":
+                process.task = None
+            if kind == "died":
+                connection.close()
+                self._processes.remove(process)
+            yield task, process.process.pid, kind, content
+
+
+_connection: Connection | None = None  # of this process to the one that started it
+
+
+def report(content) -> None:
+    """Tell the process that began this task how it goes on."""
+    _connection.send(("report", content))
+
+
+def _work(connection: Connection, parent: int, start: Callable[[int], None] | None, number: int) -> None:
+    global _connection
+    _connection = connection
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    if start is not None:
+        start(number)
+    while True:
+        try:
+            task = connection.recv_bytes()
+        except EOFError:  # the parent needs no more
+            return
+        try:
+            function, arguments = pickle.loads(task)
+            message = "done", function(*arguments)
+        except Exception as error:
+            message = "failed", _sendable(error)
+        connection.send(message)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error with its traceback as a note; one that cannot travel becomes a RuntimeError that says the same."""
+    note = f"in a process of its own:\n{''.join(traceback.format_exception(error))}"
+    error.__traceback__ = None
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(note)
+    return error
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent was killed: an orphan would compute beside the next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,92 @@
+"""Processes that do tasks: results, reports, errors, deaths; none is left behind."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from simreg_core.lab.processes import Processes, report, way_of_death
+
+
+class Awkward(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def work(what):
+    report(f"begun {what}")
+    if what == "awkward":
+        raise Awkward("one", "two")
+    if what == "wrong":
+        raise ValueError("no such thing")
+    if what == "ended":
+        os._exit(3)
+    if what == "slow":
+        time.sleep(600)
+    return os.getpid()
+
+
+def outcome(processes, what):
+    processes.begin(what, work, what)
+    found = []
+    while processes.running:
+        for task, _, kind, content in processes.events():
+            assert task == what
+            found.append((kind, content))
+    assert found.pop(0) == ("report", f"begun {what}")
+    ((kind, content),) = found
+    return kind, content
+
+
+def test_what_becomes_of_tasks():
+    with Processes() as processes:
+        kind, first = outcome(processes, "a")
+        assert kind == "done"
+        assert outcome(processes, "b") == ("done", first)  # the same process
+        kind, error = outcome(processes, "wrong")
+        assert (kind, type(error), str(error)) == ("failed", ValueError, "no such thing")
+        assert "in work" in error.__notes__[0]
+        kind, error = outcome(processes, "awkward")
+        assert (kind, type(error), str(error)) == ("failed", RuntimeError, "Awkward: one and two")
+        kind, error = outcome(processes, "ended")
+        assert (kind, str(error)) == ("died", "exit status 3")
+        kind, second = outcome(processes, "c")  # in a new one
+        assert kind == "done"
+        assert second != first
+    for process in (first, second):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def stopped():
+    with Processes() as processes:
+        processes.begin("slow", work, "slow")
+        ((_, process, kind, _),) = processes.events()
+        assert kind == "report"
+        raise KeyboardInterrupt(process)
+
+
+def test_after_an_error_what_runs_is_given_up():
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        stopped()
+    assert time.monotonic() - started < 300
+    (process,) = caught.value.args
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (1, "exit status 1"),
+        (-signal.SIGTERM, "SIGTERM"),
+        (-signal.SIGBUS, "SIGBUS (a crash in compiled code; where Python was then stands on standard error)"),
+        (-63, "signal 63"),
+    ],
+)
+def test_ways_of_death(code, said):
+    assert way_of_death(code) == said
