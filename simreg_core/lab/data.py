@@ -222,6 +222,33 @@ def _check_split(name: str, split: str) -> None:
         raise DataError(f"'{name}' means two image sets: one {source}, one is yours ({image}); rename {root / name}")
 
 
+def count_classes(name: str) -> int:
+    """Number of classes of a set, found as `count_images` finds its images."""
+    if name in TORCHVISION:
+        return 100 if name == "cifar100" else 10
+    if name in BUNDLED:
+        return len(load_image_set(name, "train").classes)
+    return len(_folder_files(name, "train")[1])
+
+
+def labels_of(name: str) -> ImageSet:
+    """The training images of a bundled set or of a folder without their pixels, found as `count_images` counts them."""
+    if name in BUNDLED:
+        return load_image_set(name, "train")
+    files, classes = _folder_files(name, "train")
+    return ImageSet(name, "train", torch.empty(len(files), 0), torch.tensor([label for _, label in files]), classes)
+
+
+def files_of(name: str, split: str, count: int | None = None) -> list[Path]:
+    """The files of which a folder's images are read, in order.  Raises DataError as loading does."""
+    files = [path for path, _ in _folder_files(name, split)[0]]
+    if count is None:
+        return files
+    if count > len(files):
+        raise DataError(f"{count} images are asked for, but '{name}' has {len(files)} for this")
+    return [files[index] for index in _spread(len(files), count).tolist()]
+
+
 @lru_cache(maxsize=16)  # several experiments of one worker share a set; nothing writes to it
 def load_image_set(
     name: str, split: str, size: tuple[int, int] | None = None, channels: int = 1, count: int | None = None
