@@ -156,7 +156,8 @@ class Checksums:
         return found
 
     def _now(self, one: Input) -> str:
-        kept = None if self._store is None else self._store.root / "checksums" / f"{_stamp(one)}.txt"
+        stamp = _stamp(one)  # also says what is missing
+        kept = None if self._store is None else self._store.root / "checksums" / f"{stamp}.txt"
         if kept is not None and kept.is_file() and len(text := kept.read_text().strip()) == 16:
             return text
         found = one.checksum(unwrap(load_image_set))  # what is in memory may be of files that were replaced since
