@@ -37,7 +37,7 @@ from simreg_core.lab.experiment import (
     WhiteBoxEvaluation,
     more_than_attacked,
 )
-from simreg_core.lab.inputs import Checksums, inputs_of
+from simreg_core.lab.inputs import Checksums, inputs_of, learned
 from simreg_core.lab.recordings import load_published_predictor, load_recording
 from simreg_core.lab.training import build_network, regularization_images, regularization_pixels
 from simreg_core.targets import PairSampler, pixel_similarity
@@ -305,9 +305,8 @@ def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> It
             yield source.images, "train", source.size
         return
     task, spec = experiment.task, experiment.regularizer
-    yield task.images, "train", task.size
-    if has_validation(task.images):
-        yield task.images, "validation", task.size
+    for split in learned(task.images):
+        yield task.images, split, task.size
     if spec is not None:
         yield spec.images, "train", spec.size or task.size
         for own in spec.neural or ():

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import unwrap
-from pathlib import Path
 
-from simreg_core.lab.data import BUNDLED, TORCHVISION, DataError, checksum_of, files_of, has_validation, load_image_set
+from simreg_core.lab.data import BUNDLED, TORCHVISION, DataError, checksum_of, has_validation, load_image_set, stamp_of
 from simreg_core.lab.experiment import (
     Evaluation,
     Experiment,
@@ -56,9 +55,9 @@ class Images:
         what = f"image set '{self.name}', {self.split}, {self.size[0]}x{self.size[1]}x{self.channels}"
         return what if self.count is None else f"{what}, {self.count} of them"
 
-    def files(self) -> list[Path]:
-        """What it is read from.  Raises DataError where it is missing."""
-        return files_of(self.name, self.split, self.count)
+    def stamp(self) -> str:
+        """Another one where a file was written.  Raises DataError where it is missing."""
+        return stamp_of(self.name, self.split, self.count)
 
     def checksum(self, load: Callable = load_image_set) -> str:
         """Of its pixels and labels.  load: reads them.  Raises DataError where they cannot be read."""
@@ -79,10 +78,11 @@ class File:
         """As `Images.label`."""
         return f"{self.kind} '{self.name}'"
 
-    def files(self) -> list[Path]:
-        """As `Images.files`."""
+    def stamp(self) -> str:
+        """As `Images.stamp`."""
         find = {"recording": recording_files, "predictor": predictor_files, "matrix": similarity_files}
-        return find[self.kind](self.name)
+        states = [(path.name, path.stat()) for path in find[self.kind](self.name)]
+        return repr([(name, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for name, state in states])
 
     def checksum(self, _: Callable | None = None) -> str:
         """As `Images.checksum`."""
@@ -117,10 +117,17 @@ def _of_source(experiment: NeuralExperiment) -> list[Input]:
             return [File("predictor", name)]
 
 
+def learned(name: str) -> tuple[str, ...]:
+    """The splits that a training on a set reads; of a set that is missing, one."""
+    try:
+        return ("train", "validation") if has_validation(name) else ("train",)
+    except DataError:
+        return ("train",)
+
+
 def _of_network(experiment: Experiment) -> list[Input]:
     task, spec = experiment.task, experiment.regularizer
-    splits = ("train", "validation") if has_validation(task.images) else ("train",)
-    found: list[Input] = [Images(task.images, split, task.size, task.channels) for split in splits]
+    found: list[Input] = [Images(task.images, split, task.size, task.channels) for split in learned(task.images)]
     if spec is None:
         return found
     if spec.images != task.images or not (experiment.protocol == "strict" or task.train_images):
@@ -168,15 +175,11 @@ class Checksums:
 
 
 def _stamp(one: Input) -> str:
-    """Of the names, sizes and times of an input's files: another one where any was written."""
-    digest = hashlib.sha256(one.label.encode())
+    """Names a checksum of an input, as it lies there now."""
     try:
-        for path in one.files():
-            state = path.stat()
-            digest.update(f"{path}\0{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}\n".encode())
+        return hashlib.sha256(f"{one.label} {one.stamp()}".encode()).hexdigest()[:32]
     except OSError as error:
         raise DataError(f"{one.label} cannot be read: {error}") from error
-    return digest.hexdigest()[:32]
 
 
 def changed(trained: Iterable[AnyExperiment], records: Iterable[Record], store: Store) -> str:

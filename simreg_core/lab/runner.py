@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from simreg_core.architectures import architecture
 from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.lab import checks
-from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, has_validation, load_image_set
+from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, load_image_set
 from simreg_core.lab.experiment import (
     BoundaryEvaluation,
     CorruptionEvaluation,
@@ -36,7 +36,7 @@ from simreg_core.lab.experiment import (
     WhiteBoxEvaluation,
     dependencies,
 )
-from simreg_core.lab.inputs import Checksums, changed
+from simreg_core.lab.inputs import Checksums, changed, learned
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
@@ -416,7 +416,7 @@ def _training_images(experiment: Experiment) -> int:
     task = experiment.task
     if task.train_images is not None:
         return task.train_images
-    return count_images(task.images, "train") - (0 if has_validation(task.images) else task.validation_images)
+    return count_images(task.images, "train") - (0 if "validation" in learned(task.images) else task.validation_images)
 
 
 def seconds_per_step(experiment: Experiment, steps: int, images: int = 64) -> float:
