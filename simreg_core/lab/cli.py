@@ -34,8 +34,7 @@ from simreg_core.lab.listing import a100_hours, trainings
 from simreg_core.lab.progress import duration
 from simreg_core.lab.ray_executor import RayExecutor
 from simreg_core.lab.runner import (
-    Plan,
-    check_gpu,
+    check_profile,
     compute,
     default_device,
     estimate_seconds,
@@ -123,7 +122,7 @@ def status(profile: ProfileOption = None) -> None:
     chosen, _ = _profile(profile)
     store = Store(published=studies.published_folder(chosen))
     todo = missing(chosen, store)
-    for problem in missing_image_sets(todo):
+    for problem in missing_image_sets(todo, store):
         print(f"MISSING: {problem}")
     for study in studies_of(chosen):
         measurements = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in study.measurements()}
@@ -156,10 +155,9 @@ def train(
     chosen, _ = _profile(profile)
     one = _experiment(chosen, target, seed, alpha, threshold, k)
     store = Store()
-    if not store.is_trained(one):
-        todo = Plan((one,), ())
-        check_gpu(chosen, todo, without_gpu)
-        compute(todo, store, f"training {one.key}")
+    todo = plan((), store, [one])
+    check_profile(chosen, todo, store, without_gpu)
+    compute(todo, store, f"training {one.key}")
     print(f"experiment {one.key}: {store.weights_path(one)}")
 
 
@@ -184,7 +182,7 @@ def evaluate(
     evaluation = _evaluation(chosen, attack, epsilon, protocol)
     store = Store(published=studies.published_folder(chosen))
     todo = plan([(one, evaluation)], store)
-    check_gpu(chosen, todo, without_gpu)
+    check_profile(chosen, todo, store, without_gpu)
     compute(todo, store, f"{attack} on {one.key}")
     print("metric,epsilon,repeat,value,attempted,failed")
     for v in store.record(one, evaluation).values:

@@ -184,9 +184,10 @@ def count_images(name: str, split: str) -> int:
     return COUNTS[name][split] if name in COUNTS else len(_folder_files(name, split)[0])
 
 
-def stamp_of(name: str, split: str) -> str:
-    """16 hex digits that change with the names, sizes and modification times of a folder's images; decodes none.
+def stamp_of(name: str, split: str, count: int | None = None) -> str:
+    """16 hex digits that change with the names, sizes and times of a folder's images; decodes none.
 
+    count: as `load_image_set` has it; only the images that it reads are looked at.
     The same stamp means the same images; another stamp may mean a copy, which `ImageSet.checksum` decides.
     The images of a bundled or torchvision set never change: the name is the stamp.  Raises DataError as loading does.
     """
@@ -194,9 +195,11 @@ def stamp_of(name: str, split: str) -> str:
     if name in COUNTS:
         return name
     digest = hashlib.sha256()
-    for folder, file_name, label in _folder_files(name, split)[0]:
+    for folder, file_name, label in _some(name, _folder_files(name, split)[0], count):
         status = (folder / file_name).stat()
-        digest.update(repr((file_name, label, status.st_size, status.st_mtime_ns)).encode())
+        # a copy may keep the time of its contents, but not the time at which it was written
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        digest.update(repr((file_name, label, status.st_size, times)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -220,6 +223,20 @@ def _check_split(name: str, split: str) -> None:
     if is_there and (image := next(_images_below(root / name), None)):
         source = "comes with simreg" if name in BUNDLED else "comes through torchvision"
         raise DataError(f"'{name}' means two image sets: one {source}, one is yours ({image}); rename {root / name}")
+
+
+def count_classes(name: str) -> int:
+    """Number of classes of a set, found as `count_images` finds its images."""
+    named = {"photos": len(TASK_PHOTOS), "photos-foreign": len(FOREIGN_PHOTOS), "cifar100": 100}
+    return named.get(name, 10) if name in COUNTS else len(_folder_files(name, "train")[1])
+
+
+def labels_of(name: str) -> ImageSet:
+    """The training images of a bundled set, or of a folder but without their pixels: no file is decoded."""
+    if name in BUNDLED:
+        return load_image_set(name, "train")
+    files, classes = _folder_files(name, "train")
+    return ImageSet(name, "train", torch.empty(len(files), 0), torch.tensor([label for *_, label in files]), classes)
 
 
 @lru_cache(maxsize=16)  # several experiments of one worker share a set; nothing writes to it
@@ -596,13 +613,19 @@ def _left_out(root: Path, trees: dict[str, Path], tree: Path, held: list[_Folder
     return f"; left out: {'; '.join(phrases)}" if phrases else ""
 
 
+def _some(name: str, files: list, count: int | None) -> list:
+    """As many files of a folder as are asked for, see `ImageSet.first`."""
+    if count is None:
+        return files
+    if count > len(files):
+        raise DataError(f"{count} images are asked for, but '{name}' has {len(files)} for this")
+    return [files[index] for index in _spread(len(files), count).tolist()]
+
+
 def _folder(name: str, split: str, size: tuple[int, int] | None, channels: int, count: int | None) -> ImageSet:
     """A folder-per-class tree in the data folder."""
     files, classes = _folder_files(name, split)
-    if count is not None:
-        if count > len(files):
-            raise DataError(f"{count} images are asked for, but '{name}' has {len(files)} for this")
-        files = [files[index] for index in _spread(len(files), count).tolist()]
+    files = _some(name, files, count)
     pictures = [_read(folder / file_name, size, channels) for folder, file_name, _ in files]
     shapes = {picture.shape for picture in pictures}
     if len(shapes) > 1:

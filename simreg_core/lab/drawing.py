@@ -13,21 +13,12 @@ from pathlib import Path
 
 from simreg_core.lab.claims import claims_markdown, table_of_claims
 from simreg_core.lab.cost import step_costs
+from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.listing import needed
 from simreg_core.lab.processes import Processes, way_of_death
 from simreg_core.lab.progress import duration
-from simreg_core.lab.runner import (
-    Costs,
-    Executor,
-    Measurement,
-    Plan,
-    by_network,
-    check_gpu,
-    compute,
-    missing_image_sets,
-    plan,
-)
+from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, by_network, check_profile, compute, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_bytes, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,
@@ -63,8 +54,20 @@ def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
 
 
 def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
-    """The profile's studies, in the order of their notebooks; those named in `only`, where any is."""
-    return [study(name, profile) for name in STUDIES if not only or name in only]
+    """The profile's studies, in the order of their notebooks; those named in `only`, where any is.
+
+    Raises SpecError with what is wrong in each of them.
+    """
+    found, problems = [], []
+    for name in STUDIES:
+        if not only or name in only:
+            try:
+                found.append(study(name, profile))
+            except SpecError as error:
+                problems.append(f"{name}: {error}")
+    if problems:
+        raise SpecError("; ".join(problems))
+    return found
 
 
 def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
@@ -92,7 +95,7 @@ def make_figures(
     store = Store() if recompute else Store(published=published_folder(profile))
     unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 goes on where it was
     with store.computing() if recompute else nullcontext():  # or another would delete, or use, what this one deletes
-        if recompute and not unfinished.exists():
+        if recompute and (not unfinished.exists() or _was_changed(profile, store, only)):
             _forget(profile, store, only)
             write_text(unfinished, "delete this file to start over\n")
         todo = missing(profile, store, only)
@@ -137,9 +140,7 @@ def compute_missing(
 
 def _compute_by_network(profile: Profile, todo: Plan, store: Store, without_gpu: bool, workers: int | None) -> None:
     """A computation of days: what is finished is beside the figures at once, ready to be committed."""
-    if problems := missing_image_sets(todo):
-        raise SpecError("; ".join(problems))
-    check_gpu(profile, todo, without_gpu)
+    check_profile(profile, todo, store, without_gpu)
     costs, at_once = Costs(), check_workers(workers)
     parts = by_network(todo, at_once)
     for index, part in enumerate(parts):
@@ -159,9 +160,7 @@ def _compute(
     workers: int | None = None,
     executor: Executor | None = None,
 ) -> None:
-    if problems := missing_image_sets(todo):
-        raise SpecError("; ".join(problems))
-    check_gpu(profile, todo, without_gpu)
+    check_profile(profile, todo, store, without_gpu)
     costs = Costs()
     print(describe(profile.name, todo, costs), flush=True)
     compute(todo, store, f"computing profile '{profile.name}'", costs, workers, executor)
@@ -235,6 +234,15 @@ def write_claims(profile: Profile) -> str:
 def _from_published(profile: Profile, store: Store, only: Sequence[str]) -> bool:
     own = Store(store.root)
     return bool(missing(profile, own, only).measurements)
+
+
+def _was_changed(profile: Profile, store: Store, only: Sequence[str]) -> bool:
+    """Whether the user's files are others than when the unfinished RECOMPUTE=1 began."""
+    try:
+        missing(profile, store, only)
+    except DataError:
+        return True
+    return False
 
 
 def _forget(profile: Profile, store: Store, only: Sequence[str]) -> None:

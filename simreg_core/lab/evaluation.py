@@ -25,6 +25,7 @@ from simreg_core.lab.experiment import (
     stream,
     surrogates_of,
 )
+from simreg_core.lab.inputs import checksums
 from simreg_core.lab.similarity import Comparison, measure
 from simreg_core.lab.store import Record, Store, Value, provenance
 from simreg_core.lab.training import build_network, load_data, repeatable
@@ -49,6 +50,7 @@ def evaluate(
     started = time.perf_counter()
     of_kind = _of_neural if isinstance(experiment, NeuralExperiment) else _of_network
     values, arrays, warnings, sets = of_kind(experiment, evaluation, store, device)
+    sets["inputs"] = checksums(experiment, evaluation) or None
     record = Record(
         experiment_key=experiment.key,
         evaluation_key=evaluation.key,

@@ -6,14 +6,24 @@ changing the keys of what has been computed before.
 
 import hashlib
 import json
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from simreg_core.architectures import LAYERS, OF_ONE_SIZE, check_fit
+from simreg_core.architectures import LAYERS, OF_ONE_SIZE, WIDTHS, check_fit
 from simreg_core.attacks import NOISES
 from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.targets import SUBTRACTIONS
@@ -21,10 +31,20 @@ from simreg_core.targets import SUBTRACTIONS
 # Raise when the code computes something else from the same specification: old results then no longer match.
 COMPUTATION_VERSION = 2
 
+MOST_PROBLEMS = 20  # in one message
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+Int, Float = Annotated[int, BeforeValidator(_no_truth)], Annotated[float, BeforeValidator(_no_truth)]
 Protocol = Literal["released", "strict"]
-Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
-Count = Annotated[int, Field(ge=1)]
-Epsilons = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
+Size = tuple[Annotated[Int, Field(ge=8)], Annotated[Int, Field(ge=8)]]
+Count = Annotated[Int, Field(ge=1)]
+Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
 PROJECT = Path(__file__).parents[2]
 PROFILES = PROJECT / "notebooks" / "profiles"
 
@@ -35,11 +55,14 @@ def stream(seed: int, purpose: str) -> int:
 
 
 class SpecError(ValueError):
-    """A specification that cannot be; the message is one line and names key, value and what is allowed."""
+    """A specification that cannot be; the message is one line and names each key, its value and what is allowed."""
 
 
 class Spec(BaseModel):
-    """A frozen specification; unknown keys and impossible values are refused."""
+    """A frozen specification; unknown keys and impossible values are refused.
+
+    A number may be written as text, since YAML reads 1e-3 as such, but not as true or false.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -53,9 +76,19 @@ class Spec(BaseModel):
         """A validated copy with some fields replaced."""
         return build(type(self), {**self.model_dump(), **changes})
 
+    def faults(self) -> Iterator[str]:
+        """What of its fields does not go together, each in words that name the values."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fields_go_together(self):
+        if found := list(self.faults()):
+            raise ValueError("; ".join(found))
+        return self
+
 
 def build(kind: type[Spec], values: dict, where: str = "") -> Spec:
-    """A specification from plain values.  Raises SpecError with one line for the first thing that is wrong."""
+    """A specification from plain values.  Raises SpecError with one line for all that is wrong."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -63,14 +96,25 @@ def build(kind: type[Spec], values: dict, where: str = "") -> Spec:
 
 
 def describe(error: ValidationError) -> str:
-    """The first problem of a pydantic error, in one line."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "specification"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{place}' (value {first['input']!r})"
-    if first["type"] == "missing":
+    """The problems of a pydantic error, in one line; of very many, the first."""
+    problems = list(dict.fromkeys(map(_problem, error.errors())))
+    more = len(problems) - MOST_PROBLEMS
+    return "; ".join(problems[:MOST_PROBLEMS] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _problem(error: dict) -> str:
+    place, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{place}' (value {_short.repr(error['input'])})"
+    if error["type"] == "missing":
         return f"missing key '{place}'"
-    return f"{place}: got {first['input']!r}; {first['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "value_error" and isinstance(error["input"], dict | Spec):  # of fields, which it names
+        return f"{place}: {message}" if place else message
+    return f"{place or 'specification'}: got {_short.repr(error['input'])}; {message}"
+
+
+_short = reprlib.Repr()  # a value may be megabytes long
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
 
 
 class Task(Spec):
@@ -84,7 +128,7 @@ class Task(Spec):
 
     images: str
     size: Size
-    channels: Literal[1, 3] = 1
+    channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth)] = 1
     validation_images: Count = 500
     train_images: Count | None = None
     augment: Literal["none", "flip", "crop-flip"] = "none"
@@ -99,9 +143,9 @@ class Network(Spec):
 
     name: Literal["resnet10", "resnet18", "resnet34", *LAYERS] = "resnet18"
     width: Count = 64
-    shift: float = 0.5
-    gain: float = 5.0
-    blur: Annotated[float, Field(gt=0)] | None = None
+    shift: Float = 0.5
+    gain: Float = 5.0
+    blur: Annotated[Float, Field(gt=0)] | None = None
 
 
 class Simulated(Spec):
@@ -114,10 +158,10 @@ class Simulated(Spec):
     kind: Literal["simulated"] = "simulated"
     images: str = "photos"
     size: Size = (16, 16)
-    count: Annotated[int, Field(ge=20)] = 1000
+    count: Annotated[Int, Field(ge=20)] = 1000
     trials: Count = 4
-    neurons: Annotated[int, Field(ge=2)] = 100
-    mean_rate: Annotated[float, Field(gt=0)] = 0.15
+    neurons: Annotated[Int, Field(ge=2)] = 100
+    mean_rate: Annotated[Float, Field(gt=0)] = 0.15
 
 
 class Recorded(Spec):
@@ -139,12 +183,12 @@ class Predictor(Spec):
 
     channels: Count = 32
     kernel: Count = 9
-    layers: Annotated[int, Field(ge=0)] = 2
+    layers: Annotated[Int, Field(ge=0)] = 2
     layer_kernel: Count = 3
     epochs: Count = 40
     patience: Count = 10
-    learning_rate: Annotated[float, Field(gt=0)] = 0.02
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    learning_rate: Annotated[Float, Field(gt=0)] = 0.02
+    held_out: Annotated[Float, Field(gt=0, lt=1)] = 0.1
 
 
 class NeuralExperiment(Spec):
@@ -152,7 +196,7 @@ class NeuralExperiment(Spec):
 
     source: Annotated[Simulated | Recorded | Published, Field(discriminator="kind")]
     predictor: Predictor | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Int, Field(ge=0)] = 0
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
 
     @property
@@ -165,11 +209,9 @@ class NeuralExperiment(Spec):
         """Whether there is something to train before it can be evaluated."""
         return self.predictor is not None
 
-    @model_validator(mode="after")
-    def _published_is_fitted(self):
+    def faults(self) -> Iterator[str]:
         if self.predictor is not None and isinstance(self.source, Published):
-            raise ValueError("a published predictor is fitted already: leave 'predictor' out")
-        return self
+            yield "a published predictor is fitted already: leave 'predictor' out"
 
 
 class Regularizer(Spec):
@@ -191,46 +233,41 @@ class Regularizer(Spec):
 
     images: str
     size: Size | None = None
-    count: Annotated[int, Field(ge=2)] = 5000
+    count: Annotated[Int, Field(ge=2)] = 5000
     augment_once: Literal["none", "flip", "crop-flip"] = "none"
     target: Literal["threshold", "pixel", "shuffled", "zero", "neural", "shuffled_neural"] = "threshold"
     neural: tuple[NeuralExperiment, ...] | None = None
     matrix: str | None = None
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.8
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
-    low_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    low_threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = 16
-    alpha: Annotated[float, Field(ge=0)] = 10.0
-    eps: Annotated[float, Field(gt=0, lt=1)] | None = None
+    alpha: Annotated[Float, Field(ge=0)] = 10.0
+    eps: Annotated[Float, Field(gt=0, lt=1)] | None = None
     statistics: Literal["separate", "frozen"] | None = None
     subtract: Literal["own_mean"] | None = None
     augment_each: Literal["flip", "crop-flip"] | None = None
     mean_in_validation: Literal[True] | None = None
 
-    @model_validator(mode="after")
-    def _a_neural_target_has_a_source(self):
+    def faults(self) -> Iterator[str]:
         given = (bool(self.neural), self.matrix is not None)
         if self.target in ("neural", "shuffled_neural"):
             if sum(given) != 1:
-                raise ValueError(f"target '{self.target}' needs either 'neural' (predictors) or 'matrix' (a .npy file)")
+                yield f"target '{self.target}' needs either 'neural' (predictors) or 'matrix' (a .npy file)"
             if any(one.predictor is None and not isinstance(one.source, Published) for one in self.neural or ()):
-                raise ValueError("each of 'neural' needs a predictor: trials exist of the recorded images alone")
+                yield "each of 'neural' needs a predictor: trials exist of the recorded images alone"
         elif any(given):
-            raise ValueError(f"'neural' and 'matrix' go with a neural target, not with '{self.target}'")
-        return self
-
-    @model_validator(mode="after")
-    def _enough_pairs(self):
-        if self.pairs_per_step > (most := self.count * (self.count - 1) // 2):
-            raise ValueError(f"pairs_per_step={self.pairs_per_step} exceeds the {most} pairs of {self.count} images")
-        return self
-
-    @model_validator(mode="after")
-    def _double_range_has_a_band(self):
+            yield f"'neural' and 'matrix' go with a neural target, not with '{self.target}'"
+        yield from too_many_pairs(self.pairs_per_step, self.count)
         low = self.low_threshold
         if self.pairs == "double" and (low is None or low >= self.threshold):
-            raise ValueError(f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}")
-        return self
+            yield f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}"
+
+
+def too_many_pairs(pairs_per_step: int, count: int) -> Iterator[str]:
+    """The fault of more pairs in a step than `count` images have."""
+    if pairs_per_step > (most := count * (count - 1) // 2):
+        yield f"pairs_per_step={pairs_per_step} exceeds the {most} pairs of {count} images"
 
 
 class Adversarial(Spec):
@@ -242,15 +279,13 @@ class Adversarial(Spec):
     """
 
     method: Literal["pgd", "trades", "gaussian"]
-    epsilon: Annotated[float, Field(gt=0, le=1)]
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
     steps: Count = 10
-    beta: Annotated[float, Field(ge=0)] | None = None
+    beta: Annotated[Float, Field(ge=0)] | None = None
 
-    @model_validator(mode="after")
-    def _beta_goes_with_trades(self):
+    def faults(self) -> Iterator[str]:
         if (self.beta is not None) != (self.method == "trades"):
-            raise ValueError(f"beta goes with method 'trades' and with no other; got {self.beta} with '{self.method}'")
-        return self
+            yield f"beta goes with method 'trades' and with no other; got {self.beta} with '{self.method}'"
 
 
 class Optimization(Spec):
@@ -262,10 +297,10 @@ class Optimization(Spec):
 
     epochs: Count = 40
     batch_size: Count = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.3
+    learning_rate: Annotated[Float, Field(gt=0)] = 0.1
+    momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[Float, Field(ge=0)] = 0.0
+    decay: Annotated[Float, Field(gt=0, le=1)] = 0.3
     phase_epochs: Count = 4
     phases: Count = 5
     precision: Literal["bfloat16"] | None = None
@@ -287,7 +322,7 @@ class Experiment(Spec):
     regularizer: Regularizer | None = None
     adversarial: Adversarial | None = None
     optimization: Optimization = Optimization()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Int, Field(ge=0)] = 0
     protocol: Protocol = "released"
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
 
@@ -303,22 +338,25 @@ class Experiment(Spec):
         """Whether there is something to train before it can be evaluated: always, see `NeuralExperiment`."""
         return True
 
-    @model_validator(mode="after")
-    def _one_size_where_images_are_shared(self):
-        own = self.regularizer
-        shared = own is not None and own.images == self.task.images and self.protocol == "strict"
-        if shared and own.size not in (None, self.task.size):
-            raise ValueError("under 'strict', regularizer.size must be the task's where both use one image set")
-        return self
-
-    @model_validator(mode="after")
-    def _network_fits_the_images(self):
+    def faults(self) -> Iterator[str]:
         name, own = self.network.name, self.regularizer
+        size = None if own is None or own.size == self.task.size else own.size
+        if size is not None and own.images == self.task.images and self.protocol == "strict":
+            yield "under 'strict', regularizer.size must be the task's where both use one image set"
         if name in LAYERS:
-            check_fit(name, self.task.size, self.network.width)
-        if name in OF_ONE_SIZE and own is not None and own.size not in (None, self.task.size):
-            raise ValueError(f"'{name}' takes images of one size: regularizer.size must be the task's, or left out")
-        return self
+            yield from _misfit(name, self.task.size, self.network.width)
+        if size is not None and name in OF_ONE_SIZE:
+            yield f"'{name}' takes images of one size: regularizer.size must be the task's, or left out"
+        elif size is not None and name in LAYERS:
+            yield from _misfit(name, size, self.network.width)
+
+
+def _misfit(name: str, size: tuple[int, int], width: int) -> Iterator[str]:
+    """The fault of an architecture that cannot have this size of images or this width."""
+    try:
+        check_fit(name, size, width)
+    except ValueError as error:
+        yield str(error)
 
 
 class _Evaluation(Spec):
@@ -327,7 +365,7 @@ class _Evaluation(Spec):
     protocol: Protocol = "released"
     split: Literal["test", "validation"] = "test"
     images: Count | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Int, Field(ge=0)] = 0
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
 
 
@@ -366,7 +404,7 @@ class CorruptionEvaluation(_Evaluation):
 
     attack: Literal["corruption"] = "corruption"
     corruptions: Annotated[tuple[Literal[CORRUPTIONS], ...], Field(min_length=1)] = CORRUPTIONS
-    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+    severities: Annotated[tuple[Annotated[Int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     source: Literal["generated", "files"] = "generated"
 
 
@@ -374,7 +412,7 @@ class CorruptionSpectraEvaluation(_Evaluation):
     """Spectra of what each corruption does to the test images; the network has no part in it."""
 
     attack: Literal["corruption_spectra"] = "corruption_spectra"
-    severity: Annotated[int, Field(ge=1, le=5)] = 4
+    severity: Annotated[Int, Field(ge=1, le=5)] = 4
     source: Literal["generated", "files"] = "generated"
 
 
@@ -401,17 +439,15 @@ class Condition(Spec):
     weighted: bool = False
     neurons: Count | None = None
     recordings: Count = 1
-    crop: tuple[int, int, int, int] | None = None
+    crop: tuple[Int, Int, Int, Int] | None = None
     size: tuple[Count, Count] | None = None
     subtract: Literal[SUBTRACTIONS] = "mean_image"
 
-    @model_validator(mode="after")
-    def _crop_is_a_rectangle(self):
+    def faults(self) -> Iterator[str]:
         if self.crop is not None:
             top, bottom, left, right = self.crop
             if not (0 <= top < bottom and 0 <= left < right):
-                raise ValueError(f"crop is (top, bottom, left, right), top < bottom and left < right; got {self.crop}")
-        return self
+                yield f"crop is (top, bottom, left, right), top < bottom and left < right; got {self.crop}"
 
 
 class WhiteBoxEvaluation(_Evaluation):
@@ -428,16 +464,21 @@ class WhiteBoxEvaluation(_Evaluation):
     epsilons: Epsilons
     steps: Count = 40
     restarts: Count = 1
-    epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
+    epsilon: Annotated[Float, Field(gt=0, le=1)] | None = None
     queries: Count = 1000
     autoattack_images: Count | None = None
     autoattack_budget: tuple[Count, Count, Count] | None = None
 
-    @model_validator(mode="after")
-    def _epsilon_is_one_of_them(self):
+    def faults(self) -> Iterator[str]:
         if self.epsilon is not None and (self.epsilon not in self.epsilons or self.norm != "linf"):
-            raise ValueError(f"epsilon {self.epsilon} must be one of epsilons, under 'linf'; got {self.epsilons}")
-        return self
+            yield f"epsilon {self.epsilon} must be one of epsilons, under 'linf'; got {self.epsilons}"
+        yield from more_than_attacked(self.autoattack_images, self.images)
+
+
+def more_than_attacked(autoattack_images: int | None, images: int | None) -> Iterator[str]:
+    """The fault of AutoAttack on more images than are attacked; None: not asked for, or all there are."""
+    if autoattack_images is not None and images is not None and autoattack_images > images:
+        yield f"autoattack_images={autoattack_images} exceeds the {images} images that are attacked at all"
 
 
 class MinimumNormEvaluation(_Evaluation):
@@ -452,6 +493,11 @@ class MinimumNormEvaluation(_Evaluation):
     norm: Literal["linf", "l2", "l0"] = "l2"
     steps: Count = 100
     away_from: Literal["label", "prediction"] = "label"
+
+    def faults(self) -> Iterator[str]:
+        allowed = {"fast": ("linf", "l2", "l0"), "carlini_wagner": ("l2",)}.get(self.method, ("linf", "l2"))
+        if self.norm not in allowed:
+            yield f"method '{self.method}' minimizes {' or '.join(allowed)}, not {self.norm}"
 
 
 class TransferEvaluation(_Evaluation):
@@ -477,15 +523,16 @@ class SimilarityEvaluation(_Evaluation):
     attack: Literal["similarity"] = "similarity"
     image_set: str | None = None
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
-    resamples: Annotated[int, Field(ge=10)] = 1000
-    permutations: Annotated[int, Field(ge=0)] = 999
+    resamples: Annotated[Int, Field(ge=10)] = 1000
+    permutations: Annotated[Int, Field(ge=0)] = 999
 
-    @model_validator(mode="after")
-    def _conditions_differ(self):
-        names = [one.name for one in self.conditions]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"conditions name '{twice[0]}' twice")
-        return self
+    def faults(self) -> Iterator[str]:
+        yield from (f"conditions name '{name}' twice" for name in _twice(one.name for one in self.conditions))
+
+
+def _twice(values: Iterable) -> list:
+    """Those that are there more than once."""
+    return [value for value, times in Counter(values).items() if times > 1]
 
 
 Evaluation = Annotated[
@@ -520,7 +567,7 @@ def surrogates_of(evaluation: Evaluation | None) -> tuple[Experiment, ...]:
     return evaluation.surrogates if isinstance(evaluation, TransferEvaluation) else ()
 
 
-EpsilonEnd = Annotated[float, Field(gt=0, le=1)]
+EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
 class EpsilonEnds(Spec):
@@ -538,9 +585,9 @@ class RegularizationSet(Spec):
     images: str
     size: Size | None = None
     augment_once: Literal["none", "flip", "crop-flip"] | None = None
-    count: Annotated[int, Field(ge=2)] | None = None
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    count: Annotated[Int, Field(ge=2)] | None = None
+    alpha: Annotated[Float, Field(gt=0)] | None = None
+    threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
 
     def fields(self) -> dict:
         """What it changes of the profile's regularizer: the size always, since the profile's belongs to its images."""
@@ -559,7 +606,7 @@ class Variant(Spec):
     network: Network | None = None
     optimization: Optimization | None = None
     regularization_set: RegularizationSet
-    pixel_alpha: Annotated[float, Field(gt=0)] | None = None
+    pixel_alpha: Annotated[Float, Field(gt=0)] | None = None
     epsilons: EpsilonEnds
     note: str = ""
 
@@ -572,8 +619,8 @@ class Architecture(Spec):
 
     name: Literal[tuple(LAYERS)]
     width: Count | None = None
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    alpha: Annotated[Float, Field(gt=0)] | None = None
+    learning_rate: Annotated[Float, Field(gt=0)] | None = None
 
 
 class StudySizes(Spec):
@@ -593,8 +640,8 @@ class StudySizes(Spec):
     spectrum_steps: Count
     spectrum_seeds: Count
     pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=2)]
-    image_counts: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=3)]
-    low_threshold: Annotated[float, Field(gt=0, lt=1)]
+    image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=3)]
+    low_threshold: Annotated[Float, Field(gt=0, lt=1)]
     regularization_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
     component_set: RegularizationSet
     colour_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
@@ -602,21 +649,18 @@ class StudySizes(Spec):
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _names_differ(self):
+    def faults(self) -> Iterator[str]:
         for field, names in {
             "regularization_sets": [one.images for one in self.regularization_sets],
             "colour_sets": [one.images for one in self.colour_sets],
             "variants": [one.name for one in self.variants],
             "architectures": [one.name for one in self.architectures],
         }.items():
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise ValueError(f"{field} names '{twice[0]}' twice; each is a curve of its own name")
+            for name in _twice(names):
+                yield f"{field} names '{name}' twice; each is a curve of its own name"
         for field in ("pairs_per_step", "image_counts"):
-            numbers = getattr(self, field)
-            if twice := [number for number in numbers if numbers.count(number) > 1]:
-                raise ValueError(f"{field} has {twice[0]} twice; each is a curve of its own")
-        return self
+            for number in _twice(getattr(self, field)):
+                yield f"{field} has {number} twice; each is a curve of its own"
 
 
 class WhiteBoxStudy(Spec):
@@ -635,8 +679,8 @@ class WhiteBoxStudy(Spec):
     """
 
     epsilons: Annotated[Epsilons, Field(min_length=3)]
-    epsilon: Annotated[float, Field(gt=0, le=1)]
-    l2_epsilons: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=2)]
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    l2_epsilons: Annotated[tuple[Annotated[Float, Field(ge=0)], ...], Field(min_length=2)]
     images: Count = 1000
     minimum_images: Count = 200
     autoattack_images: Count | None = 200
@@ -650,10 +694,15 @@ class WhiteBoxStudy(Spec):
     surrogates: Count = 3
     adversarial: Adversarial
     trades: Adversarial | None = None
-    noise: Annotated[float, Field(gt=0, le=1)]
-    blur: Annotated[float, Field(gt=0)] = 1.5
+    noise: Annotated[Float, Field(gt=0, le=1)]
+    blur: Annotated[Float, Field(gt=0)] = 1.5
     boundary_steps: Annotated[tuple[Count, ...], Field(min_length=2)] = (50, 500, 5000, 25000)
     carlini_wagner_steps: Count | None = None
+
+    def faults(self) -> Iterator[str]:
+        if self.epsilon not in self.epsilons:
+            yield f"epsilon {self.epsilon} must be one of epsilons; got {self.epsilons}"
+        yield from more_than_attacked(self.autoattack_images, self.images)
 
 
 class NeuralStudy(Spec):
@@ -668,20 +717,24 @@ class NeuralStudy(Spec):
     simulation: Simulated = Simulated()
     predictor: Predictor = Predictor()
     trial_counts: Annotated[tuple[Count, ...], Field(min_length=2)] = (1, 4, 16)
-    animals: Annotated[int, Field(ge=2)] = 4
-    images: Annotated[int, Field(ge=10)] = 400
-    resamples: Annotated[int, Field(ge=10)] = 1000
+    animals: Annotated[Int, Field(ge=2)] = 4
+    images: Annotated[Int, Field(ge=10)] = 400
+    resamples: Annotated[Int, Field(ge=10)] = 1000
     permutations: Count = 999
     target: str = "simulated"
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: Annotated[Float, Field(gt=0)]
+
+    def faults(self) -> Iterator[str]:
+        if self.images > self.simulation.count:
+            yield f"images={self.images} exceeds the {self.simulation.count} of the simulation"
 
 
 class Selection(Spec):
     """The grid from which alpha and the threshold are chosen, on validation images (paper, v2 Fig. 4)."""
 
-    alphas: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
-    thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=2)]
+    alphas: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)]
+    thresholds: Annotated[tuple[Annotated[Float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    seeds: Annotated[Int, Field(ge=2)]
 
 
 class Profile(Spec):
@@ -699,10 +752,10 @@ class Profile(Spec):
     task: Task
     network: Network
     regularizer: Regularizer
-    pixel_alpha: Annotated[float, Field(gt=0)]
+    pixel_alpha: Annotated[Float, Field(gt=0)]
     optimization: Optimization
     protocol: Protocol = "released"
-    seeds: Annotated[int, Field(ge=2)]
+    seeds: Annotated[Int, Field(ge=2)]
     main_seeds: Count | None = None
     selection: Selection
     studies: StudySizes
@@ -719,13 +772,70 @@ def load_profile(name: str | Path) -> Profile:
         raise SpecError(f"profile file {path} does not exist")
     if path.suffix not in (".yaml", ".yml"):
         raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(shipped)}, or the path of a .yaml file")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    values = _read_yaml(path)
     if not isinstance(values, dict):
-        raise SpecError(f"profile {path} must be a mapping of keys to values, got {values!r:.40}")
+        raise SpecError(f"profile {path} must be a mapping of keys to values, got {_short.repr(values)}")
     profile = build(Profile, values, where=f"profile {path}: ")
+    found = list(_faults_of_studies(profile))
     if profile.name in shipped and path.resolve() != (PROFILES / f"{profile.name}.yaml").resolve():
-        raise SpecError(f"profile {path}: name '{profile.name}' is taken by the one that ships; give it another")
+        found.append(f"name '{profile.name}' is taken by the one that ships; give it another")
+    if found:
+        raise SpecError(f"profile {path}: {'; '.join(found)}")
     return profile
+
+
+def _faults_of_studies(profile: Profile) -> Iterator[str]:
+    """What the curves of its studies cannot be, which shows in none of its parts by itself."""
+    own, sizes = profile.regularizer, profile.studies
+    for index, k in enumerate(sizes.pairs_per_step):
+        yield from (f"studies.pairs_per_step.{index}: {fault}" for fault in too_many_pairs(k, own.count))
+    for index, count in enumerate(sizes.image_counts):
+        yield from (f"studies.image_counts.{index}: {fault}" for fault in too_many_pairs(own.pairs_per_step, count))
+    for field in ("regularization_sets", "colour_sets"):
+        for index, one in enumerate(getattr(sizes, field)):
+            yield from (f"studies.{field}.{index}: {fault}" for fault in _pairs_of(one, own))
+    yield from (f"studies.component_set: {fault}" for fault in _pairs_of(sizes.component_set, own))
+    threshold = sizes.component_set.threshold or own.threshold
+    if sizes.low_threshold >= threshold:
+        yield f"studies.low_threshold: {sizes.low_threshold:g} must lie below the threshold, {threshold:g}"
+    for index, one in enumerate(sizes.architectures):
+        misfits = _misfit(one.name, profile.task.size, one.width or WIDTHS[one.name])
+        yield from (f"studies.architectures.{index}: {fault}" for fault in misfits)
+    for index, one in enumerate(sizes.variants):
+        yield from (f"studies.variants.{index}: {fault}" for fault in _pairs_of(one.regularization_set, own))
+
+
+def _pairs_of(one: RegularizationSet, own: Regularizer) -> Iterator[str]:
+    return too_many_pairs(own.pairs_per_step, one.count or own.count)
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML's own, but it notes every key that is given twice, of which the last would win."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.twice: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, getattr(key, "value", None)
+            if not isinstance(name, str):
+                continue
+            if name in seen:
+                where = f"lines {seen[name]} and {line}" if line > seen[name] else f"line {line}"
+                self.twice.append(f"key '{name}' is given twice, in {where}")
+            seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> Any:
+    """What a YAML file holds.  Raises SpecError where it is none, and for keys given twice."""
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        values = loader.get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an impossible date or number
+        raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    if loader.twice:
+        raise SpecError(f"profile {path}: {'; '.join(loader.twice)}")
+    return values

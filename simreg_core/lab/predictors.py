@@ -9,6 +9,7 @@ from torch import Tensor
 
 from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import NeuralExperiment, Published, Regularizer, Simulated, stream
+from simreg_core.lab.inputs import checksums
 from simreg_core.lab.recordings import (
     Recording,
     load_published_predictor,
@@ -89,6 +90,8 @@ def fit(
         "held_out_loss": result.held_out_loss,
         "silent_neurons": int(result.silent.sum()),
     }
+    if inputs := checksums(experiment):
+        history["inputs"] = inputs
     store.save_trained(experiment, tensors, history)
     progress(1)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from simreg_core.lab.data import DataError, ImageSet, checksum_of, data_folder, load_image_set
-from simreg_core.lab.experiment import Experiment, NeuralExperiment, Published, Recorded, Simulated
+from simreg_core.lab.experiment import Simulated
 from simreg_core.lab.store import written_whole
 from simreg_core.neural import check_similarity
 from simreg_core.v1 import GaborPopulation, V1Predictor
@@ -117,13 +117,17 @@ def load_recording(name: str) -> Recording:
     raise DataError(_no_recording(name))
 
 
-def _recording_is_there(name: str) -> bool:
+def recording_files(name: str) -> list[Path]:
+    """The files of a recording of the data folder, by name.  Raises DataError where it is missing."""
     folder = data_folder() / "recordings"
     first = name.rpartition("/")[0]
-    places = [folder / name / "meta.json"]
-    if first:
-        places += [folder / first / "meta" / "trials", folder / f"{first}.npz"]
-    return any(place.exists() for place in places)
+    if (folder / name / "meta.json").is_file():
+        return sorted((folder / name).glob("*.*"))
+    if first and (folder / first / "meta" / "trials").is_dir():
+        return sorted(path for path in (folder / first).rglob("*.npy"))
+    if first and (folder / f"{first}.npz").is_file():
+        return [folder / f"{first}.npz"]
+    raise DataError(_no_recording(name))
 
 
 def _no_recording(name: str) -> str:
@@ -271,23 +275,19 @@ def population(spec: Simulated, seed: int, cells: str = "v1") -> GaborPopulation
     return GaborPopulation(spec.size, spec.neurons, seed, spec.mean_rate, cells=cells)
 
 
-def missing_files(experiment: Experiment | NeuralExperiment) -> list[str]:
-    """What an experiment needs of recordings, predictors and matrices that the data folder lacks, a line each."""
-    problems = []
-    spec = getattr(experiment, "regularizer", None)
-    own = [experiment] if isinstance(experiment, NeuralExperiment) else (spec.neural or () if spec else ())
-    for source in (one.source for one in own):
-        if isinstance(source, Published) and not (path := _predictor_path(source.file)).is_file():
-            problems.append(f"the published V1 predictor is not at {path}; get it from {PUBLISHED_SOURCE}")
-        if isinstance(source, Recorded) and not _recording_is_there(source.recording):
-            problems.append(_no_recording(source.recording))
-    if spec is not None and spec.matrix is not None and not (path := _similarity_path(spec.matrix)).is_file():
-        problems.append(f"the similarity matrix {path} is missing")
-    return problems
+def predictor_files(file: str) -> list[Path]:
+    """The file of the published predictor.  Raises DataError where it is missing, and says where to get it."""
+    path = data_folder() / "predictors" / file
+    if not path.is_file():
+        raise DataError(f"the published V1 predictor is not at {path}; get it from {PUBLISHED_SOURCE}")
+    return [path]
 
 
-def _predictor_path(file: str) -> Path:
-    return data_folder() / "predictors" / file
+def similarity_files(path: str | Path) -> list[Path]:
+    """The file of a similarity matrix.  Raises DataError where it is missing."""
+    if not (found := _similarity_path(path)).is_file():
+        raise DataError(f"the similarity matrix {found} is missing")
+    return [found]
 
 
 def _similarity_path(path: str | Path) -> Path:
@@ -299,9 +299,7 @@ def load_published_predictor(file: str = "sensorium_sota_model.pth") -> V1Predic
 
     Raises DataError where the file is missing (it says where to get it) or is anything else.
     """
-    path = _predictor_path(file)
-    if not path.is_file():
-        raise DataError(f"the published V1 predictor is not at {path}; get it from {PUBLISHED_SOURCE}")
+    (path,) = predictor_files(file)
     try:
         tensors = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises whatever a file that is no checkpoint makes it meet

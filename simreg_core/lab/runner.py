@@ -13,16 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from simreg_core.architectures import architecture
 from simreg_core.corruptions import CORRUPTIONS
-from simreg_core.lab.data import (
-    TORCHVISION,
-    DataError,
-    ImageSet,
-    check_cifar10_c,
-    count_images,
-    has_validation,
-    load_image_set,
-)
-from simreg_core.lab.evaluation import check_surrogate
+from simreg_core.lab import checks
+from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, load_image_set
 from simreg_core.lab.experiment import (
     BoundaryEvaluation,
     CorruptionEvaluation,
@@ -44,8 +36,8 @@ from simreg_core.lab.experiment import (
     WhiteBoxEvaluation,
     dependencies,
 )
+from simreg_core.lab.inputs import Checksums, changed, learned
 from simreg_core.lab.progress import Progress
-from simreg_core.lab.recordings import missing_files
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
     TrainingError,
@@ -84,20 +76,28 @@ class Plan:
         return Plan(tuple(one for one in needed.values() if not store.is_trained(one)), again.measurements)
 
 
-def plan(measurements: Iterable[Measurement], store: Store) -> Plan:
-    """What is missing of these measurements."""
-    missing = {
-        (experiment.key, evaluation.key): (experiment, evaluation)
-        for experiment, evaluation in measurements
-        if store.record(experiment, evaluation) is None
-    }
+def plan(
+    measurements: Iterable[Measurement], store: Store, trainings: Iterable[Experiment | NeuralExperiment] = ()
+) -> Plan:
+    """What is missing of these measurements, and of trainings that nothing is measured of.
+
+    Raises DataError where what is there was made from other images than those of the same name now, see `lab.inputs`.
+    """
+    missing, records = {}, []
+    for experiment, evaluation in measurements:
+        if (record := store.record(experiment, evaluation)) is None:
+            missing[experiment.key, evaluation.key] = (experiment, evaluation)
+        else:
+            records.append(record)
     needed: dict[str, Experiment | NeuralExperiment] = {}
-    for experiment, evaluation in missing.values():
+    for experiment, evaluation in (*missing.values(), *((one, None) for one in trainings)):
         for one in (*dependencies(experiment, evaluation), experiment):
             if one.needs_training:
                 needed[one.key] = one
-    trainings = tuple(experiment for experiment in needed.values() if not store.is_trained(experiment))
-    return Plan(trainings, tuple(missing.values()))
+    done = {key: one for key, one in needed.items() if store.is_trained(one)}
+    if problem := changed(done.values(), records, store):
+        raise DataError(problem)
+    return Plan(tuple(one for key, one in needed.items() if key not in done), tuple(missing.values()))
 
 
 def by_network(todo: Plan, at_once: int) -> list[Plan]:
@@ -146,13 +146,11 @@ def compute(
         return
     if multiprocessing.parent_process() is not None:
         raise RunnerError("a worker process would compute all over again: put this under if __name__ == '__main__':")
-    for measurement in todo.measurements:
-        check_surrogate(*measurement)
-    if problems := missing_image_sets(todo):
-        raise DataError(problems[0])
-    for name in sorted(image_sets(todo)):
-        if name in TORCHVISION:
-            load_image_set(name, "train")  # downloaded here, not by several workers at once
+    check(todo, store)
+    for name in sorted(_torchvision_sets(todo)):
+        load_image_set(name, "train")  # downloaded here, not by several workers at once
+    if problems := checks.pair_problems(todo.trainings, lambda name: name in TORCHVISION):
+        raise DataError("; ".join(problems))
     with store.computing():
         store.sweep()
         _compute(todo.still_missing(store), store, label, costs or Costs(), workers, executor)
@@ -194,48 +192,30 @@ def _is_ready(experiment: Experiment | NeuralExperiment, evaluation: Evaluation 
     return all(store.is_trained(one) for one in needed)
 
 
-def image_sets(todo: Plan) -> dict[str, int]:
-    """The image sets that a plan needs, and how many training images of each at least."""
-    needed: dict[str, int] = {}
-
-    def need(name: str, count: int) -> None:
-        needed[name] = max(count, needed.get(name, 1))
-
-    for experiment in (*todo.trainings, *(experiment for experiment, _ in todo.measurements)):
-        if isinstance(experiment, Experiment):
-            need(experiment.task.images, 1)
-            if experiment.regularizer is not None:
-                need(experiment.regularizer.images, experiment.regularizer.count)
-        elif isinstance(experiment.source, Simulated):
-            need(experiment.source.images, experiment.source.count)
-    for _, evaluation in todo.measurements:
-        if isinstance(evaluation, SimilarityEvaluation) and evaluation.image_set is not None:
-            need(evaluation.image_set, evaluation.images or 1)
-    return needed
+def _torchvision_sets(todo: Plan) -> set[str]:
+    """Those that the trainings and measurements of a plan read."""
+    found = set()
+    for one in (*todo.trainings, *(experiment for experiment, _ in todo.measurements)):
+        if isinstance(one, NeuralExperiment):
+            found.add(getattr(one.source, "images", None))
+        else:
+            found |= {one.task.images, *([] if one.regularizer is None else [one.regularizer.images])}
+    return found & TORCHVISION.keys()
 
 
-def missing_image_sets(todo: Plan) -> list[str]:
-    """One line for each set that is missing or too small: known now, not after hours of training on another.
+def missing_image_sets(todo: Plan, store: Store | None = None) -> list[str]:
+    """One line for each thing that a plan lacks or that does not fit, before anything is trained; see `lab.checks`.
 
-    Recordings, predictors and matrices that are missing are named too. Of the official CIFAR-10-C, where it is asked
-    for, every file is looked at.
+    Only what the plan computes is looked at, and nothing is downloaded. store: where checksums of image sets are kept.
     """
-    problems = []
-    if any(getattr(evaluation, "source", None) == "files" for _, evaluation in todo.measurements):
-        try:
-            check_cifar10_c()
-        except DataError as error:
-            problems.append(str(error))
-    for name, count in sorted(image_sets(todo).items()):
-        try:
-            there = count_images(name, "train")
-        except DataError as error:
-            problems.append(str(error))
-            continue
-        if count > there:
-            problems.append(f"{count} images are asked for, but '{name}' has {there} for this")
-    experiments = [*todo.trainings, *(experiment for experiment, _ in todo.measurements)]
-    return [*problems, *dict.fromkeys(line for experiment in experiments for line in missing_files(experiment))]
+    found = checks.problems(todo.trainings, todo.measurements, Checksums(store))
+    return [*found, *checks.pair_problems(todo.trainings, lambda name: name not in TORCHVISION)]
+
+
+def check(todo: Plan, store: Store) -> None:
+    """Raise DataError with all that `missing_image_sets` finds."""
+    if problems := missing_image_sets(todo, store):
+        raise DataError("; ".join(problems))
 
 
 def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
@@ -303,7 +283,9 @@ def _bare(experiment: Experiment) -> Experiment:
 
 def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
     """Number of images that an evaluation passes through the network, about."""
-    images = evaluation.images or count_images(experiment.task.images, "test")
+    task = experiment.task
+    every = task.validation_images if evaluation.split == "validation" else None
+    images = evaluation.images or every or count_images(task.images, "test")
     match evaluation:
         case NoiseEvaluation():
             return images * len(evaluation.epsilons)
@@ -377,11 +359,13 @@ def a100_seconds(todo: Plan) -> float:
     return A100_SECONDS * (sum(map(_training_work, networks)) + sum(_attack_work(*one) for one in attacks)) / reference
 
 
-def check_gpu(profile: Profile, todo: Plan, without_gpu: bool) -> None:
-    """Refuse to compute a profile that needs a GPU where there is none, unless allowed: SpecError with an estimate.
+def check_profile(profile: Profile, todo: Plan, store: Store, without_gpu: bool) -> None:
+    """Refuse a plan of a profile that cannot be computed, as `check`, and one that needs a GPU where there is none.
 
-    A plan without anything to compute is never refused.
+    without_gpu: allowed all the same; else SpecError with an estimate. A plan without anything to compute is never
+    refused.
     """
+    check(todo, store)
     if not (todo and profile.needs_gpu) or torch.cuda.is_available() or without_gpu:
         return
     raise SpecError(
@@ -431,7 +415,7 @@ def _training_images(experiment: Experiment) -> int:
     task = experiment.task
     if task.train_images is not None:
         return task.train_images
-    return count_images(task.images, "train") - (0 if has_validation(task.images) else task.validation_images)
+    return count_images(task.images, "train") - (0 if "validation" in learned(task.images) else task.validation_images)
 
 
 def seconds_per_step(experiment: Experiment, steps: int, images: int = 64) -> float:

@@ -66,7 +66,10 @@ class _Stored(BaseModel):
 
 
 class Provenance(_Stored):
-    """What is needed to trust a number."""
+    """What is needed to trust a number.
+
+    inputs: of all files of the user's, with checksums, see `lab.inputs`; None where there are none.
+    """
 
     commit: str
     dirty: bool
@@ -78,6 +81,7 @@ class Provenance(_Stored):
     checksum: str
     regularization_set: str | None = None
     regularization_checksum: str | None = None
+    inputs: dict[str, str] | None = None
 
 
 _CORRELATIONS = ("pearson", "pearson_low", "pearson_high", "spearman", "split_half", "prediction", "to_noise_free")
@@ -170,8 +174,8 @@ def _processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def provenance(device: torch.device, seconds: float, **sets: str | None) -> Provenance:
-    """Provenance of what was computed just now on a device.  sets: names and checksums of the image sets."""
+def provenance(device: torch.device, seconds: float, **sets: Any) -> Provenance:
+    """Provenance of what was computed just now on a device.  sets: names and checksums of image sets and inputs."""
     head, dirty = commit()
     return Provenance(
         commit=head,

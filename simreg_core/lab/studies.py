@@ -44,7 +44,7 @@ from simreg_core.lab.experiment import (
 from simreg_core.lab.folders import folder_of
 from simreg_core.lab.progress import duration
 from simreg_core.lab.recordings import ANTOLIK_REGIONS
-from simreg_core.lab.runner import Costs, Measurement, Plan, check_gpu, compute, estimate_seconds, plan
+from simreg_core.lab.runner import Costs, Measurement, Plan, check_profile, compute, estimate_seconds, plan
 from simreg_core.lab.store import Record, Store
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
@@ -218,7 +218,7 @@ class Study:
         """
         todo = plan(self.measurements(), self.store)
         if todo:
-            check_gpu(self.profile, todo, without_gpu)
+            check_profile(self.profile, todo, self.store, without_gpu)
             print(describe(self.name, todo))
             compute(todo, self.store, self.name)
         return self

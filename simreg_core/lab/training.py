@@ -17,6 +17,7 @@ from simreg_core.defences import GaussianBlur, noisy, pgd_adversarial_examples, 
 from simreg_core.lab.data import DataError, ImageSet, has_validation, load_image_set
 from simreg_core.lab.experiment import Experiment, Task, stream
 from simreg_core.lab.experiment import Regularizer as RegularizerSpec
+from simreg_core.lab.inputs import checksums
 from simreg_core.lab.predictors import neural_target
 from simreg_core.lab.replay import Replayed
 from simreg_core.lab.store import Store, load_into
@@ -43,10 +44,14 @@ def load_data(experiment: Experiment) -> Data:
     """Image sets of an experiment.  Raises DataError where a set is too small for what is asked."""
     task, spec = experiment.task, experiment.regularizer
     train, validation = _train_and_validation(task, experiment.seed)
-    if spec is None:
-        return Data(train, validation, None)
+    return Data(train, validation, None if spec is None else regularization_images(experiment))
+
+
+def regularization_images(experiment: Experiment) -> ImageSet:
+    """The regularization set of an experiment that has one.  Raises DataError as `load_data`."""
+    task, spec = experiment.task, experiment.regularizer
     if spec.images == task.images and experiment.protocol == "strict":
-        return Data(train, validation, train.first(spec.count))  # validation images kept out
+        return _train_and_validation(task, experiment.seed)[0].first(spec.count)  # validation images kept out
     size = spec.size or task.size
     if spec.images == task.images and task.train_images is not None:
         if size != task.size:
@@ -54,8 +59,8 @@ def load_data(experiment: Experiment) -> Data:
                 f"regularizer.size {size[0]}x{size[1]} must be the task's, {task.size[0]}x{task.size[1]}, where both "
                 f"use the train_images of '{task.images}'"
             )
-        return Data(train, validation, _chosen_images(task).first(spec.count))
-    return Data(train, validation, load_image_set(spec.images, "train", size, task.channels, spec.count))
+        return _chosen_images(task).first(spec.count)
+    return load_image_set(spec.images, "train", size, task.channels, spec.count)
 
 
 def _train_and_validation(task: Task, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -125,8 +130,7 @@ def build_regularizer(
 
     augmentation: CPU generator, where images are augmented anew at every draw.
     """
-    pixels = images.pixels
-    pixels = augment(pixels, spec.augment_once, torch.Generator().manual_seed(stream(seed, "regularization images")))
+    pixels = regularization_pixels(spec, images, seed)
     return SimilarityRegularizer(
         network,
         network.features if isinstance(network, ResNet) else network.layers,
@@ -141,6 +145,12 @@ def build_regularizer(
         preprocess=spec.augment_each and partial(augment, how=spec.augment_each, generator=augmentation),
         seed=stream(seed, "pairs"),
     )
+
+
+def regularization_pixels(spec: RegularizerSpec, images: ImageSet, seed: int) -> Tensor:
+    """The regularization images, augmented once, [n, c, h, w] in [0, 1]."""
+    generator = torch.Generator().manual_seed(stream(seed, "regularization images"))
+    return augment(images.pixels, spec.augment_once, generator)
 
 
 def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int, store: Store) -> str | Tensor:
@@ -241,6 +251,7 @@ class _Run:
     def __init__(self, experiment: Experiment, store: Store, device: torch.device):
         self.experiment, self.store, self.device = experiment, store, device
         data = load_data(experiment)
+        self.inputs = checksums(experiment)
         self.images, self.labels = data.train.images.to(device), data.train.labels.to(device)
         self.validation = (data.validation.pixels.to(device), data.validation.labels.to(device))
         settings = experiment.optimization
@@ -283,9 +294,10 @@ class _Run:
             if written is not None:
                 written.result()
         seconds = sum(row["seconds"] for row in self.history)
-        self.store.save_trained(
-            self.experiment, self.best, {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
-        )
+        history = {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
+        if self.inputs:
+            history["inputs"] = self.inputs
+        self.store.save_trained(self.experiment, self.best, history)
 
     def _epoch(self, epoch: int) -> None:
         settings = self.experiment.optimization
@@ -413,6 +425,8 @@ class _Run:
         state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         state["best_loss"] = torch.tensor(self.best_loss, dtype=torch.float64)
+        if self.inputs:
+            state["inputs"] = self._inputs_as_tensor()
         for name in ("order", "augmentation", "attack"):
             state[name] = getattr(self, name).get_state()
         for index, parameter in enumerate(self._parameters()):
@@ -421,11 +435,17 @@ class _Run:
             state |= {f"regularizer.{name}": tensor for name, tensor in self.regularizer.state_dict().items()}
         return state
 
+    def _inputs_as_tensor(self) -> Tensor:
+        return torch.frombuffer(bytearray("".join(self.inputs.values()).encode()), dtype=torch.uint8)
+
     def _resume(self) -> None:
         saved = self.store.load_resume(self.experiment)
         if saved is None:
             return
-        state, self.history = saved
+        state, history = saved
+        if self.inputs and not torch.equal(state.get("inputs", torch.zeros(0)), self._inputs_as_tensor()):
+            return  # begun on other images: from the start
+        self.history = history
         path = self.store.resume_path(self.experiment)
         part = _parts(state)
         load_into(self.network, part["network"], path)

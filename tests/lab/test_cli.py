@@ -73,6 +73,35 @@ def test_an_unknown_image_set_is_named_before_anything_is_computed(monkeypatch, 
     assert not (places / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["train", "--target", "neural"], ["evaluate"], ["select"], ["run"], ["figures", "--only", "02_attack_curves"]],
+)
+def test_every_command_names_all_that_is_missing_before_it_computes(monkeypatch, capsys, places, command):
+    monkeypatch.setenv("SIMREG_DATA", str(places))
+    profile = places / "mine.yaml"
+    text = TINY.read_text().replace("task: {images: digits", "task: {images: nowhere")
+    profile.write_text(text.replace("regularizer: {images: digits", "regularizer: {images: gone"))
+    assert run(monkeypatch, *command, "--profile", profile) == 2
+    said = capsys.readouterr().err
+    assert "unknown image set 'nowhere'" in said
+    assert "unknown image set 'gone'" in said
+    assert len(said.splitlines()) == 1
+    assert not (places / "runs" / "experiments").exists()
+
+
+def test_status_names_all_that_does_not_fit(monkeypatch, capsys, places):
+    profile = places / "mine.yaml"
+    text = TINY.read_text().replace("  test_images: 60", "  test_images: 501")
+    profile.write_text(text.replace("epochs: 2, phase_epochs", "epochs: 2, batch_size: 1300, phase_epochs"))
+    assert run(monkeypatch, "status", "--profile", profile) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("MISSING")]
+    assert lines == [
+        "MISSING: batch_size 1300 exceeds the 1197 training images of 'digits'",
+        "MISSING: 501 images are asked for, but 'digits' has 500 to attack",
+    ]
+
+
 def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys, places):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     profile = places / "mine.yaml"

@@ -10,6 +10,7 @@ from simreg_core.lab.experiment import (
     PROJECT,
     BoundaryEvaluation,
     Experiment,
+    MinimumNormEvaluation,
     NoiseEvaluation,
     Optimization,
     RegularizationSet,
@@ -165,6 +166,149 @@ def test_profile_errors_name_key_and_value_in_one_line(tmp_path, change, message
     assert "\n" not in str(error.value)
 
 
+def of_text(tmp_path, *replaced):
+    """The smallest profile with parts of its text replaced, as a file."""
+    from conftest import TINY
+
+    text = TINY.read_text()
+    for before, after in replaced:
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(path):
+    with pytest.raises(SpecError) as error:
+        load_profile(path)
+    message = str(error.value)
+    assert message.startswith(f"profile {path}")
+    assert "\n" not in message
+    return message.removeprefix(f"profile {path}: ").split("; ")
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    path = of_text(
+        tmp_path,
+        ("threshold: 0.5, pairs_per_step", "threshold: 1.5, pairs_per_step"),
+        ("epochs: 2, phase_epochs", "epochs: 0, speed: 3, phase_epochs"),
+        ("pixel_alpha: 0.1\n", ""),
+        ("  images: 30", "  images: 70"),
+        ("  epsilon: 0.05\n", "  epsilon: 0.06\n"),
+        ("beta: 6}", "beta: }"),
+        ("pairs_per_step: [2, 4]", "pairs_per_step: [2, 2]"),
+        ("image_counts: [10, 20, 40]", "image_counts: [10, 10, 40]"),
+    )
+    said = "; ".join(refused(path))
+    for fault in (
+        "regularizer.threshold: got 1.5", "optimization.epochs: got 0", "unknown key 'optimization.speed' (value 3)",
+        "missing key 'pixel_alpha'", "neural: images=70 exceeds the 60 of the simulation",
+        "beta goes with method 'trades'", "pairs_per_step has 2 twice", "image_counts has 10 twice",
+    ):  # fmt: skip
+        assert fault in said
+
+
+def test_all_faults_of_fields_that_do_not_go_together(tmp_path):
+    given = {"images": "photos", "count": 3, "pairs_per_step": 4, "pairs": "double", "matrix": "mine.npy"}
+    with pytest.raises(SpecError) as error:
+        build(Regularizer, given)
+    assert str(error.value) == (
+        "'neural' and 'matrix' go with a neural target, not with 'threshold'; pairs_per_step=4 exceeds the 3 pairs of "
+        "3 images; pairs 'double' needs low_threshold below threshold=0.8, got None"
+    )
+    path = of_text(
+        tmp_path, ("  epsilon: 0.05\n", "  epsilon: 0.06\n"), ("autoattack_images:", "autoattack_images: 21")
+    )
+    assert refused(path) == [
+        "white_box: epsilon 0.06 must be one of epsilons",
+        "got (0.0, 0.05, 0.5)",
+        "autoattack_images=21 exceeds the 20 images that are attacked at all",
+    ]
+
+
+def test_what_the_curves_of_a_study_cannot_be(tmp_path):
+    path = of_text(
+        tmp_path,
+        ("image_counts: [10, 20, 40]", "image_counts: [2, 3, 40]"),
+        ("pairs_per_step: [2, 4]", "pairs_per_step: [2, 781]"),
+        ("low_threshold: 0.3", "low_threshold: 0.6"),
+        ("component_set: {images: digits,", "component_set: {images: digits, count: 3,"),
+        ("{name: vgg, width: 2}", "{name: vit, width: 15}"),
+    )
+    assert refused(path) == [
+        "studies.pairs_per_step.1: pairs_per_step=781 exceeds the 780 pairs of 40 images",
+        "studies.image_counts.0: pairs_per_step=4 exceeds the 1 pairs of 2 images",
+        "studies.image_counts.1: pairs_per_step=4 exceeds the 3 pairs of 3 images",
+        "studies.component_set: pairs_per_step=4 exceeds the 3 pairs of 3 images",
+        "studies.low_threshold: 0.6 must lie below the threshold, 0.5",
+        "studies.architectures.0: width of 'vit' must be a positive multiple of 2, got 15",
+    ]
+
+
+def test_a_key_that_is_given_twice(tmp_path):
+    path = of_text(
+        tmp_path, ("alpha: 0.1}\n", 'alpha: 0.1, "alpha": 99}\n'), ("seeds: 2\nneural", "seeds: 2\nseeds: 3\nneural")
+    )
+    assert refused(path) == ["key 'seeds' is given twice, in lines 8 and 9", "key 'alpha' is given twice, in line 5"]
+    merged = of_text(tmp_path, ("name: tiny", "name: tiny\nname: tiny"))
+    assert refused(merged) == ["key 'name' is given twice, in lines 1 and 2"]
+
+
+def test_a_merged_key_may_be_given_anew(tmp_path):
+    path = of_text(
+        tmp_path,
+        ("network: {name: resnet10,", "network: &small {name: resnet10,"),
+        ("      network: {name: resnet18,", "      network: {<<: *small, name: resnet18,"),
+    )
+    assert load_profile(path).studies.variants[0].network.name == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ("seeds: 2\nneural", "seeds: true\nneural", "seeds"),
+        ("alpha: 0.1}\n", "alpha: yes}\n", "regularizer.alpha"),
+        ("size: [16, 16], validation", "size: [16, true], validation", "task.size.1"),
+        ("size: [16, 16], validation", "size: [16, 16], channels: true, validation", "task.channels"),
+        ("alphas: [0.1, 0.2]", "alphas: [0.1, true]", "selection.alphas.1"),
+    ],
+)
+def test_true_is_no_number(tmp_path, before, after, place):
+    assert refused(of_text(tmp_path, (before, after)))[0] == f"{place}: got True"
+
+
+def test_numbers_as_yaml_writes_them(tmp_path, tiny):
+    path = of_text(tmp_path, ("epochs: 2, phase_epochs", "epochs: 2.0, learning_rate: 1e-1, phase_epochs"))
+    assert load_profile(path) == tiny  # YAML reads 1e-1 as text; 2.0 is a whole number
+    assert load_profile(path).key == tiny.key
+    assert refused(of_text(tmp_path, ("epochs: 2, phase", "epochs: 2.5, phase")))[0] == "optimization.epochs: got 2.5"
+
+
+def test_a_long_value_is_shortened_and_many_faults_are_counted(tmp_path):
+    said = "; ".join(refused(of_text(tmp_path, ("name: resnet10,", f"name: {'x' * 10_000},"))))
+    assert len(said) < 500
+    keys = "".join(f"key{index}: 1\n" for index in range(100))
+    said = refused(of_text(tmp_path, ("name: tiny\n", f"name: tiny\n{keys}")))
+    assert (len(said), said[-1]) == (21, "and 80 more")
+
+
+def test_a_profile_is_read_as_utf_8(tmp_path):
+    path = of_text(tmp_path, ("As small", "\ufeffGrößter Ernst, as small"))
+    assert load_profile(path).description.startswith("\ufeffGrößter Ernst")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # with a mark of its byte order
+    assert load_profile(path).name == "tiny"
+    path.write_bytes("name: größe".encode("latin-1"))
+    assert "is not YAML" in refused(path)[0]
+
+
+def test_a_norm_that_a_method_does_not_minimize():
+    with pytest.raises(SpecError, match="method 'carlini_wagner' minimizes l2, not linf"):
+        build(MinimumNormEvaluation, {"method": "carlini_wagner", "norm": "linf"})
+    with pytest.raises(SpecError, match="method 'deepfool' minimizes linf or l2, not l0"):
+        build(MinimumNormEvaluation, {"method": "deepfool", "norm": "l0"})
+
+
 def test_missing_key(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\n")
@@ -172,7 +316,7 @@ def test_missing_key(tmp_path):
         load_profile(path)
 
 
-@pytest.mark.parametrize("text", ["- a\n- list\n", "{unclosed: "])
+@pytest.mark.parametrize("text", ["- a\n- list\n", "{unclosed: ", "[" * 500, "a: 2024-13-45", "? [a]\n: 1"])
 def test_not_a_profile(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text)

@@ -111,7 +111,8 @@ def test_a_plan_of_layer_weights_alone_has_work_to_count(tiny, store):
 def test_an_official_corruption_file_that_is_missing_is_found_before_training(tiny, store, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
     (tmp_path / "CIFAR-10-C").mkdir()
-    todo = plan([(studies.experiment(tiny, "none", 0), CorruptionEvaluation(source="files"))], store)
+    task = tiny.task.changed(images="cifar10", size=(32, 32))
+    todo = plan([(studies.experiment(tiny, "none", 0).changed(task=task), CorruptionEvaluation(source="files"))], store)
     (problem,) = missing_image_sets(todo)
     assert "gaussian_noise.npy is missing" in problem
     with pytest.raises(DataError, match=r"gaussian_noise\.npy is missing"):

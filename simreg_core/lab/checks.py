@@ -1,0 +1,407 @@
+"""What of a plan cannot be done, all of it, found in its specifications and the data folder before any training."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+import torch
+
+from simreg_core.corruptions import LEAST_SIDE
+from simreg_core.lab.data import (
+    BUNDLED,
+    CIFAR10_SIZE,
+    TORCHVISION,
+    DataError,
+    check_cifar10_c,
+    count_classes,
+    count_images,
+    has_validation,
+    labels_of,
+    load_image_set,
+)
+from simreg_core.lab.evaluation import check_surrogate
+from simreg_core.lab.experiment import (
+    Condition,
+    CorruptionEvaluation,
+    CorruptionSpectraEvaluation,
+    Evaluation,
+    Experiment,
+    LayerWeightsEvaluation,
+    Network,
+    NeuralExperiment,
+    Predictor,
+    Published,
+    Recorded,
+    SimilarityEvaluation,
+    Simulated,
+    Task,
+    WhiteBoxEvaluation,
+    more_than_attacked,
+)
+from simreg_core.lab.inputs import Checksums, inputs_of, learned
+from simreg_core.lab.recordings import load_published_predictor, load_recording
+from simreg_core.lab.training import build_network, regularization_images, regularization_pixels
+from simreg_core.targets import PairSampler, pixel_similarity
+from simreg_core.v1 import V1Predictor
+
+AnyExperiment = Experiment | NeuralExperiment
+AUTOATTACK_CLASSES = 4  # at least, for its targeted loss
+PHOTO_SIDE = 32  # patches up to this fit into the smallest photograph
+
+
+def problems(
+    trainings: Iterable[AnyExperiment], measurements: Iterable[tuple[AnyExperiment, Evaluation]], now: Checksums
+) -> list[str]:
+    """One line for each thing that is missing or does not fit, each once; sets that are not there come first.
+
+    now: reads the user's files, so that one that is damaged is found too. Nothing is downloaded.
+    """
+    look, measurements = _Look(now), tuple(measurements)
+    experiments = tuple(dict.fromkeys((*trainings, *(one for one, _ in measurements))))
+    lines = [*look.missing_sets(experiments, measurements)]
+    for one in experiments:
+        lines += look.of_network(one) if isinstance(one, Experiment) else look.of_source(one)
+    for experiment, evaluation in measurements:
+        lines += look.of_measurement(experiment, evaluation)
+    return list(dict.fromkeys(lines))
+
+
+def pair_problems(trainings: Iterable[AnyExperiment], wanted: Callable[[str], bool]) -> list[str]:
+    """One line for each range of pairs that an image set has too few of.  wanted: of which sets, by name.
+
+    Of experiments that differ in their seed alone, whose images are flipped by chance, one is looked at.
+    """
+    ranged = {}
+    for one in trainings:
+        spec = one.regularizer if isinstance(one, Experiment) else None
+        if spec is not None and spec.pairs != "all" and wanted(spec.images):
+            ranged.setdefault(one.changed(seed=0, regularizer=spec.changed(alpha=1.0)), one)
+    return [line for one in ranged.values() for line in _too_few_pairs(one)]
+
+
+def _too_few_pairs(experiment: Experiment) -> Iterator[str]:
+    spec = experiment.regularizer
+    try:
+        images = regularization_images(experiment)
+        similarity = pixel_similarity(regularization_pixels(spec, images, experiment.seed))
+        targets = torch.zeros_like(similarity)
+        found = len(PairSampler(similarity, targets, spec.pairs, spec.threshold, spec.low_threshold))
+        if found < spec.pairs_per_step:
+            raise ValueError(f"pairs_per_step={spec.pairs_per_step} exceeds the {found} pairs in range '{spec.pairs}'")
+    except DataError:  # said already
+        return
+    except ValueError as error:
+        yield f"regularization set '{spec.images}': {error}"
+
+
+class _Look:
+    """Looks at one plan: what is counted or read once is not read again."""
+
+    def __init__(self, now: Checksums):
+        self._now = now
+        self._count, self._classes = cache(count_images), cache(count_classes)
+        self._source = cache(_source_of)
+
+    def missing_sets(self, experiments: tuple, measurements: tuple) -> Iterator[str]:
+        """Image sets and splits that are missing, damaged or of the wrong size, sorted; then other files."""
+        wanted = {}
+        for one in experiments:
+            wanted |= dict.fromkeys(_sets(one))
+        for one, evaluation in measurements:
+            wanted |= dict.fromkeys(_sets(one, evaluation))
+        for name, split, size in sorted(wanted):
+            try:
+                self._count(name, split)
+                if name in BUNDLED and max(size) > PHOTO_SIDE:
+                    load_image_set(name, split, size)
+            except DataError as error:
+                yield str(error)
+        inputs = dict.fromkeys(
+            own for pair in (*((one, None) for one in experiments), *measurements) for own in inputs_of(*pair)
+        )
+        for one in inputs:
+            try:
+                self._now(one)
+            except DataError as error:
+                yield str(error)
+
+    def of_network(self, experiment: Experiment) -> Iterator[str]:
+        """What a training lacks; nothing of sets that are missing."""
+        task, spec = experiment.task, experiment.regularizer
+        try:
+            images, classes = self._training_images(experiment), self._classes(task.images)
+        except DataError as error:
+            yield str(error)
+            return
+        if classes < 2:
+            yield f"image set '{task.images}' has {classes} class; a task needs at least 2"
+        if images < 1:
+            own = " of them" if has_validation(task.images) else " training images"
+            yield f"validation_images is {task.validation_images}, but '{task.images}' has {self._whole(task)}{own}"
+            return
+        if task.train_images is not None and task.images not in TORCHVISION:
+            yield from self._of_choice(task)
+        if experiment.optimization.batch_size > images:
+            batch = experiment.optimization.batch_size
+            yield f"batch_size {batch} exceeds the {images} training images of '{task.images}'"
+        if spec is not None:
+            yield from self._of_regularizer(experiment, images)
+        yield from self._of_batches(experiment)
+
+    def _of_choice(self, task: Task) -> Iterator[str]:
+        """Whether its classes have enough images for `train_images` and validation images."""
+        held_out = 0 if has_validation(task.images) else task.validation_images
+        generator = torch.Generator().manual_seed(0)
+        try:
+            every = labels_of(task.images)
+            if (count := task.train_images + held_out) > len(every):
+                raise DataError(
+                    f"train_images is {task.train_images} and validation_images {task.validation_images}, but "
+                    f"'{task.images}' has {len(every)} training images"
+                )
+            chosen = every.take(every.balanced(count, generator))
+            if held_out:
+                chosen.balanced(held_out, generator)
+        except DataError as error:
+            yield str(error)
+
+    def _of_batches(self, experiment: Experiment) -> Iterator[str]:
+        """Whether the network takes the task's images, and the regularizer's, of which a batch has at least two."""
+        task, spec = experiment.task, experiment.regularizer
+        batches = {task.size: min(2, experiment.optimization.batch_size)}
+        if spec is not None and spec.size is not None:
+            batches.setdefault(spec.size, 2)
+        for size, count in batches.items():
+            if problem := _network_problem(experiment.network, task.size, task.channels, size, count):
+                yield problem
+
+    def _whole(self, task: Task) -> int:
+        """How many images the validation images are taken from."""
+        return self._count(task.images, "validation" if has_validation(task.images) else "train")
+
+    def _training_images(self, experiment: Experiment) -> int:
+        """How many are trained on; 0 where too many are asked for as validation images."""
+        task, whole = experiment.task, self._whole(experiment.task)
+        if task.train_images is not None and task.validation_images <= whole:
+            return task.train_images
+        if has_validation(task.images):
+            return self._count(task.images, "train") if task.validation_images <= whole else 0
+        return max(0, whole - task.validation_images)
+
+    def _of_regularizer(self, experiment: Experiment, images: int) -> Iterator[str]:
+        task, spec = experiment.task, experiment.regularizer
+        shared, size = spec.images == task.images, spec.size or task.size
+        try:
+            there = self._count(spec.images, "train")
+        except DataError:  # said already
+            return
+        if shared and experiment.protocol == "strict":
+            there = images
+        elif shared and task.train_images is not None:
+            there = images + (0 if has_validation(task.images) else task.validation_images)
+            if size != task.size:
+                yield (
+                    f"regularizer.size {_by(size)} must be the task's, {_by(task.size)}, where both use the "
+                    f"train_images of '{task.images}'"
+                )
+        if spec.count > there:
+            yield f"{spec.count} images are asked for, but '{spec.images}' has {there} for this"
+        for one in spec.neural or ():
+            yield from self.of_source(one)
+            source = self._source(one)
+            if source is not None and source[0] != size:
+                yield (
+                    f"the V1 predictor takes images of {_by(source[0])}, but the regularization set '{spec.images}' "
+                    f"has {_by(size)}; give the set that size"
+                )
+
+    def of_source(self, experiment: NeuralExperiment) -> Iterator[str]:
+        """What the fit of a predictor lacks."""
+        source, own = experiment.source, experiment.predictor
+        if isinstance(source, Simulated):
+            try:
+                if source.count > (there := self._count(source.images, "train")):
+                    yield f"{source.count} images are asked for, but '{source.images}' has {there} for this"
+            except DataError as error:
+                yield str(error)
+        found = self._source(experiment)
+        if own is None or found is None:
+            return
+        size, images, neurons, _, lowest = found
+        held_out = max(3, round(own.held_out * images))  # as `predictors.fit` has it
+        if held_out > images - 2:
+            yield f"{experiment.title}: held_out {own.held_out:g} of {images} images leaves fewer than 2 to fit to"
+        if lowest < 0:
+            yield f"{experiment.title}: responses must not be negative, got {lowest:g}"
+        if problem := _predictor_problem(own, size, neurons):
+            yield f"{experiment.title}, predictor: {problem}"
+
+    def of_measurement(self, experiment: AnyExperiment, evaluation: Evaluation) -> Iterator[str]:
+        """What an evaluation lacks."""
+        if isinstance(experiment, NeuralExperiment) != isinstance(evaluation, SimilarityEvaluation):
+            yield f"evaluation '{evaluation.attack}' is not for a {type(experiment).__name__}"
+        elif isinstance(experiment, NeuralExperiment):
+            yield from self._of_comparison(experiment, evaluation)
+        else:
+            try:
+                check_surrogate(experiment, evaluation)
+            except ValueError as error:
+                yield str(error)
+            yield from self._of_attack(experiment, evaluation)
+
+    def _of_attack(self, experiment: Experiment, evaluation: Evaluation) -> Iterator[str]:
+        task = experiment.task
+        try:
+            there = task.validation_images if evaluation.split == "validation" else self._count(task.images, "test")
+            classes = self._classes(task.images)
+        except DataError:  # said already
+            return
+        attacked = evaluation.images or there
+        if attacked > there:
+            yield f"{attacked} images are asked for, but '{task.images}' has {there} to attack"
+        if isinstance(evaluation, WhiteBoxEvaluation) and evaluation.autoattack_images is not None:
+            if classes < AUTOATTACK_CLASSES:
+                yield (
+                    f"AutoAttack needs at least {AUTOATTACK_CLASSES} classes, but '{task.images}' has {classes}; leave "
+                    "autoattack_images empty"
+                )
+            yield from more_than_attacked(evaluation.autoattack_images, attacked)
+        if isinstance(evaluation, LayerWeightsEvaluation) and experiment.regularizer is None:
+            yield "an unregularized network has no layer weights"
+        if isinstance(evaluation, CorruptionEvaluation | CorruptionSpectraEvaluation):
+            yield from _of_corruption(experiment, evaluation)
+
+    def _of_comparison(self, experiment: NeuralExperiment, evaluation: SimilarityEvaluation) -> Iterator[str]:
+        source, found, shown = experiment.source, self._source(experiment), evaluation.image_set
+        has_predictor = experiment.predictor is not None or isinstance(source, Published)
+        if shown is None and isinstance(source, Published):
+            yield "the published predictor has no images of its own: give image_set"
+            return
+        if shown is not None and not has_predictor:
+            yield f"trial means are of the recording's own images, not of '{shown}'"
+        if found is None:
+            return
+        size, images, neurons, trials, _ = found
+        if shown is not None:
+            try:
+                images = self._count(shown, "train")
+            except DataError:  # said already
+                return
+        name = shown or experiment.title
+        if (evaluation.images or images) > images:
+            yield f"{evaluation.images} images are asked for, but '{name}' has {images}"
+        if min(evaluation.images or images, images) < 3:
+            yield f"a comparison needs at least 3 images, got {evaluation.images or images} of '{name}'"
+        for one in evaluation.conditions:
+            for fault in _of_condition(one, source, has_predictor, size, neurons, trials):
+                yield f"condition '{one.name}' of {experiment.title}: {fault}"
+
+
+def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> Iterator[tuple[str, str, tuple]]:
+    """Image sets by name, with split and size."""
+    if isinstance(evaluation, SimilarityEvaluation) and evaluation.image_set is not None:
+        yield evaluation.image_set, "train", (8, 8)
+    if isinstance(experiment, NeuralExperiment):
+        if isinstance(source := experiment.source, Simulated):
+            yield source.images, "train", source.size
+        return
+    task, spec = experiment.task, experiment.regularizer
+    for split in learned(task.images):
+        yield task.images, split, task.size
+    if spec is not None:
+        yield spec.images, "train", spec.size or task.size
+        for own in spec.neural or ():
+            yield from _sets(own)
+    if evaluation is not None and evaluation.split == "test":
+        yield task.images, "test", task.size
+
+
+@cache
+def _network_problem(own: Network, task_size: tuple[int, int], channels: int, size: tuple[int, int], count: int) -> str:
+    """Why a network made for a task cannot take `count` images of a size, or ''; only shapes are computed."""
+    try:
+        with torch.device("meta"):
+            made_for = Task(images="any", size=task_size, channels=channels)
+            network = build_network(Experiment(task=made_for, network=own), num_classes=10).train()
+            network(torch.empty(count, channels, *size))
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        return f"{own.name} of width {own.width} cannot take {count} images of {_by(size)}: {_first_line(error)}"
+    return ""
+
+
+@cache
+def _predictor_problem(own: Predictor, size: tuple[int, int], neurons: int) -> str:
+    """Why a predictor cannot take images of a size, or ''."""
+    try:
+        with torch.device("meta"):
+            V1Predictor(size, neurons, own.channels, own.kernel, own.layers, own.layer_kernel)
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        return _first_line(error)
+    return ""
+
+
+def _source_of(experiment: NeuralExperiment) -> tuple[tuple[int, int], int, int, int, float] | None:
+    """Size of its images, how many, neurons, trials, and the lowest response; None where it cannot be read.
+
+    Of a published predictor, which has neither, no images and no trials.
+    """
+    source = experiment.source
+    try:
+        if isinstance(source, Simulated):
+            return source.size, source.count, source.neurons, source.trials, 0.0
+        if isinstance(source, Recorded):
+            own = load_recording(source.recording)
+            trials, images, neurons = own.responses.shape
+            return tuple(own.images.shape[2:]), images, neurons, trials, own.responses.min().item()
+        predictor = load_published_predictor(source.file)
+        return predictor.size, 0, len(predictor.bias), 0, 0.0
+    except DataError:  # said already, as an input
+        return None
+
+
+def _of_corruption(
+    experiment: Experiment, evaluation: CorruptionEvaluation | CorruptionSpectraEvaluation
+) -> Iterator[str]:
+    task = experiment.task
+    if evaluation.source == "generated":
+        if min(task.size) < LEAST_SIDE:
+            least = _by((LEAST_SIDE, LEAST_SIDE))
+            yield f"corruptions need images of at least {least}, but the task '{task.images}' has {_by(task.size)}"
+        return
+    if (task.images, task.size, evaluation.split) != ("cifar10", CIFAR10_SIZE, "test"):
+        yield (
+            f"the files of CIFAR-10-C go with the test images of 'cifar10' at {_by(CIFAR10_SIZE)}, not with "
+            f"'{task.images}' at {_by(task.size)}; take source 'generated'"
+        )
+        return
+    try:
+        check_cifar10_c()
+    except DataError as error:
+        yield str(error)
+
+
+def _of_condition(
+    one: Condition, source, has_predictor: bool, size: tuple[int, int], neurons: int, trials: int
+) -> Iterator[str]:
+    if one.crop is not None and (one.crop[1] > size[0] or one.crop[3] > size[1]):
+        yield f"crop {one.crop} leaves the images of {_by(size)}"
+    simulated = isinstance(source, Simulated)
+    if one.responses == "predicted" and not has_predictor:
+        yield "it needs a predictor, and none is fitted"
+    if one.responses == "trial_mean" and isinstance(source, Published):
+        yield "it needs trials, which a published predictor lacks"
+    if one.responses not in ("predicted", "trial_mean") and not simulated:
+        yield f"'{one.responses}' is known of a simulation alone"
+    if one.responses == "trial_mean" and one.recordings > 1 and not simulated:
+        yield f"{one.recordings} recordings are known of a simulation alone"
+    if one.responses == "trial_mean" and one.weighted and one.recordings == 1 and trials == 1:
+        yield "reliability needs at least two trials of each image, got 1"
+    if one.neurons is not None and not one.weighted and one.neurons > neurons:
+        yield f"it asks for {one.neurons} neurons, but there are {neurons}"
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,231 @@
+"""The user's own files that a result is made from, and whether they are still what they were.
+
+Results are keyed by specifications, and a specification names an image set, a recording, a matrix or a predictor; what
+lies under that name in the data folder may be replaced. So each training and each record keeps a checksum of what it
+read (bundled and torchvision sets never change and have none), and a plan compares it with what is there now. Where
+they differ the plan is refused: nothing that took hours is overwritten because a folder was changed. What is not there
+now is not compared: a figure is drawn from committed records on a machine without the images.
+
+A checksum is of the pixels as they are read, not of the files. To decode 5,000 small images takes about three seconds,
+so a checksum is kept in the store under the names, sizes and times of its files, and found again in a tenth of one.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from inspect import unwrap
+
+from simreg_core.lab.data import BUNDLED, TORCHVISION, DataError, checksum_of, has_validation, load_image_set, stamp_of
+from simreg_core.lab.experiment import (
+    Evaluation,
+    Experiment,
+    NeuralExperiment,
+    Published,
+    Recorded,
+    Simulated,
+    dependencies,
+)
+from simreg_core.lab.recordings import (
+    load_published_predictor,
+    load_recording,
+    load_similarity,
+    predictor_files,
+    recording_files,
+    similarity_files,
+)
+from simreg_core.lab.store import Record, Store, StoreError, write_text
+
+AnyExperiment = Experiment | NeuralExperiment
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a folder in the data folder, as `load_image_set` takes them."""
+
+    name: str
+    split: str
+    size: tuple[int, int]
+    channels: int
+    count: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Under which its checksum is kept."""
+        what = f"image set '{self.name}', {self.split}, {self.size[0]}x{self.size[1]}x{self.channels}"
+        return what if self.count is None else f"{what}, {self.count} of them"
+
+    def stamp(self) -> str:
+        """Another one where a file was written.  Raises DataError where it is missing."""
+        return stamp_of(self.name, self.split, self.count)
+
+    def checksum(self, load: Callable = load_image_set) -> str:
+        """Of its pixels and labels.  load: reads them.  Raises DataError where they cannot be read."""
+        given = (self.name, self.split, self.size, self.channels)
+        return load(*given, *(() if self.count is None else (self.count,))).checksum  # as training asks: kept in memory
+
+
+@dataclass(frozen=True)
+class File:
+    """A recording, a matrix or a predictor of the data folder: kind, name, and the number of images of a matrix."""
+
+    kind: str
+    name: str
+    images: int | None = None
+
+    @property
+    def label(self) -> str:
+        """As `Images.label`."""
+        return f"{self.kind} '{self.name}'"
+
+    def stamp(self) -> str:
+        """As `Images.stamp`."""
+        find = {"recording": recording_files, "predictor": predictor_files, "matrix": similarity_files}
+        states = [(path.name, path.stat()) for path in find[self.kind](self.name)]
+        return repr([(name, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for name, state in states])
+
+    def checksum(self, _: Callable | None = None) -> str:
+        """As `Images.checksum`."""
+        if self.kind == "recording":
+            return load_recording(self.name).checksum
+        if self.kind == "predictor":
+            return checksum_of(*load_published_predictor(self.name).state_dict().values())
+        return checksum_of(load_similarity(self.name, self.images))
+
+
+Input = Images | File
+
+
+def inputs_of(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> list[Input]:
+    """What a training, or an evaluation of it, reads of the user's own files, each once."""
+    found: list[Input] = []
+    for one in (experiment, *dependencies(experiment, evaluation)):
+        found += _of_source(one) if isinstance(one, NeuralExperiment) else _of_network(one)
+    if evaluation is not None and isinstance(experiment, Experiment) and evaluation.split == "test":
+        task = experiment.task
+        found.append(Images(task.images, "test", task.size, task.channels))
+    return [one for one in dict.fromkeys(found) if isinstance(one, File) or one.name not in (*BUNDLED, *TORCHVISION)]
+
+
+def _of_source(experiment: NeuralExperiment) -> list[Input]:
+    match experiment.source:
+        case Simulated() as own:
+            return [Images(own.images, "train", own.size, 1, own.count)]
+        case Recorded(recording=name):
+            return [File("recording", name)]
+        case Published(file=name):
+            return [File("predictor", name)]
+
+
+def learned(name: str) -> tuple[str, ...]:
+    """The splits that a training on a set reads; of a set that is missing, one."""
+    try:
+        return ("train", "validation") if has_validation(name) else ("train",)
+    except DataError:
+        return ("train",)
+
+
+def _of_network(experiment: Experiment) -> list[Input]:
+    task, spec = experiment.task, experiment.regularizer
+    found: list[Input] = [Images(task.images, split, task.size, task.channels) for split in learned(task.images)]
+    if spec is None:
+        return found
+    if spec.images != task.images or not (experiment.protocol == "strict" or task.train_images):
+        found.append(Images(spec.images, "train", spec.size or task.size, task.channels, spec.count))
+    if spec.matrix is not None:
+        found.append(File("matrix", spec.matrix, spec.count))
+    return found + [one for own in spec.neural or () for one in _of_source(own)]
+
+
+def checksums(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> dict[str, str]:
+    """The checksums of `inputs_of` by label, as a worker reads them."""
+    return {one.label: one.checksum() for one in inputs_of(experiment, evaluation)}
+
+
+class Checksums:
+    """Checksums of what is in the data folder now, each read once; kept in a store, where one is given.
+
+    Called with an input, it gives its checksum, or raises DataError where the input is missing or cannot be read.
+    """
+
+    def __init__(self, store: Store | None = None):
+        self._store = store
+        self._found: dict[Input, str | DataError] = {}
+
+    def __call__(self, one: Input) -> str:
+        if one not in self._found:
+            try:
+                self._found[one] = self._now(one)
+            except DataError as error:
+                self._found[one] = error
+        if isinstance(found := self._found[one], DataError):
+            raise found
+        return found
+
+    def _now(self, one: Input) -> str:
+        stamp = _stamp(one)  # also says what is missing
+        kept = None if self._store is None else self._store.root / "checksums" / f"{stamp}.txt"
+        if kept is not None and kept.is_file() and len(text := kept.read_text().strip()) == 16:
+            return text
+        found = one.checksum(unwrap(load_image_set))  # what is in memory may be of files that were replaced since
+        if kept is not None:
+            with suppress(StoreError):  # a store that cannot be written is read all the same
+                write_text(kept, found + "\n")
+        return found
+
+
+def _stamp(one: Input) -> str:
+    """Names a checksum of an input, as it lies there now."""
+    try:
+        return hashlib.sha256(f"{one.label} {one.stamp()}".encode()).hexdigest()[:32]
+    except OSError as error:
+        raise DataError(f"{one.label} cannot be read: {error}") from error
+
+
+def changed(trained: Iterable[AnyExperiment], records: Iterable[Record], store: Store) -> str:
+    """Which inputs are there, but not as they were when results were made from them, in one line; '' for none.
+
+    trained: finished trainings of the store.  records: of the store or published.
+    """
+    now = Checksums(store)
+    results = [(one.key, store.history(one).get("inputs", {}), inputs_of(one)) for one in trained]
+    for own in records:
+        place = f"{own.experiment_key}/{own.evaluation_key}"
+        results.append((place, _read_by(own), inputs_of(own.experiment, own.evaluation)))
+    differing = {place: found for place, *read in results if (found := _differing(*read, now))}
+    if not differing:
+        return ""
+    labels = ", ".join(sorted({label for found in differing.values() for label in found}))
+    first, *others = differing
+    more = f" and {len(others)} more" if others else ""
+    return (
+        f"{labels}: not what result {first}{more} was made from; put back what was there, give the new images a name "
+        f"of their own, or compute again (make figures RECOMPUTE=1, or delete the results in {store.root})"
+    )
+
+
+def _read_by(record: Record) -> dict[str, str]:
+    """The checksums of a record's inputs by label; of a record that has no list of them, as many as it tells."""
+    own, experiment, evaluation = record.provenance, record.experiment, record.evaluation
+    if own.inputs is not None or isinstance(experiment, NeuralExperiment):
+        return own.inputs or {}
+    task, spec = experiment.task, experiment.regularizer
+    known = {}
+    if evaluation.split == "test" and evaluation.images is None:
+        known[Images(task.images, "test", task.size, task.channels).label] = own.checksum
+    if spec is not None and own.regularization_checksum is not None:
+        one = Images(spec.images, "train", spec.size or task.size, task.channels, spec.count)
+        known[one.label] = own.regularization_checksum
+    return known
+
+
+def _differing(before: dict[str, str], inputs: list[Input], now: Checksums) -> list[str]:
+    differing = []
+    for one in inputs:
+        if one.label in before:
+            try:
+                same = now(one) == before[one.label]
+            except DataError:  # not there: nothing to compare
+                continue
+            differing += [] if same else [one.label]
+    return differing
