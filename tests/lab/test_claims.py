@@ -48,7 +48,7 @@ def test_verdicts():
 
 @pytest.mark.parametrize("seeds", [FEWEST_SEEDS, 4, 8])
 def test_interval_covers_the_mean_as_often_as_it_says(seeds):
-    """Also of the accuracies of 60 images, which are multiples of 1/60; a percentile bootstrap covers 81 % for n = 4."""
+    """Also of accuracies of 60 images, multiples of 1/60. A percentile bootstrap covers 81 % for n = 4."""
     generator = np.random.default_rng(1)
     drawn = generator.normal(0.05, 0.04, size=(1500, seeds))
     for values in (drawn, np.round(drawn * 60) / 60):
