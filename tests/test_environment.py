@@ -219,7 +219,8 @@ def test_the_lines_for_a_training_loop_of_ones_own_run():
     code = "\n".join(line.removeprefix("    ") for line in lines.splitlines())
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(8, 3, 32, 32, generator=generator), torch.randint(0, 10, (8,), generator=generator)
-    room = {"reg_images": torch.rand(30, 3, 32, 32, generator=generator), "batches": [(x, y)] * 2}
+    half = torch.rand(15, 3, 32, 32, generator=generator)
+    room = {"reg_images": torch.cat([half, 1 - half]), "batches": [(x, y)] * 2}  # with their negatives: targets of -1
     exec(code, room)
     assert room["loss"].isfinite()
     assert room["regularizer"].layer_logits.grad.abs().sum() > 0
