@@ -54,7 +54,7 @@ class SimilarityRegularizer(nn.Module):
         regularizer = SimilarityRegularizer(model, layers=["relu", "layer1", "layer2"],
                                             images=reg_images, threshold=0.8)
         optimizer = torch.optim.SGD([*model.parameters(), *regularizer.parameters()], lr=0.1)
-        loss = cross_entropy(model(x), y) + 10 * regularizer()      # every step
+        loss = cross_entropy(model(x), y) + 0.05 * regularizer()    # every step
 
     Each call draws `batch_pairs` pairs of the regularization images, passes both halves through the
     network (in the mode that it is in: batch norm in training mode sees them, each half by itself, as in the

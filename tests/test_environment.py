@@ -1,17 +1,28 @@
-"""One lock for every way to install, and no name of a host or a machine in what is committed."""
+"""One lock for every way to install, no name of a host in what is committed, and a README that says what was found."""
 
+import csv
 import json
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
 
 from simreg_core.lab.claims import table_of_claims
+from simreg_core.lab.data import BUNDLED
+from simreg_core.lab.drawing import missing
+from simreg_core.lab.experiment import load_profile
+from simreg_core.lab.runner import a100_seconds
+from simreg_core.lab.store import Store
+from simreg_core.whitebox import AUTOATTACK_QUERIES, AUTOATTACK_STEPS, AUTOATTACK_TARGETS
 
 PROJECT = Path(__file__).parents[1]
 LOCK = (PROJECT / "requirements.lock").read_text()
+README = (PROJECT / "README.md").read_text()
+QUICK = PROJECT / "figures" / "quick"
 
 
 def locked() -> dict[str, set[str]]:
@@ -96,3 +107,130 @@ def test_the_committed_claims_are_those_of_the_committed_figures():
     folder = PROJECT / "figures" / "quick"
     figures = {path.stem: json.loads(path.read_text()) for path in folder.glob("[0-9]*.json")}
     assert json.loads((folder / "claims.json").read_text()) == table_of_claims(figures)
+
+
+def section(title: str) -> str:
+    """What stands under a heading of the README."""
+    return re.split(r"^## ", README.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def claims_found() -> list[dict]:
+    return [claim for path in QUICK.glob("[0-9]*.json") for claim in json.loads(path.read_text()).get("claims", [])]
+
+
+def test_every_interval_and_estimate_in_the_readme_is_that_of_a_figure():
+    table = README.split("<!-- claims:begin -->")[1].split("<!-- claims:end -->")[0]
+    elsewhere = README.replace(table, "").replace(section("How the quick profile was sized"), "").replace("−", "-")
+    measured = {
+        f"{claim['estimate']:.3f} [{claim['low']:.3f}, {claim['high']:.3f}]"
+        for claim in claims_found()
+        if claim["low"] is not None
+    }
+    intervals = re.findall(r"-?\d+\.\d+ \[[^]a-z]*\]", elsewhere)
+    assert len(intervals) > 5
+    assert [one for one in intervals if one not in measured] == []
+    for one in intervals:
+        elsewhere = elsewhere.replace(one, "")
+    assert re.findall(r"\d\.\d{3}\b", elsewhere) == []  # no number of a figure without its interval
+    assert re.findall(r"\[-?\d\.\d+, -?\d\.\d+\]", elsewhere) == []  # no interval without its estimate
+
+
+def test_the_table_of_alphas_in_the_readme_is_that_of_notebook_03():
+    with (QUICK / "03_hyperparameter_selection.csv").open(encoding="utf-8") as file:
+        measured = {
+            tuple(re.findall(r"[\d.]+", row["series"])): (f"{float(row['clean']):.3f}", f"{float(row['robust']):.3f}")
+            for row in csv.DictReader(file)
+            if row["attack"] == "gaussian"
+        }
+    rows = re.findall(
+        r"^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", section("How the quick profile was sized"), re.MULTILINE
+    )
+    assert {(alpha, threshold): ratios for alpha, threshold, *ratios in rows} == {
+        pair: list(ratios) for pair, ratios in measured.items()
+    }
+    quick = load_profile("quick").regularizer
+    assert (
+        f"| {quick.alpha:g} | {quick.threshold:g} | "
+        + " | ".join(measured[f"{quick.alpha:g}", f"{quick.threshold:g}"])
+        + " | chosen |"
+        in README
+    )
+
+
+def test_the_chosen_alphas_in_the_readme_are_those_of_quick():
+    quick = load_profile("quick")
+    chosen = {f"{one.name}, photos": one.alpha for one in quick.studies.architectures}
+    chosen["gray, photos, S^neural of simulated V1"] = quick.neural.alpha
+    chosen |= {f"gray, {one.images}": one.alpha for one in quick.studies.regularization_sets if one.alpha}
+    chosen |= {f"colour, {one.images}": one.alpha for one in quick.studies.colour_sets}
+    assert len(chosen) == 8
+    for name, alpha in chosen.items():
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| {name} |"))
+        assert row.split(" | ")[2].removeprefix("none accepted; ").removesuffix(" taken") == f"{alpha:g}", row
+
+
+@pytest.mark.parametrize(
+    ("profile", "only", "text"),
+    [
+        ("quick", (), "({networks} networks, {attacks:,} attacks)"),
+        ("paper", (), "{networks} networks and {predictors} small V1 predictors, about {hours:.0f} hours on one A100"),
+        ("paper", ("02_attack_curves",), "`ONLY=02_attack_curves` is {networks} of them"),
+        (
+            "trimmed",
+            ("02_attack_curves", "04_regularization_sets", "11_target_components"),
+            "these three figures are {all} networks and {attacks} attacks",
+        ),
+        ("neural", ("02_attack_curves",), "({networks} networks and {attacks} attacks, about"),
+        ("recorded", "RECORDED", "({all} networks and {attacks:,} attacks, "),
+        ("recorded", ("02_attack_curves", "04_regularization_sets"), "the first two figures are {all} networks"),
+    ],
+)
+def test_the_counts_in_the_readme_are_those_of_the_profiles(profile, only, text, tmp_path):
+    if only == "RECORDED":  # what `make recorded` computes
+        only = re.findall(
+            r"\d\d_\w+", (PROJECT / "Makefile").read_text().split("RECORDED := ")[1].split("\nrecorded:")[0]
+        )
+    todo = missing(load_profile(profile), Store(tmp_path), only)
+    predictors = sum(type(one).__name__ == "NeuralExperiment" for one in todo.trainings)
+    numbers = {
+        "all": len(todo.trainings),
+        "networks": len(todo.trainings) - (0 if profile == "quick" else predictors),
+        "predictors": predictors,
+        "attacks": len(todo.measurements),
+        "hours": a100_seconds(todo) / 3600 if "{hours" in text else 0,  # others need images that are not here
+    }
+    assert text.format(**numbers) in README
+
+
+def test_the_budget_of_autoattack_is_said_as_it_is():
+    steps, targets, queries = load_profile("quick").white_box.autoattack_budget
+    own = (AUTOATTACK_STEPS, AUTOATTACK_TARGETS, AUTOATTACK_QUERIES)
+    said = f"{steps} of {own[0]} steps, {targets} of {own[1]} targets"
+    assert f"{said}, {queries} of {own[2]:,} queries" in README
+    notebook = (PROJECT / "notebooks" / "14_white_box.ipynb").read_text()
+    assert f"{said} and {queries} of {own[2]:,} queries" in notebook
+    comment = (PROJECT / "notebooks" / "profiles" / "quick.yaml").read_text().split("autoattack_budget:")[1]
+    assert f"AutoAttack's own are {own[0]}, {own[1]} and {own[2]:,}\n" in comment[:100]
+
+
+def test_the_lines_for_a_training_loop_of_ones_own_run():
+    text = section("Use it in your own training loop")
+    lines = text.split("\n\n`model` is any")[0]
+    code = "\n".join(line.removeprefix("    ") for line in lines.splitlines())
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(8, 3, 32, 32, generator=generator), torch.randint(0, 10, (8,), generator=generator)
+    half = torch.rand(15, 3, 32, 32, generator=generator)
+    room = {"reg_images": torch.cat([half, 1 - half]), "batches": [(x, y)] * 2}  # with their negatives: targets of -1
+    exec(code, room)
+    assert room["loss"].isfinite()
+    assert room["regularizer"].layer_logits.grad.abs().sum() > 0
+    (chosen,) = (one for one in load_profile("quick").studies.architectures if one.name == "torchvision-resnet18")
+    assert f"+ {chosen.alpha:g} * regularizer()" in code
+
+
+def test_notebooks_name_no_image_set_that_their_figure_lacks():
+    for name in ("04_regularization_sets", "05_common_corruptions", "09_colour", "10_layer_weights"):
+        cells = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+        words = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        drawn = (QUICK / f"{name}.csv").read_text()
+        assert [one for one in BUNDLED if f"`{one}`" in words and f"\n{one}," not in drawn] == [], name

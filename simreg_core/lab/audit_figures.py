@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simreg_core.lab.claims import AUTOATTACKS, at_epsilon, bootstrap_interval, by_seed, gain, minimal_size, regularized
+from simreg_core.lab.claims import AUTOATTACKS, at_epsilon, by_seed, gain, mean_interval, minimal_size, regularized
 from simreg_core.lab.figures import LOOKS, S_TH
 from simreg_core.lab.plotting import ATTACK_NAMES, COLOURS, Look, panels, shade, summarize
 from simreg_core.lab.studies import ADVERSARIAL, AUDIT, BLUR, NOISE, NONE, STEPS, THRESHOLD, TRADES
@@ -41,7 +41,7 @@ def _gains(ax: Axes, table: pd.DataFrame, names: list[str], attack: str) -> None
     released = table[table["protocol"] == "released"]
     for place, name in enumerate(names):
         gains = gain(released, name, attack, group=AUDIT)
-        low, high = bootstrap_interval(gains) if len(gains) > 1 else (gains.mean(),) * 2
+        low, high = mean_interval(gains) if len(gains) > 1 else (gains.mean(),) * 2
         colour = COLOURS[THRESHOLD] if name == THRESHOLD else "0.3"
         label = f"mean and 95 % interval (n = {len(gains)})" if place == 1 else None
         ax.plot([low, high], [place, place], color=colour, lw=1.5)

@@ -443,22 +443,34 @@ def _execute_in_place(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run
         if "summary" in cell.metadata.get("tags", []):
-            cell.source = _summary(path)
+            made = figures_folder(load_profile("quick")) / f"{path.stem}.json"
+            cell.source = _summary(json.loads(made.read_text()))
     notebook.metadata.pop("widgets", None)
     write_text(path, nbformat.writes(notebook) + "\n")
     print(f"{path.stem}: outputs written", flush=True)
 
 
-def _summary(path: Path) -> str:
-    """The verdicts on the main claims of a figure as text, for the top of its notebook."""
-    made = json.loads((figures_folder(load_profile("quick")) / f"{path.stem}.json").read_text())
+def _summary(made: dict) -> str:
+    """The verdicts on the main claims of a figure as text, for the top of its notebook.
+
+    made: the JSON of the figure.
+    """
     lines = [
         f"- {claim['claim']}: **{claim['verdict']}** ({claim['statistic']}: {_interval(claim)}, {claim['n']} "
         f"{claim['unit']}; asked: > {claim['threshold']:g})"
         for claim in made["claims"]
         if claim["main"]
     ]
-    return "**Verdict** (quick profile, protocol `released`; finer verdicts at the end):\n\n" + "\n".join(lines)
+    finer = "" if len(lines) == len(made["claims"]) else "; finer verdicts at the end"
+    return f"**Verdict** ({made['profile']} profile{_protocol(made)}{finer}):\n\n" + "\n".join(lines)
+
+
+def _protocol(made: dict) -> str:
+    """', protocol `strict`' of a figure; nothing where none of its records has a protocol."""
+    if "protocol" not in made:
+        return ""
+    judged = sorted({claim["protocol"] for claim in made["claims"] if claim["main"]} - {made["protocol"]})
+    return f", protocol `{made['protocol']}`" + "".join(f", judged under `{one}`" for one in judged)
 
 
 def _interval(claim: dict) -> str:

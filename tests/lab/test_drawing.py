@@ -1,6 +1,7 @@
-"""RECOMPUTE=1: goes on where it was killed, under the store's lock.  Notebooks: quiet, their deaths are explained."""
+"""RECOMPUTE=1: goes on where it was killed, under the store's lock.  Notebooks: quiet; deaths and verdicts are said."""
 
 import fcntl
+import json
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conftest import TINY
 from jupyter_client.provisioning import LocalProvisioner
 
 from simreg_core.lab import drawing
+from simreg_core.lab.experiment import PROJECT
 from simreg_core.lab.store import Store
 
 
@@ -130,3 +132,34 @@ def test_a_notebook_whose_kernel_dies_is_told_the_signal(run):
 
 def test_an_error_in_a_notebook_is_one_line(run):
     assert run("raise ValueError('no\\nsuch thing')") == "ValueError: no such thing"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "judged", "head"),
+    [
+        ({}, None, "**Verdict** (tiny profile):"),
+        ({"protocol": "strict"}, "strict", "**Verdict** (tiny profile, protocol `strict`):"),
+        ({"protocol": "both"}, "released", "**Verdict** (tiny profile, protocol `both`, judged under `released`):"),
+    ],
+)
+def test_a_summary_says_the_protocol_of_its_figure(protocol, judged, head):
+    claim = {
+        "claim": "It helps", "verdict": "holds", "statistic": "gain", "estimate": 0.2, "low": 0.1, "high": 0.3, "n": 4,
+        "unit": "seeds", "threshold": 0.0, "main": True, "protocol": judged,
+    }  # fmt: skip
+    made = {"profile": "tiny", "claims": [claim], **protocol}
+    line = "- It helps: **holds** (gain: 0.200 [0.100, 0.300], 4 seeds; asked: > 0)"
+    assert drawing._summary(made) == f"{head}\n\n{line}"
+    finer = drawing._summary({**made, "claims": [claim, {**claim, "main": False}]})
+    assert finer == f"{head[:-2]}; finer verdicts at the end):\n\n{line}"
+
+
+def test_the_committed_summaries_are_those_of_the_committed_figures():
+    compared = 0
+    for path in drawing.notebook_paths():
+        made = json.loads((PROJECT / "figures" / "quick" / f"{path.stem}.json").read_text())
+        cells = json.loads(path.read_text())["cells"]
+        found = ["".join(cell["source"]) for cell in cells if "summary" in cell["metadata"].get("tags", [])]
+        assert found == ([drawing._summary(made)] if "claims" in made else []), path.name
+        compared += len(found)
+    assert compared == 16
