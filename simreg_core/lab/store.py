@@ -453,9 +453,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise StoreError(f"checkpoint {path} is missing")
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
+            notes = dict(json.loads((file.metadata() or {}).get("notes", "{}")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise StoreError(f"checkpoint {path} is corrupt: {error}; delete it to compute it again") from error
     checksum = notes.pop("checksum", None)
     if checksum != _checksum_of_tensors(tensors, notes):
@@ -466,9 +466,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def write_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
     """Write a safetensors file with its checksum, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    checksum = _checksum_of_tensors(plain, notes)
+    # in one entry: safetensors writes several in any order, and equal networks shall have equal files
+    sealed_notes = json.dumps({**notes, "checksum": _checksum_of_tensors(plain, notes)}, sort_keys=True)
     with written_whole(path) as temporary:
-        save_file(plain, temporary, metadata={**notes, "checksum": checksum})
+        save_file(plain, temporary, metadata={"notes": sealed_notes})
 
 
 def _checksum_of_tensors(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:

@@ -212,7 +212,10 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(store, experiment):
     assert store.load_resume(experiment)[1] == [{"x": 1}]
     for path, place in (
         (store.weights_path(experiment), -1),  # in the last weight
-        (store.resume_path(experiment), store.resume_path(experiment).read_bytes().index(b"x") + 4),  # in the history
+        (
+            store.resume_path(experiment),
+            store.resume_path(experiment).read_bytes().index(b": 1}") + 2,
+        ),  # in the history
     ):
         content = bytearray(path.read_bytes())
         content[place] ^= 1
@@ -220,6 +223,20 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(store, experiment):
     for load in (lambda: store.load_weights(experiment, network), lambda: store.load_resume(experiment)):
         with pytest.raises(StoreError, match=r"checkpoint .* is corrupt or edited: .* does not fit .*; delete it"):
             load()
+
+
+def test_equal_checkpoints_have_equal_files(tmp_path):
+    files = [tmp_path / str(number) for number in range(8)]
+    for path in files:
+        write_tensors(path, {"b": torch.ones(2), "a": torch.zeros(1)}, {"key": "k", "history": "h", "more": "m"})
+    assert len({path.read_bytes() for path in files}) == 1
+
+
+@pytest.mark.parametrize("notes", ["{", "3", "[1]", "null"])
+def test_notes_that_no_store_wrote_are_refused(tmp_path, notes):
+    save_file({"a": torch.zeros(1)}, tmp_path / "x", metadata={"notes": notes})
+    with pytest.raises(StoreError, match=r"checkpoint .*x is corrupt: .*; delete it"):
+        read_tensors(tmp_path / "x")
 
 
 def test_a_checkpoint_without_a_checksum_is_refused(store, experiment):
