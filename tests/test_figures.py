@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import TINY
 
@@ -97,6 +98,17 @@ def test_killed_runs_end_with_the_same_csvs(undisturbed, tmp_path):
     finish(folder, name)
     assert csv(folder, name) == csv(undisturbed[0], name)
     assert not [path for path in folder.rglob(".*.*") if path.suffix.lstrip(".").isdigit()]
+
+
+def test_one_figure_from_an_empty_store(tmp_path):
+    """All of the way for one figure: the lane of `make test` with other kernels of the CPU takes this one."""
+    name = "02_attack_curves"
+    log = finish(tmp_path, name)
+    assert f"{name}: drawn to" in log
+    table = pd.read_csv(tmp_path / "figures" / "tiny" / f"{name}.csv")
+    assert set(table["attack"]) == {"gaussian", "fgsm", "boundary"}
+    assert (table["seeds"] == 2).all()
+    assert table["mean"].notna().all()
 
 
 def test_published_records_are_enough_to_draw(undisturbed, tmp_path):
