@@ -5,46 +5,35 @@ from functools import cache
 
 import torch
 
-from simreg_core.corruptions import LEAST_SIDE
 from simreg_core.lab.data import (
     BUNDLED,
-    CIFAR10_SIZE,
     TORCHVISION,
     DataError,
-    check_cifar10_c,
     count_classes,
     count_images,
     has_validation,
     labels_of,
     load_image_set,
 )
-from simreg_core.lab.evaluation import check_surrogate
 from simreg_core.lab.experiment import (
-    Condition,
-    CorruptionEvaluation,
-    CorruptionSpectraEvaluation,
     Evaluation,
     Experiment,
-    LayerWeightsEvaluation,
     Network,
     NeuralExperiment,
     Predictor,
-    Published,
     Recorded,
-    SimilarityEvaluation,
     Simulated,
     Task,
-    WhiteBoxEvaluation,
-    more_than_attacked,
 )
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
+from simreg_core.lab.measuring.registry import kind_of, misplaced
+from simreg_core.lab.measuring.subject import Images, check_surrogate
 from simreg_core.lab.recordings import load_published_predictor, load_recording
 from simreg_core.lab.training import build_network, regularization_images, regularization_pixels
 from simreg_core.targets import PairSampler, pixel_similarity
 from simreg_core.v1 import V1Predictor
 
 AnyExperiment = Experiment | NeuralExperiment
-AUTOATTACK_CLASSES = 4  # at least, for its targeted loss
 PHOTO_SIDE = 32  # patches up to this fit into the smallest photograph
 
 
@@ -98,8 +87,8 @@ class _Look:
 
     def __init__(self, now: Checksums):
         self._now = now
-        self._count, self._classes = cache(count_images), cache(count_classes)
-        self._source = cache(_source_of)
+        self.count, self.classes = cache(count_images), cache(count_classes)
+        self.source = cache(_source_of)
 
     def missing_sets(self, experiments: tuple, measurements: tuple) -> Iterator[str]:
         """Image sets and splits that are missing, damaged or of the wrong size, sorted; then other files."""
@@ -110,7 +99,7 @@ class _Look:
             wanted |= dict.fromkeys(_sets(one, evaluation))
         for name, split, size in sorted(wanted):
             try:
-                self._count(name, split)
+                self.count(name, split)
                 if name in BUNDLED and max(size) > PHOTO_SIDE:
                     load_image_set(name, split, size)
             except DataError as error:
@@ -128,7 +117,7 @@ class _Look:
         """What a training lacks; nothing of sets that are missing."""
         task, spec = experiment.task, experiment.regularizer
         try:
-            images, classes = self._training_images(experiment), self._classes(task.images)
+            images, classes = self._training_images(experiment), self.classes(task.images)
         except DataError as error:
             yield str(error)
             return
@@ -176,7 +165,7 @@ class _Look:
 
     def _whole(self, task: Task) -> int:
         """How many images the validation images are taken from."""
-        return self._count(task.images, "validation" if has_validation(task.images) else "train")
+        return self.count(task.images, "validation" if has_validation(task.images) else "train")
 
     def _training_images(self, experiment: Experiment) -> int:
         """How many are trained on; 0 where too many are asked for as validation images."""
@@ -184,14 +173,14 @@ class _Look:
         if task.train_images is not None and task.validation_images <= whole:
             return task.train_images
         if has_validation(task.images):
-            return self._count(task.images, "train") if task.validation_images <= whole else 0
+            return self.count(task.images, "train") if task.validation_images <= whole else 0
         return max(0, whole - task.validation_images)
 
     def _of_regularizer(self, experiment: Experiment, images: int) -> Iterator[str]:
         task, spec = experiment.task, experiment.regularizer
         shared, size = spec.images == task.images, spec.size or task.size
         try:
-            there = self._count(spec.images, "train")
+            there = self.count(spec.images, "train")
         except DataError:  # said already
             return
         if shared and experiment.protocol == "strict":
@@ -207,7 +196,7 @@ class _Look:
             yield f"{spec.count} images are asked for, but '{spec.images}' has {there} for this"
         for one in spec.neural or ():
             yield from self.of_source(one)
-            source = self._source(one)
+            source = self.source(one)
             if source is not None and source[0] != size:
                 yield (
                     f"the V1 predictor takes images of {_by(source[0])}, but the regularization set '{spec.images}' "
@@ -219,11 +208,11 @@ class _Look:
         source, own = experiment.source, experiment.predictor
         if isinstance(source, Simulated):
             try:
-                if source.count > (there := self._count(source.images, "train")):
+                if source.count > (there := self.count(source.images, "train")):
                     yield f"{source.count} images are asked for, but '{source.images}' has {there} for this"
             except DataError as error:
                 yield str(error)
-        found = self._source(experiment)
+        found = self.source(experiment)
         if own is None or found is None:
             return
         size, images, neurons, _, lowest = found
@@ -237,69 +226,34 @@ class _Look:
 
     def of_measurement(self, experiment: AnyExperiment, evaluation: Evaluation) -> Iterator[str]:
         """What an evaluation lacks."""
-        if isinstance(experiment, NeuralExperiment) != isinstance(evaluation, SimilarityEvaluation):
-            yield f"evaluation '{evaluation.attack}' is not for a {type(experiment).__name__}"
-        elif isinstance(experiment, NeuralExperiment):
-            yield from self._of_comparison(experiment, evaluation)
-        else:
-            try:
-                check_surrogate(experiment, evaluation)
-            except ValueError as error:
-                yield str(error)
-            yield from self._of_attack(experiment, evaluation)
+        if problem := misplaced(experiment, evaluation):
+            yield problem
+            return
+        kind = kind_of(evaluation)
+        if isinstance(experiment, Experiment):
+            yield from self._of_attack(experiment, evaluation, kind.images(experiment, evaluation))
+        yield from kind.lacks(experiment, evaluation, self)
 
-    def _of_attack(self, experiment: Experiment, evaluation: Evaluation) -> Iterator[str]:
-        task = experiment.task
+    def _of_attack(self, experiment: Experiment, evaluation: Evaluation, wanted: Images) -> Iterator[str]:
         try:
-            there = task.validation_images if evaluation.split == "validation" else self._count(task.images, "test")
-            classes = self._classes(task.images)
+            check_surrogate(experiment, evaluation)
+        except ValueError as error:
+            yield str(error)
+        try:
+            held_out = wanted.split == "validation"
+            there = experiment.task.validation_images if held_out else self.count(wanted.name, wanted.split)
         except DataError:  # said already
             return
-        attacked = evaluation.images or there
-        if attacked > there:
-            yield f"{attacked} images are asked for, but '{task.images}' has {there} to attack"
-        if isinstance(evaluation, WhiteBoxEvaluation) and evaluation.autoattack_images is not None:
-            if classes < AUTOATTACK_CLASSES:
-                yield (
-                    f"AutoAttack needs at least {AUTOATTACK_CLASSES} classes, but '{task.images}' has {classes}; leave "
-                    "autoattack_images empty"
-                )
-            yield from more_than_attacked(evaluation.autoattack_images, attacked)
-        if isinstance(evaluation, LayerWeightsEvaluation) and experiment.regularizer is None:
-            yield "an unregularized network has no layer weights"
-        if isinstance(evaluation, CorruptionEvaluation | CorruptionSpectraEvaluation):
-            yield from _of_corruption(experiment, evaluation)
-
-    def _of_comparison(self, experiment: NeuralExperiment, evaluation: SimilarityEvaluation) -> Iterator[str]:
-        source, found, shown = experiment.source, self._source(experiment), evaluation.image_set
-        has_predictor = experiment.predictor is not None or isinstance(source, Published)
-        if shown is None and isinstance(source, Published):
-            yield "the published predictor has no images of its own: give image_set"
-            return
-        if shown is not None and not has_predictor:
-            yield f"trial means are of the recording's own images, not of '{shown}'"
-        if found is None:
-            return
-        size, images, neurons, trials, _ = found
-        if shown is not None:
-            try:
-                images = self._count(shown, "train")
-            except DataError:  # said already
-                return
-        name = shown or experiment.title
-        if (evaluation.images or images) > images:
-            yield f"{evaluation.images} images are asked for, but '{name}' has {images}"
-        if min(evaluation.images or images, images) < 3:
-            yield f"a comparison needs at least 3 images, got {evaluation.images or images} of '{name}'"
-        for one in evaluation.conditions:
-            for fault in _of_condition(one, source, has_predictor, size, neurons, trials):
-                yield f"condition '{one.name}' of {experiment.title}: {fault}"
+        if (wanted.count or there) > there:
+            yield f"{wanted.count} images are asked for, but '{wanted.name}' has {there} to attack"
 
 
 def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> Iterator[tuple[str, str, tuple]]:
     """Image sets by name, with split and size."""
-    if isinstance(evaluation, SimilarityEvaluation) and evaluation.image_set is not None:
-        yield evaluation.image_set, "train", (8, 8)
+    if evaluation is not None and not misplaced(experiment, evaluation):
+        wanted = kind_of(evaluation).images(experiment, evaluation)
+        if wanted is not None and wanted.split != "validation":  # cut off the training images, or learned from below
+            yield wanted.name, wanted.split, wanted.size
     if isinstance(experiment, NeuralExperiment):
         if isinstance(source := experiment.source, Simulated):
             yield source.images, "train", source.size
@@ -311,8 +265,6 @@ def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> It
         yield spec.images, "train", spec.size or task.size
         for own in spec.neural or ():
             yield from _sets(own)
-    if evaluation is not None and evaluation.split == "test":
-        yield task.images, "test", task.size
 
 
 @cache
@@ -356,47 +308,6 @@ def _source_of(experiment: NeuralExperiment) -> tuple[tuple[int, int], int, int,
         return predictor.size, 0, len(predictor.bias), 0, 0.0
     except DataError:  # said already, as an input
         return None
-
-
-def _of_corruption(
-    experiment: Experiment, evaluation: CorruptionEvaluation | CorruptionSpectraEvaluation
-) -> Iterator[str]:
-    task = experiment.task
-    if evaluation.source == "generated":
-        if min(task.size) < LEAST_SIDE:
-            least = _by((LEAST_SIDE, LEAST_SIDE))
-            yield f"corruptions need images of at least {least}, but the task '{task.images}' has {_by(task.size)}"
-        return
-    if (task.images, task.size, evaluation.split) != ("cifar10", CIFAR10_SIZE, "test"):
-        yield (
-            f"the files of CIFAR-10-C go with the test images of 'cifar10' at {_by(CIFAR10_SIZE)}, not with "
-            f"'{task.images}' at {_by(task.size)}; take source 'generated'"
-        )
-        return
-    try:
-        check_cifar10_c()
-    except DataError as error:
-        yield str(error)
-
-
-def _of_condition(
-    one: Condition, source, has_predictor: bool, size: tuple[int, int], neurons: int, trials: int
-) -> Iterator[str]:
-    if one.crop is not None and (one.crop[1] > size[0] or one.crop[3] > size[1]):
-        yield f"crop {one.crop} leaves the images of {_by(size)}"
-    simulated = isinstance(source, Simulated)
-    if one.responses == "predicted" and not has_predictor:
-        yield "it needs a predictor, and none is fitted"
-    if one.responses == "trial_mean" and isinstance(source, Published):
-        yield "it needs trials, which a published predictor lacks"
-    if one.responses not in ("predicted", "trial_mean") and not simulated:
-        yield f"'{one.responses}' is known of a simulation alone"
-    if one.responses == "trial_mean" and one.recordings > 1 and not simulated:
-        yield f"{one.recordings} recordings are known of a simulation alone"
-    if one.responses == "trial_mean" and one.weighted and one.recordings == 1 and trials == 1:
-        yield "reliability needs at least two trials of each image, got 1"
-    if one.neurons is not None and not one.weighted and one.neurons > neurons:
-        yield f"it asks for {one.neurons} neurons, but there are {neurons}"
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -10,8 +10,9 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
     model_validator,
 )
@@ -359,8 +361,15 @@ def _misfit(name: str, size: tuple[int, int], width: int) -> Iterator[str]:
         yield str(error)
 
 
-class _Evaluation(Spec):
-    """What every evaluation has.  images: a random choice of that many (all where empty), the same for all models."""
+EVALUATIONS: dict[str, type["Evaluation"]] = {}  # by the names of `attack`; a class is entered when it is defined
+
+
+class Evaluation(Spec):
+    """What every evaluation has.  A kind of its own: a subclass, whose field `attack` is a Literal with its names.
+
+    images: a random choice of that many (all where empty), the same for all models.
+    What is to be known of a kind beside its fields is its row in `lab.measuring.registry`.
+    """
 
     protocol: Protocol = "released"
     split: Literal["test", "validation"] = "test"
@@ -368,15 +377,58 @@ class _Evaluation(Spec):
     seed: Annotated[Int, Field(ge=0)] = 0
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        place = (cls.__module__, cls.__qualname__)
+        for name in cls.names():
+            other = EVALUATIONS.get(name, cls)
+            if (other.__module__, other.__qualname__) != place:  # the same one again: a notebook's cell that ran twice
+                raise TypeError(f"{cls.__name__}: attack '{name}' is taken by {other.__name__}; give it another name")
+            EVALUATIONS[name] = cls
 
-class NoiseEvaluation(_Evaluation):
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What `attack` may be.  Raises TypeError where it is not a Literal of names."""
+        field = cls.model_fields.get("attack")
+        names = () if field is None or get_origin(field.annotation) is not Literal else get_args(field.annotation)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"{cls.__name__} needs a field 'attack', a Literal with the names of the evaluation")
+        return names
+
+    @property
+    def surrogates_needed(self) -> tuple["Experiment", ...]:
+        """The networks on which a transferred attack is made: every experiment that a field names."""
+        values = [one for _, value in self for one in (value if isinstance(value, tuple) else (value,))]
+        return tuple(one for one in values if isinstance(one, Experiment))
+
+
+def _of_its_kind(value: Any) -> Any:
+    """The specification of an evaluation from plain values, as its `attack` says."""
+    if not isinstance(value, dict):
+        return value
+    name = str(value.get("attack"))
+    if name not in EVALUATIONS:
+        import_module("simreg_core.lab.measuring.registry")  # a kind may have its specification in a file of its own
+    if name not in EVALUATIONS:
+        raise ValueError(f"unknown evaluation {_short.repr(name)}; allowed: {', '.join(EVALUATIONS)}")
+    try:
+        return EVALUATIONS[name].model_validate(value)
+    except ValidationError as error:
+        raise ValueError(describe(error)) from error
+
+
+# the field of a record: of whatever kind
+AnyEvaluation = Annotated[SerializeAsAny[Evaluation], BeforeValidator(_of_its_kind)]
+
+
+class NoiseEvaluation(Evaluation):
     """Accuracy under random noise, one draw for each epsilon."""
 
     attack: Literal[tuple(NOISES)]
     epsilons: Epsilons
 
 
-class FgsmEvaluation(_Evaluation):
+class FgsmEvaluation(Evaluation):
     """Accuracy under FGSM transferred from a surrogate, itself an experiment."""
 
     attack: Literal["fgsm"] = "fgsm"
@@ -384,7 +436,7 @@ class FgsmEvaluation(_Evaluation):
     surrogate: Experiment
 
 
-class BoundaryEvaluation(_Evaluation):
+class BoundaryEvaluation(Evaluation):
     """Sizes of boundary-attack perturbations, and their spectrum.
 
     steps, directions: see `attacks.boundary_attack`.  repeats: attacks on the same images.
@@ -396,7 +448,7 @@ class BoundaryEvaluation(_Evaluation):
     directions: Count = 1000
 
 
-class CorruptionEvaluation(_Evaluation):
+class CorruptionEvaluation(Evaluation):
     """Accuracy under common corruptions, and on the clean images (severity 0).
 
     source: 'generated' by `simreg_core.corruptions`, or 'files', the official CIFAR-10-C.
@@ -408,7 +460,7 @@ class CorruptionEvaluation(_Evaluation):
     source: Literal["generated", "files"] = "generated"
 
 
-class CorruptionSpectraEvaluation(_Evaluation):
+class CorruptionSpectraEvaluation(Evaluation):
     """Spectra of what each corruption does to the test images; the network has no part in it."""
 
     attack: Literal["corruption_spectra"] = "corruption_spectra"
@@ -416,7 +468,7 @@ class CorruptionSpectraEvaluation(_Evaluation):
     source: Literal["generated", "files"] = "generated"
 
 
-class LayerWeightsEvaluation(_Evaluation):
+class LayerWeightsEvaluation(Evaluation):
     """gamma, the layer weights of S^CNN, after every epoch of training; no image is attacked."""
 
     attack: Literal["layer_weights"] = "layer_weights"
@@ -450,7 +502,7 @@ class Condition(Spec):
                 yield f"crop is (top, bottom, left, right), top < bottom and left < right; got {self.crop}"
 
 
-class WhiteBoxEvaluation(_Evaluation):
+class WhiteBoxEvaluation(Evaluation):
     """Accuracy under attacks that follow the network's own gradient, and checks that these attacks could work.
 
     norm: 'linf' or 'l2'.  epsilons: of PGD, best up to where chance is reached.  steps, restarts: of PGD.
@@ -481,7 +533,7 @@ def more_than_attacked(autoattack_images: int | None, images: int | None) -> Ite
         yield f"autoattack_images={autoattack_images} exceeds the {images} images that are attacked at all"
 
 
-class MinimumNormEvaluation(_Evaluation):
+class MinimumNormEvaluation(Evaluation):
     """Sizes of the smallest perturbations found, [n]: their median, and accuracy as a function of epsilon.
 
     method: 'fast' (FMN or DDN, and DeepFool), 'deepfool', 'carlini_wagner', or 'hop_skip_jump', which asks for
@@ -500,7 +552,7 @@ class MinimumNormEvaluation(_Evaluation):
             yield f"method '{self.method}' minimizes {' or '.join(allowed)}, not {self.norm}"
 
 
-class TransferEvaluation(_Evaluation):
+class TransferEvaluation(Evaluation):
     """Accuracy under attacks made on other networks: FGSM, PGD and momentum on the mean of several surrogates.
 
     name: of the surrogates, for a reader.  steps: of PGD and momentum.
@@ -513,7 +565,7 @@ class TransferEvaluation(_Evaluation):
     steps: Count = 20
 
 
-class SimilarityEvaluation(_Evaluation):
+class SimilarityEvaluation(Evaluation):
     """Correlation of neural with pixel similarity over image pairs, under each condition.
 
     image_set: shown to a predictor; the recording's own images where empty.  resamples: of images, for the interval.
@@ -535,36 +587,14 @@ def _twice(values: Iterable) -> list:
     return [value for value, times in Counter(values).items() if times > 1]
 
 
-Evaluation = Annotated[
-    NoiseEvaluation
-    | FgsmEvaluation
-    | BoundaryEvaluation
-    | CorruptionEvaluation
-    | CorruptionSpectraEvaluation
-    | LayerWeightsEvaluation
-    | WhiteBoxEvaluation
-    | MinimumNormEvaluation
-    | TransferEvaluation
-    | SimilarityEvaluation,
-    Field(discriminator="attack"),
-]
-
-
 def dependencies(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
     """The experiments that have to be trained before this one can be, or be evaluated: predictors first."""
-    surrogates = surrogates_of(evaluation)
+    surrogates = () if evaluation is None else evaluation.surrogates_needed
     needed = []
     for one in (experiment, *surrogates):
         if isinstance(one, Experiment) and one.regularizer is not None:
             needed += [own for own in one.regularizer.neural or () if own.predictor is not None]
     return (*needed, *surrogates)
-
-
-def surrogates_of(evaluation: Evaluation | None) -> tuple[Experiment, ...]:
-    """The networks on which a transferred attack is made."""
-    if isinstance(evaluation, FgsmEvaluation):
-        return (evaluation.surrogate,)
-    return evaluation.surrogates if isinstance(evaluation, TransferEvaluation) else ()
 
 
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]

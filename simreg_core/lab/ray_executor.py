@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment, dependencies
+from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store, StoreError

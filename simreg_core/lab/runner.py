@@ -12,31 +12,21 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from simreg_core.architectures import architecture
-from simreg_core.corruptions import CORRUPTIONS
 from simreg_core.lab import checks
 from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, load_image_set
 from simreg_core.lab.experiment import (
-    BoundaryEvaluation,
-    CorruptionEvaluation,
-    CorruptionSpectraEvaluation,
     Evaluation,
     Experiment,
-    FgsmEvaluation,
-    LayerWeightsEvaluation,
-    MinimumNormEvaluation,
     Network,
     NeuralExperiment,
-    NoiseEvaluation,
     Predictor,
     Profile,
-    SimilarityEvaluation,
     Simulated,
     SpecError,
-    TransferEvaluation,
-    WhiteBoxEvaluation,
     dependencies,
 )
 from simreg_core.lab.inputs import Checksums, changed, learned
+from simreg_core.lab.measuring.registry import passes_of
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import (
@@ -250,12 +240,12 @@ class Costs:
 
     def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
-        if isinstance(evaluation, SimilarityEvaluation):
-            return _comparison_work(evaluation) / MULTIPLICATIONS_A_SECOND
+        if isinstance(experiment, NeuralExperiment):
+            return passes_of(experiment, evaluation) / MULTIPLICATIONS_A_SECOND
         bare = _bare(experiment)
         batch = bare.optimization.batch_size
         # a training step is a forward pass and about two more backwards
-        return forward_passes(experiment, evaluation) * self._step(bare) / (3 * batch)
+        return passes_of(experiment, evaluation) * self._step(bare) / (3 * batch)
 
     def _fit(self, experiment: NeuralExperiment) -> float:
         """Seconds to fit a predictor, from one timed step on a small one; of a recording of the simulation's size."""
@@ -281,43 +271,7 @@ def _bare(experiment: Experiment) -> Experiment:
     return experiment.changed(regularizer=None, adversarial=None)
 
 
-def forward_passes(experiment: Experiment, evaluation: Evaluation) -> float:
-    """Number of images that an evaluation passes through the network, about."""
-    task = experiment.task
-    every = task.validation_images if evaluation.split == "validation" else None
-    images = evaluation.images or every or count_images(task.images, "test")
-    match evaluation:
-        case NoiseEvaluation():
-            return images * len(evaluation.epsilons)
-        case FgsmEvaluation():
-            return images * (len(evaluation.epsilons) + 3)
-        case BoundaryEvaluation():
-            # a tenth more for checked spherical steps, the blending line, and some tries for a start
-            return images * evaluation.repeats * (1.1 * evaluation.steps + 51 + 20)
-        case WhiteBoxEvaluation():
-            # a gradient costs two more passes; AutoAttack as many as 4,000 gradients of a network that resists
-            gradients = evaluation.steps * evaluation.restarts * len(evaluation.epsilons)
-            return images * (3 * gradients + evaluation.queries) + (evaluation.autoattack_images or 0) * 4000
-        case MinimumNormEvaluation():
-            by_step = {"fast": 30, "deepfool": 30, "carlini_wagner": 27, "hop_skip_jump": 400}[evaluation.method]
-            return images * by_step * evaluation.steps
-        case TransferEvaluation():
-            return images * len(evaluation.epsilons) * 3 * evaluation.steps * (1 + len(evaluation.surrogates))
-        case CorruptionEvaluation():
-            return images * (1 + len(evaluation.corruptions) * len(evaluation.severities))
-        case CorruptionSpectraEvaluation():
-            return images * len(CORRUPTIONS)
-        case LayerWeightsEvaluation():
-            return 1  # none, but reading its history takes a moment, and a plan of these alone has work to count
-
-
 MULTIPLICATIONS_A_SECOND = 1e9  # of a core in double precision, about: for an estimate alone
-
-
-def _comparison_work(evaluation: SimilarityEvaluation) -> float:
-    """Multiplications of a comparison of similarities: six quadratic forms a resample."""
-    images = evaluation.images or 1000
-    return images**2 * (6 * evaluation.resamples * len(evaluation.conditions) + evaluation.permutations)
 
 
 def seconds_per_fit_step(settings: Predictor, source: Simulated, steps: int = 3) -> float:
@@ -407,7 +361,7 @@ def _training_work(experiment: Experiment) -> float:
 def _attack_work(experiment: Experiment, evaluation: Evaluation) -> float:
     h, w = experiment.task.size
     # a training step is a forward pass and about two more backwards
-    return forward_passes(experiment, evaluation) * h * w * _network_work(experiment) / 3
+    return passes_of(experiment, evaluation) * h * w * _network_work(experiment) / 3
 
 
 def _training_images(experiment: Experiment) -> int:

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from simreg_core.lab.experiment import (
     PROJECT,
+    AnyEvaluation,
     Evaluation,
     Experiment,
     NeuralExperiment,
@@ -137,7 +138,7 @@ class Record(_Stored):
     experiment_key: str
     evaluation_key: str
     experiment: Experiment | NeuralExperiment
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     values: tuple[Value, ...]
     arrays: dict[str, Any] = {}
     warnings: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import torch
 
-from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.processes import Processes, report
 from simreg_core.lab.progress import Progress
@@ -116,7 +117,7 @@ class Workers:
 def _described(task: Task) -> str:
     """What a task does, for its worker's obituary."""
     _, (experiment, evaluation, _), _ = task
-    doing = "training" if evaluation is None else f"measuring {evaluation.attack} of"
+    doing = "training" if evaluation is None else f"measuring {in_words(evaluation)} of"
     return f"{doing} {experiment.title} (experiment {experiment.key})"
 
 
@@ -144,12 +145,13 @@ def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store,
 
 def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:
     """A worker's task: evaluate, and report the work done."""
-    report((0.0, f"{experiment.title}, {evaluation.attack}"))
+    doing = f"{experiment.title}, {in_words(evaluation)}"
+    report((0.0, doing))
     try:
         evaluate(experiment, evaluation, store, default_device())
     finally:
         _leave_gpu_memory()
-    report((cost, f"{experiment.title}, {evaluation.attack} done"))
+    report((cost, f"{doing} done"))
 
 
 def _leave_gpu_memory() -> None:

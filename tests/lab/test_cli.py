@@ -9,7 +9,7 @@ from conftest import TINY
 
 from simreg_core.lab.cli import main
 from simreg_core.lab.drawing import compute_missing
-from simreg_core.lab.evaluation import evaluate as attack
+from simreg_core.lab.measuring.evaluation import evaluate as attack
 from simreg_core.lab.training import train
 
 

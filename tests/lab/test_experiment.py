@@ -19,6 +19,7 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
+from simreg_core.lab.measuring import registry
 from simreg_core.lab.store import Store
 
 
@@ -88,7 +89,8 @@ def test_the_paper_profiles_other_tasks(name, expected):
 
 def test_the_trimmed_run_is_as_long_as_it_says(tmp_path, monkeypatch):
     counts = {"train": 50_000, "test": 10_000}  # of CIFAR-10
-    monkeypatch.setattr(runner, "count_images", lambda name, split: counts[split])
+    for module in (runner, registry):
+        monkeypatch.setattr(module, "count_images", lambda name, split: counts[split])
     only = ("02_attack_curves", "04_regularization_sets", "11_target_components")
     todo = missing(load_profile("trimmed"), Store(tmp_path), only)
     hours = round(runner.a100_seconds(todo) / 3600)

@@ -10,9 +10,9 @@ from PIL import Image
 from simreg_core.lab import inputs, studies
 from simreg_core.lab.data import DataError, load_image_set
 from simreg_core.lab.drawing import _was_changed
-from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import NeuralExperiment, Predictor, Recorded
 from simreg_core.lab.inputs import Checksums, Images, checksums, inputs_of
+from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.recordings import Recording, write_recording
 from simreg_core.lab.runner import plan

@@ -53,7 +53,7 @@ def test_a_worker_that_dies_is_reported_with_its_task_and_signal(tiny, store, ca
     one, fgsm = studies.experiment(tiny, "S^Th", 0), studies.fgsm(tiny)
     for number, evaluation, doing, how in (
         (signal.SIGSEGV, None, "training", r"SIGSEGV \(a crash in compiled code"),
-        (signal.SIGKILL, fgsm, "measuring fgsm of", r"SIGKILL \(killed from outside; where memory ran out, the"),
+        (signal.SIGKILL, fgsm, "measuring transferred FGSM of", r"SIGKILL \(killed from outside; where memory ran out"),
     ):
         said = rf"a worker process died by {how}.* while {doing} resnet10, threshold, seed 0 \(experiment {one.key}\)"
         with Workers(1) as workers, pytest.raises(RunnerError, match=said):

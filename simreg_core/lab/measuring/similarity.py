@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from simreg_core.lab.experiment import (
     Simulated,
     stream,
 )
+from simreg_core.lab.measuring.subject import Images, Look, Measured, chosen
 from simreg_core.lab.predictors import Fitted, fitted, recording_of
 from simreg_core.lab.recordings import Recording, population
 from simreg_core.lab.store import Store, Value
@@ -34,6 +36,7 @@ from simreg_core.v1 import GaborPopulation
 
 SHOWN_IMAGES = 40  # of the matrices that a figure shows
 DENSITY_BINS = 50  # on each side of [-1, 1]
+LEAST_SIZE = (8, 8)  # of images that a specification can ask for
 
 
 class Comparison:
@@ -42,6 +45,8 @@ class Comparison:
     experiment: the source of responses.  evaluation: the images and the conditions.
     Raises DataError where the source is missing or does not have what a condition asks for.
     """
+
+    of: ClassVar[type] = NeuralExperiment
 
     def __init__(self, experiment: NeuralExperiment, evaluation: SimilarityEvaluation, store: Store):
         self.experiment, self.evaluation, self.store = experiment, evaluation, store
@@ -52,13 +57,23 @@ class Comparison:
         images = self._all_images()
         if evaluation.images is not None and evaluation.images > len(images):
             raise DataError(f"{evaluation.images} images are asked for, but '{self.name}' has {len(images)}")
-        generator = torch.Generator().manual_seed(stream(evaluation.seed, "images"))
-        self.chosen = torch.randperm(len(images), generator=generator)[: evaluation.images]
+        self.chosen = chosen(len(images), evaluation)
         self.images = images[self.chosen]
         self.reliability = None
         if self.recording is not None and len(self.recording.responses) > 1:
             generator = torch.Generator().manual_seed(stream(evaluation.seed, "splits"))
             self.reliability = reliability(self._responses(self.recording), generator=generator)
+
+    @classmethod
+    def opened(
+        cls, experiment: NeuralExperiment, evaluation: SimilarityEvaluation, store: Store, device: torch.device
+    ) -> "Comparison":
+        """As `Attacked.opened`; always on the CPU, where it takes seconds."""
+        return cls(experiment, evaluation, store)
+
+    def sets(self) -> dict[str, str]:
+        """As `Attacked.sets`."""
+        return {"image_set": self.name, "checksum": self.checksum}
 
     @property
     def name(self) -> str:
@@ -169,8 +184,8 @@ class Comparison:
             yield animal, (self.images, trials, generator)
 
 
-def measure(comparison: Comparison) -> tuple[list[Value], dict]:
-    """Values and arrays of a record.
+def similarity(comparison: Comparison) -> Measured:
+    """Correlations of S^neural with S^pixel, and what is to be known of the source.
 
     Metrics by condition: pearson with its interval (pearson_low, pearson_high) and spearman, over image pairs; of the
     first condition mantel_p. Of the source: split_half and ceiling, silent_neurons (attempted: all of them), the mean
@@ -189,7 +204,7 @@ def measure(comparison: Comparison) -> tuple[list[Value], dict]:
             values.append(_value("mantel_p", p, len(pixel), condition.name))
         if index == 0:
             arrays = {"density": _density(pixel, neural), **_matrices(pixel, neural)}
-    return values + _of_source(comparison), arrays
+    return Measured(values + _of_source(comparison), arrays)
 
 
 def _correlations(pixel: Tensor, neural: Tensor, name: str, evaluation: SimilarityEvaluation) -> list[Value]:
@@ -246,3 +261,68 @@ def _matrices(pixel: Tensor, neural: Tensor) -> dict[str, list]:
         "pixel_matrix": shown[order][:, order].round(3).tolist(),
         "neural_matrix": neural.numpy()[order][:, order].round(3).tolist(),
     }
+
+
+def shown_images(experiment: NeuralExperiment, evaluation: SimilarityEvaluation) -> Images | None:
+    """Of the image set that a predictor is shown, at whatever size it takes; None: those of the recording."""
+    if evaluation.image_set is None:
+        return None
+    return Images(evaluation.image_set, "train", LEAST_SIZE, evaluation.images)
+
+
+def similarity_passes(evaluation: SimilarityEvaluation, images: int) -> float:
+    """None, but multiplications: six quadratic forms a resample."""
+    return images**2 * (6 * evaluation.resamples * len(evaluation.conditions) + evaluation.permutations)
+
+
+def similarity_words(evaluation: SimilarityEvaluation) -> str:
+    """'similarities under 5 conditions'."""
+    count = len(evaluation.conditions)
+    return f"similarities under {count} condition{'s' * (count > 1)}"
+
+
+def similarity_lacks(experiment: NeuralExperiment, evaluation: SimilarityEvaluation, look: Look) -> Iterator[str]:
+    """Images, neurons and trials that its conditions ask for."""
+    source, found, shown = experiment.source, look.source(experiment), evaluation.image_set
+    has_predictor = experiment.predictor is not None or isinstance(source, Published)
+    if shown is None and isinstance(source, Published):
+        yield "the published predictor has no images of its own: give image_set"
+        return
+    if shown is not None and not has_predictor:
+        yield f"trial means are of the recording's own images, not of '{shown}'"
+    if found is None:
+        return
+    size, images, neurons, trials, _ = found
+    if shown is not None:
+        try:
+            images = look.count(shown, "train")
+        except DataError:  # said already
+            return
+    name = shown or experiment.title
+    if (evaluation.images or images) > images:
+        yield f"{evaluation.images} images are asked for, but '{name}' has {images}"
+    if min(evaluation.images or images, images) < 3:
+        yield f"a comparison needs at least 3 images, got {evaluation.images or images} of '{name}'"
+    for one in evaluation.conditions:
+        for fault in _of_condition(one, source, has_predictor, size, neurons, trials):
+            yield f"condition '{one.name}' of {experiment.title}: {fault}"
+
+
+def _of_condition(
+    one: Condition, source, has_predictor: bool, size: tuple[int, int], neurons: int, trials: int
+) -> Iterator[str]:
+    if one.crop is not None and (one.crop[1] > size[0] or one.crop[3] > size[1]):
+        yield f"crop {one.crop} leaves the images of {size[0]}x{size[1]}"
+    simulated = isinstance(source, Simulated)
+    if one.responses == "predicted" and not has_predictor:
+        yield "it needs a predictor, and none is fitted"
+    if one.responses == "trial_mean" and isinstance(source, Published):
+        yield "it needs trials, which a published predictor lacks"
+    if one.responses not in ("predicted", "trial_mean") and not simulated:
+        yield f"'{one.responses}' is known of a simulation alone"
+    if one.responses == "trial_mean" and one.recordings > 1 and not simulated:
+        yield f"{one.recordings} recordings are known of a simulation alone"
+    if one.responses == "trial_mean" and one.weighted and one.recordings == 1 and trials == 1:
+        yield "reliability needs at least two trials of each image, got 1"
+    if one.neurons is not None and not one.weighted and one.neurons > neurons:
+        yield f"it asks for {one.neurons} neurons, but there are {neurons}"

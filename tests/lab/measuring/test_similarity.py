@@ -7,7 +7,6 @@ import torch
 from simreg_core import neural, pixel_similarity
 from simreg_core.lab import claims, studies
 from simreg_core.lab.data import DataError
-from simreg_core.lab.evaluation import evaluate
 from simreg_core.lab.experiment import (
     Condition,
     NeuralExperiment,
@@ -22,6 +21,7 @@ from simreg_core.lab.experiment import (
     build,
     dependencies,
 )
+from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit, fitted, neural_target, recording_of
 from simreg_core.lab.recordings import Recording, population, write_recording
 from simreg_core.lab.runner import Plan, compute, plan
@@ -235,7 +235,7 @@ def test_a_simulation_knows_its_truth(animal, store):
 
 
 def _on_chosen(animal, own, store):
-    from simreg_core.lab.similarity import Comparison
+    from simreg_core.lab.measuring.similarity import Comparison
 
     images = Comparison(animal, similarity(Condition(name="a", responses="noise_free"), images=40), store).images
     return neural.similarity_correlation(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simreg_core.lab import studies
-from simreg_core.lab.evaluation import evaluate
+from simreg_core.lab.data import ImageSet
 from simreg_core.lab.experiment import (
     Adversarial,
     MinimumNormEvaluation,
@@ -14,9 +14,11 @@ from simreg_core.lab.experiment import (
     build,
     dependencies,
 )
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.measuring.subject import Attacked
+from simreg_core.lab.measuring.white_box import white_box
 from simreg_core.lab.store import read_tensors
 from simreg_core.lab.training import train
-from simreg_core.lab.white_box import white_box
 
 CPU = torch.device("cpu")
 
@@ -59,10 +61,14 @@ def test_warnings_of_a_network_that_hides_its_gradient(generator):
             return (x * 3).round().flatten(1) @ self.weights / 3
 
     network = Rounded().eval()
-    pixels = torch.rand(40, 1, 8, 8, generator=generator)
+    images = torch.randint(0, 256, (40, 1, 8, 8), generator=generator).byte()
     with torch.no_grad():
-        labels = network(pixels).argmax(dim=1)
-    _, _, warnings = white_box(network, pixels, labels, attack(epsilons=(0.1,), epsilon=0.1, queries=200))
+        labels = network(images.float() / 255).argmax(dim=1)
+    few = attack(epsilons=(0.1,), epsilon=0.1, queries=200)
+    shown = ImageSet("random", "test", images, labels, tuple("abcd"))
+    warnings = white_box(
+        Attacked(experiment=None, evaluation=few, network=network, images=shown, store=None, device=CPU)
+    ).warnings
     assert any("zero in every pixel" in warning for warning in warnings)
     assert any("a black-box attack fools" in warning for warning in warnings)
 

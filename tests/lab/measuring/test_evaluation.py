@@ -10,7 +10,6 @@ from simreg_core import attacks
 from simreg_core.corruptions import CORRUPTIONS, corrupt
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError, load_image_set
-from simreg_core.lab.evaluation import _measure, correct, evaluate, evaluation_images, trained_network
 from simreg_core.lab.experiment import (
     CorruptionEvaluation,
     CorruptionSpectraEvaluation,
@@ -19,6 +18,9 @@ from simreg_core.lab.experiment import (
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.measuring.registry import kind_of
+from simreg_core.lab.measuring.subject import Attacked, correct, evaluation_images, trained_network
 from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import load_data, train
 
@@ -184,7 +186,7 @@ def test_corruptions_are_measured_on_corrupted_images(tiny, store, trained):
 def test_every_network_sees_the_same_corrupted_images(tiny, store, trained, monkeypatch):
     evaluation = CorruptionEvaluation(corruptions=("snow", "gaussian_noise"), severities=(3,), images=50)
     first = evaluate(trained, evaluation, store, CPU)
-    monkeypatch.setattr("simreg_core.lab.evaluation._generated_before", {})
+    monkeypatch.setattr("simreg_core.lab.measuring.corruptions._generated_before", {})
     assert evaluate(trained, evaluation, store, CPU).values == first.values
 
 
@@ -201,7 +203,7 @@ def test_official_files_are_read(tiny, store, monkeypatch):
         asked.append((corruption, severity, channels))
         return dark
 
-    monkeypatch.setattr("simreg_core.lab.evaluation.load_cifar10_c", fake)
+    monkeypatch.setattr("simreg_core.lab.measuring.corruptions.load_cifar10_c", fake)
     evaluation = CorruptionEvaluation(corruptions=("fog",), severities=(2,), images=40, source="files")
     record = evaluate(experiment, evaluation, store, CPU)
     assert asked == [("fog", 2, 3)]
@@ -210,7 +212,7 @@ def test_official_files_are_read(tiny, store, monkeypatch):
     expected = correct(network, torch.zeros(40, 3, 32, 32), chosen.labels).double().mean().item()
     assert record.values[1].value == expected
     monkeypatch.setattr(
-        "simreg_core.lab.evaluation.load_cifar10_c",
+        "simreg_core.lab.measuring.corruptions.load_cifar10_c",
         lambda *_: dataclasses.replace(dark, labels=(dark.labels + 1) % 10),
     )
     with pytest.raises(DataError, match="labels of CIFAR-10-C are not those of 'photos'"):
@@ -264,11 +266,15 @@ def test_no_number_comes_of_a_network_that_is_no_classifier(tiny, store, trained
         (Broken(network, lambda logits, x: (logits, x)).eval(), "got tuple"),
         (half, "training mode"),
     ]
+
+    def measure(network, images, evaluation):
+        return kind_of(evaluation).measure(Attacked(trained, evaluation, network, images, store, CPU))
+
     for evaluation in attacks_of(tiny):
         images = evaluation_images(trained, evaluation)
         for each, message in bad:
             with pytest.raises(ValueError, match=message):
-                _measure(each, images, trained, evaluation, store, CPU)
+                measure(each, images, evaluation)
         clean = {image.numpy().tobytes() for image in images.pixels}
 
         def dies(logits, x, clean=clean):
@@ -276,7 +282,7 @@ def test_no_number_comes_of_a_network_that_is_no_classifier(tiny, store, trained
             return logits.masked_fill(new[:, None], torch.nan)
 
         with pytest.raises(ValueError, match="logits must be finite"):  # though they are, of the clean images
-            _measure(Broken(network, dies).eval(), images, trained, evaluation, store, CPU)
+            measure(Broken(network, dies).eval(), images, evaluation)
 
 
 def test_layer_weights_are_those_of_training(tiny, store, trained):

@@ -1,0 +1,249 @@
+"""White-box, minimum-norm and transferred attacks on a trained network, and the checks that they could work."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from simreg_core import door, suspicion, whitebox
+from simreg_core.attacks import AttackResult
+from simreg_core.lab.data import DataError
+from simreg_core.lab.experiment import (
+    Experiment,
+    MinimumNormEvaluation,
+    TransferEvaluation,
+    WhiteBoxEvaluation,
+    more_than_attacked,
+    stream,
+)
+from simreg_core.lab.measuring.subject import (
+    Attacked,
+    Look,
+    Measured,
+    accuracy,
+    attacked_images,
+    correct,
+    median,
+)
+from simreg_core.lab.store import Value
+
+FEW_STEPS = (1, 5)  # set beside the evaluation's own number: more must not help the defence
+LARGE = 0.5  # epsilon at which every image can be made the same gray one
+GRAY_STEPS = 10  # enough to cross that ball
+AUTOATTACK_CLASSES = 4  # at least, for its targeted loss
+
+
+def white_box(subject: Attacked) -> Measured:
+    """Accuracy at each epsilon under PGD, more attacks at `evaluation.epsilon`, and warnings of the checks."""
+    evaluation, pixels, labels = subject.evaluation, subject.pixels, subject.labels
+    network = door.classifier(subject.network, pixels)
+    values, fooled, walked = [], {}, None
+    for epsilon in evaluation.epsilons:
+        result = _pgd(network, pixels, labels, evaluation, epsilon)
+        fooled[epsilon] = ~correct(network, result.adversarial, labels)
+        name = "PGD" if evaluation.norm == "linf" else "PGD, L2"
+        values.append(accuracy(~fooled[epsilon], epsilon, condition=name))
+        walked = result if epsilon == evaluation.epsilon else walked
+    arrays = {"fooled": {f"{epsilon:g}": found.int().tolist() for epsilon, found in fooled.items()}}
+    if evaluation.epsilon is None:
+        return Measured(values, arrays)
+    others = _side_by_side(network, pixels, labels, evaluation)
+    values += [accuracy(~found, evaluation.epsilon, condition=name) for name, found in others.items()]
+    gray = ~correct(network, _pgd(network, pixels, labels, evaluation, LARGE, GRAY_STEPS).adversarial, labels)
+    at_epsilon = fooled[evaluation.epsilon]
+    warnings = suspicion.suspicions(
+        white_box=at_epsilon,
+        black_box=others["Square"],
+        single_step=others["FGSM"],
+        by_steps={**{steps: others[_named(steps)] for steps in _fewer(evaluation)}, evaluation.steps: at_epsilon},
+        large_epsilon=(gray, LARGE, (labels.bincount().max() / len(labels)).item()),
+        gradients=(walked.zero_gradients, walked.nan_gradients),
+        logits=_twice(network, pixels),
+        loss=walked.loss,
+    )
+    return Measured(values, {**arrays, "loss": walked.loss.tolist()}, warnings)
+
+
+def _side_by_side(
+    network: nn.Module, pixels: Tensor, labels: Tensor, evaluation: WhiteBoxEvaluation
+) -> dict[str, Tensor]:
+    """Which images each attack fools at `evaluation.epsilon`."""
+    epsilon, seed = evaluation.epsilon, stream(evaluation.seed, "white box")
+    found = {
+        "FGSM": whitebox.pgd(
+            network, pixels, labels, epsilon, steps=1, step_size=epsilon, random_start=False, seed=seed
+        ).adversarial,
+        **{
+            _named(steps): _pgd(network, pixels, labels, evaluation, epsilon, steps).adversarial
+            for steps in _fewer(evaluation)
+        },
+        "Square": whitebox.square(network, pixels, labels, epsilon, queries=evaluation.queries, seed=seed).adversarial,
+    }
+    fooled = {name: ~correct(network, adversarial, labels) for name, adversarial in found.items()}
+    if evaluation.autoattack_images is not None:
+        few = slice(evaluation.autoattack_images)
+        name, budget = "AutoAttack", {}
+        if evaluation.autoattack_budget is not None:
+            name = "AutoAttack, reduced"
+            budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
+        result = whitebox.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed, **budget)
+        fooled[name] = ~correct(network, result.adversarial, labels[few])
+    return fooled
+
+
+def _pgd(
+    network: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    evaluation: WhiteBoxEvaluation,
+    epsilon: float,
+    steps: int | None = None,
+) -> whitebox.PGDResult:
+    """PGD at an epsilon; with a number of steps of its own, with one restart."""
+    return whitebox.pgd(
+        network,
+        pixels,
+        labels,
+        epsilon,
+        norm=evaluation.norm,
+        steps=steps or evaluation.steps,
+        restarts=1 if steps else evaluation.restarts,
+        seed=stream(evaluation.seed, f"white box {epsilon:g}"),
+    )
+
+
+def _fewer(evaluation: WhiteBoxEvaluation) -> list[int]:
+    return [steps for steps in FEW_STEPS if steps < evaluation.steps]
+
+
+def _named(steps: int) -> str:
+    return f"PGD, {steps} step{'s' * (steps > 1)}"
+
+
+@torch.no_grad()
+def _twice(network: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    return network(pixels[:100]), network(pixels[:100])
+
+
+def white_box_lacks(experiment: Experiment, evaluation: WhiteBoxEvaluation, look: Look) -> Iterator[str]:
+    """For AutoAttack, classes and images."""
+    wanted = attacked_images(experiment, evaluation)
+    if evaluation.autoattack_images is None:
+        return
+    try:
+        classes = look.classes(wanted.name)
+        attacked = wanted.count or look.count(wanted.name, wanted.split)
+    except DataError:  # said already
+        return
+    if classes < AUTOATTACK_CLASSES:
+        yield (
+            f"AutoAttack needs at least {AUTOATTACK_CLASSES} classes, but '{wanted.name}' has {classes}; leave "
+            "autoattack_images empty"
+        )
+    yield from more_than_attacked(evaluation.autoattack_images, attacked)
+
+
+def white_box_passes(evaluation: WhiteBoxEvaluation, images: int) -> float:
+    """A gradient costs two more passes than a classification."""
+    gradients = evaluation.steps * evaluation.restarts * len(evaluation.epsilons)
+    return images * (3 * gradients + evaluation.queries) + (evaluation.autoattack_images or 0) * _autoattack(evaluation)
+
+
+def _autoattack(evaluation: WhiteBoxEvaluation) -> int:
+    """Passes of an image that AutoAttack does not fool, within a tenth of those counted.
+
+    APGD and, for each target, APGD again and FAB take gradients at every step; FAB looks once more at each step.
+    """
+    whole = (whitebox.AUTOATTACK_STEPS, whitebox.AUTOATTACK_TARGETS, whitebox.AUTOATTACK_QUERIES)
+    steps, targets, queries = evaluation.autoattack_budget or whole
+    return steps * (3 + 7 * targets) + queries
+
+
+def white_box_words(evaluation: WhiteBoxEvaluation) -> str:
+    """'white-box attacks (linf)'."""
+    return f"white-box attacks ({evaluation.norm})"
+
+
+class _Minimizer(NamedTuple):
+    """attack: called with the network, pixels, labels, and the evaluation's norm, steps and seed.  passes: a step."""
+
+    attack: Callable[..., AttackResult]
+    passes: int
+
+
+def _carlini_wagner(network: nn.Module, pixels: Tensor, labels: Tensor, *, norm: str, **given: int) -> AttackResult:
+    return whitebox.carlini_wagner(network, pixels, labels, **given)  # of l2 only, as its specification says
+
+
+MINIMIZERS = {
+    "fast": _Minimizer(whitebox.minimum_norm, 30),
+    "deepfool": _Minimizer(whitebox.deep_fool, 30),
+    "carlini_wagner": _Minimizer(_carlini_wagner, 27),
+    "hop_skip_jump": _Minimizer(whitebox.hop_skip_jump, 400),
+}
+
+
+def minimum_norm(subject: Attacked) -> Measured:
+    """Median size of the smallest perturbations found; an image that none fools is infinitely far."""
+    evaluation, pixels, labels = subject.evaluation, subject.pixels, subject.labels
+    network = door.classifier(subject.network, pixels)
+    if evaluation.away_from == "prediction":
+        with torch.no_grad():
+            labels = network(pixels).argmax(dim=1)
+    attack, seed = MINIMIZERS[evaluation.method].attack, stream(evaluation.seed, "minimum norm")
+    result = attack(network, pixels, labels, norm=evaluation.norm, steps=evaluation.steps, seed=seed)
+    found = {evaluation.norm: getattr(result, evaluation.norm)}
+    if evaluation.norm == "l2":
+        found["squared_l2_per_pixel"] = result.squared_l2_per_pixel
+    counts = {"attempted": result.attempted, "failed": int(result.failed.sum())}
+    values = [
+        Value(metric=f"median_{name}", condition=evaluation.method, value=median(sizes), **counts)
+        for name, sizes in found.items()
+    ]
+    return Measured(values, {"sizes": np.round(found[evaluation.norm].sort().values.cpu().numpy(), 6).tolist()})
+
+
+def minimum_norm_passes(evaluation: MinimumNormEvaluation, images: int) -> float:
+    """As many a step as the method takes."""
+    return images * MINIMIZERS[evaluation.method].passes * evaluation.steps
+
+
+def minimum_norm_words(evaluation: MinimumNormEvaluation) -> str:
+    """'smallest l2 perturbations (deepfool, 50 steps)'."""
+    return f"smallest {evaluation.norm} perturbations ({evaluation.method}, {evaluation.steps} steps)"
+
+
+def transfer(subject: Attacked) -> Measured:
+    """Accuracy under FGSM and PGD made on the first surrogate, and momentum made on all of them."""
+    evaluation, pixels, labels = subject.evaluation, subject.pixels, subject.labels
+    surrogates = [subject.trained(surrogate) for surrogate in evaluation.surrogates]
+    network = door.classifier(subject.network, pixels)
+    seed, values = stream(evaluation.seed, "transfer"), []
+    for epsilon in evaluation.epsilons:
+        made = {
+            "FGSM": whitebox.pgd(
+                surrogates[0], pixels, labels, epsilon, steps=1, step_size=epsilon or 1.0, random_start=False,
+                early_leave=False, seed=seed,
+            ),
+            "PGD": whitebox.pgd(
+                surrogates[0], pixels, labels, epsilon, steps=evaluation.steps, early_leave=False, seed=seed
+            ),
+            "momentum": whitebox.momentum_transfer(surrogates, pixels, labels, epsilon, evaluation.steps, seed=seed),
+        }  # fmt: skip
+        values += [
+            accuracy(correct(network, result.adversarial, labels), epsilon, condition=f"{name} from {evaluation.name}")
+            for name, result in made.items()
+        ]
+    return Measured(values)
+
+
+def transfer_passes(evaluation: TransferEvaluation, images: int) -> float:
+    """Gradients of PGD on one surrogate and of momentum on each."""
+    return images * len(evaluation.epsilons) * 3 * evaluation.steps * (1 + len(evaluation.surrogates))
+
+
+def transfer_words(evaluation: TransferEvaluation) -> str:
+    """'attacks transferred from none'."""
+    return f"attacks transferred from {evaluation.name}"
