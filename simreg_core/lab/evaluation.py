@@ -29,6 +29,7 @@ from simreg_core.lab.inputs import checksums
 from simreg_core.lab.similarity import Comparison, measure
 from simreg_core.lab.store import Record, Store, Value, provenance
 from simreg_core.lab.training import build_network, load_data, repeatable
+from simreg_core.lab.training.rules import rule_of, transforms
 from simreg_core.lab.white_box import minimum_norm, transfer, white_box
 from simreg_core.model import ResNet
 
@@ -166,7 +167,7 @@ def trained_network(experiment: Experiment, num_classes: int, store: Store, devi
     Raises StoreError where it is missing, corrupt or another network.
     """
     network = store.load_weights(experiment, build_network(experiment, num_classes)).eval()
-    if isinstance(network, ResNet):
+    if isinstance(network, ResNet) and not transforms(rule_of(experiment.adversarial)):
         network = network.folded()
     return network.to(device, memory_format=torch.channels_last)
 
