@@ -90,7 +90,7 @@ class Rule(ABC):
         """The parts of the training, in order.  epochs: of the experiment."""
         return (Stage(epochs),)
 
-    def begin(self, stage: int, network: nn.Module) -> None:
+    def begin(self, stage: int, network: nn.Module) -> None:  # noqa: B027
         """Change the network in place as a stage, counted from 0, begins: set parts afresh, switch a quantizer on.
 
         Global random numbers are seeded. A training that was killed, and an evaluation, call it for each stage so far

@@ -23,7 +23,8 @@ class Training:
     """Experiments that differ in their seed alone.
 
     what: in words.  seeds: in order.  notebooks: the figures that need them, by number.
-    a100_hours: of all seeds; None of V1 predictors and artefacts (minutes), and where the task's images are not there to be counted.
+    a100_hours: of all seeds; None of V1 predictors and artefacts (minutes), and where the task's images
+        are not there to be counted.
     """
 
     what: str

@@ -418,13 +418,10 @@ def _multiplications(network: Network, size: tuple[int, int], channels: int) -> 
 
 
 def _training_work(experiment: Experiment) -> float:
-    task, spec, settings = experiment.task, experiment.regularizer, experiment.optimization
+    task, spec, batch_size = experiment.task, experiment.regularizer, experiment.optimization.batch_size
     pairs, pair_size = (0, (0, 0)) if spec is None else (spec.pairs_per_step, spec.size or task.size)
-    return (
-        _steps(experiment)
-        * _pixels_a_step(settings.batch_size, task.size, pairs, pair_size)
-        * _network_work(experiment)
-    )
+    a_step = _pixels_a_step(batch_size, task.size, pairs, pair_size) * _network_work(experiment)
+    return _steps(experiment) * a_step
 
 
 def _attack_work(experiment: Experiment, evaluation: Evaluation) -> float:

@@ -146,9 +146,8 @@ class Run:
         """What a stage has of its own: what is trained, its optimizer, sums of its losses, its best weights."""
         own, method = self.stages[self.stage], self.rule.words() or "plain training"
         trained = {name for name, _ in parameters_of(self.network, own.trainable, method)}
-        self._frozen = [
-            one for name, one in self.network.named_parameters() if name not in trained and one.requires_grad
-        ]
+        others = [one for name, one in self.network.named_parameters() if name not in trained]
+        self._frozen = [one for one in others if one.requires_grad]
         for parameter in self._frozen:
             parameter.requires_grad_(False)
         self.confined = {
@@ -316,7 +315,7 @@ class Run:
 
     @torch.no_grad()
     def _move_means_in_validation(self) -> None:
-        """Where the experiment says so: the running means follow pairs in eval mode too, as the released code has it."""
+        """Where the experiment says so, the running means follow in eval mode too: a quirk of the released code."""
         if self.regularizer is None or not self.experiment.regularizer.mean_in_validation:
             return
         self.network.eval()
