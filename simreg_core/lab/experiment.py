@@ -172,11 +172,6 @@ class DefenceSpec(_Defence):
     def made(self) -> Rule:
         return rule_of(self)
 
-    @property
-    def parent(self) -> "Parent | None":
-        """What its training starts from."""
-        return next((value for _, value in self if isinstance(value, Parent)), None)
-
 
 class FrontEndSpec(_Defence):
     """What a network sees through; the other fields are the module's.  kind: name of a row of `rules.FRONT_ENDS`."""
@@ -450,7 +445,7 @@ class Experiment(Spec):
     @property
     def parent(self) -> "Experiment | None":
         """The experiment whose trained weights this one starts from."""
-        own = None if self.adversarial is None else self.adversarial.parent
+        own = next((value for _, value in self.adversarial or () if isinstance(value, Parent)), None)
         if own is None:
             return None
         optimization = own.optimization or self.optimization

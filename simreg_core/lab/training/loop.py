@@ -360,9 +360,7 @@ class Run:
             return  # begun on other images: from the start
         path = self.store.resume_path(self.experiment)
         if state.get("format") != STATE_FORMAT:
-            raise StoreError(
-                f"{path} is of an earlier version of simreg and cannot be taken up; delete it to train again"
-            )
+            raise StoreError(f"{path} is of an earlier version of simreg and cannot go on; delete it to train again")
         stage, _ = self._place(len(history) - 1)
         while self.stage < stage:
             self._enter(self.stage + 1)

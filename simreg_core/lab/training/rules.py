@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from simreg_core.lab.experiment import DefenceSpec, Experiment, FrontEndSpec, Network
 
 
+TAKEN = ("method", "kind", "key", "made", "of", "changed", "faults", "copy", "json")  # by specifications
+
+
 @dataclass(frozen=True)
 class Row:
     """A defence that a profile may name.
@@ -41,6 +44,8 @@ class Row:
             raise TypeError(f"defence '{self.name}': {self.made.__name__} must be a frozen dataclass")
         if untyped := [one.name for one in self.arguments() if one.annotation is inspect.Parameter.empty]:
             raise TypeError(f"defence '{self.name}': argument '{untyped[0]}' of {self.made.__name__} has no type")
+        if taken := [one.name for one in self.arguments() if one.name in TAKEN]:
+            raise TypeError(f"defence '{self.name}': argument '{taken[0]}' of {self.made.__name__} needs another name")
         if len(parents := [one.name for one in self.arguments() if one.annotation is Parent]) > 1:
             raise TypeError(f"defence '{self.name}': {self.made.__name__} has several parents: {', '.join(parents)}")
 
