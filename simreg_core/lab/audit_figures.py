@@ -1,23 +1,50 @@
 """The figures of notebooks 13 and 14: what the released protocol hides, and attacks that the paper did not try."""
 
+from collections.abc import Iterable, Iterator
+from itertools import product
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simreg_core.lab.claims import AUTOATTACKS, at_epsilon, by_seed, gain, mean_interval, minimal_size, regularized
+from simreg_core.lab.experiment import ADVERSARIAL, NOISE
 from simreg_core.lab.figures import LOOKS, S_TH
 from simreg_core.lab.plotting import ATTACK_NAMES, COLOURS, Look, panels, shade, summarize
-from simreg_core.lab.studies import ADVERSARIAL, AUDIT, BLUR, NOISE, NONE, STEPS, THRESHOLD, TRADES
+from simreg_core.lab.studies import AUDIT, NONE, STEPS, THRESHOLD
 
 STRICT_CLAMP = ("gaussian", "fgsm")  # attacks of which the strict protocol clamps otherwise
 DEFENCE_LOOKS = {
     NONE: Look("none", COLOURS[NONE], "o"),
     THRESHOLD: Look(S_TH, COLOURS[THRESHOLD], "^"),
     ADVERSARIAL: Look("adversarial training", "#009e73", "s"),
-    TRADES: Look("TRADES", "#56b4e9", "P"),
+    "TRADES": Look("TRADES", "#56b4e9", "P"),
     NOISE: Look("noise augmentation", "#cc79a7", "D"),
-    BLUR: Look("blur", "#8c6d31", "v"),
+    "blur": Look("blur", "#8c6d31", "v"),
 }
+MORE_COLOURS = ("#0072b2", "#e69f00", "#882255", "#44aa99", "#999933", "#332288", "#aa4499", "#661100")
+MORE_MARKERS = ("X", "<", ">", "p", "h", "d", "*", "8")
+
+
+def defence_looks(series: Iterable[str]) -> dict[str, Look]:
+    """A look for each series: its own, or the next free colour and marker.
+
+    Those with a look of their own come first, the others in the order given.
+    Raises ValueError where there are more of the others than looks.
+    """
+    names = list(dict.fromkeys(series))
+    looks = {name: look for name, look in DEFENCE_LOOKS.items() if name in names}
+    others = [name for name in names if name not in looks]
+    free = list(_free_looks())
+    if len(others) > len(free):
+        raise ValueError(f"{len(others)} defences need a look, but only {len(free)} are free")
+    return looks | {name: Look(name, *look) for name, look in zip(others, free, strict=False)}
+
+
+def _free_looks() -> Iterator[tuple[str, str]]:
+    """Colours and markers, no two alike: at first both differ from all before."""
+    for turn, index in product(range(len(MORE_MARKERS)), range(len(MORE_COLOURS))):
+        yield MORE_COLOURS[index], MORE_MARKERS[(index + turn) % len(MORE_MARKERS)]
 
 
 def protocol_audit(table: pd.DataFrame) -> Figure:
@@ -74,7 +101,7 @@ def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
     warnings: number of flagged records of each series, shown in the legend.
     """
     figure, axes = panels(2, 3, 5.2)
-    looks = {name: look for name, look in DEFENCE_LOOKS.items() if name in set(table["series"])}
+    looks = defence_looks(table["series"])
     accuracies = table[(table["metric"] == "accuracy")]
     _by_condition(axes[0, 0], accuracies, looks, "PGD", "PGD, L∞")
     _by_condition(axes[0, 1], accuracies, looks, "PGD, L2", "PGD, L2")
@@ -88,6 +115,8 @@ def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
     axes[0, 0].set_xlim(0, 0.6)
     axes[1, 0].set_ylabel("Test accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
+    if left_out := [name for name in looks if name not in set(_of_condition(accuracies, "PGD")["series"])]:
+        raise ValueError(f"the table holds series that were not attacked with PGD: {', '.join(left_out)}")
     labels = [
         label + (f", {warnings[name]} flagged" if warnings.get(name) else "")
         for name, label in zip(looks, labels, strict=True)
@@ -96,9 +125,13 @@ def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
     return figure
 
 
+def _of_condition(table: pd.DataFrame, condition: str) -> pd.DataFrame:
+    return table[table["condition"] == condition]
+
+
 def _by_condition(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], condition: str, title: str) -> None:
     """Accuracy against epsilon under one attack, mean and SEM."""
-    summary = summarize(table[table["condition"] == condition], "epsilon")
+    summary = summarize(_of_condition(table, condition), "epsilon")
     for name, look in looks.items():
         rows = summary[summary["series"] == name]
         if rows.empty:  # slow attacks are made on fewer defences

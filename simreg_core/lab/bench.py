@@ -28,7 +28,7 @@ from simreg_core.lab.experiment import Experiment, build
 from simreg_core.lab.plain_loop import WORKERS, PlainLoop
 from simreg_core.lab.runner import _timed, seconds_per_step
 from simreg_core.lab.store import Store, device_name, write_text
-from simreg_core.lab.training import _Run, repeatable, settings_of, steps_per_epoch
+from simreg_core.lab.training import Run, repeatable, settings_of, steps_per_epoch
 from simreg_core.lab.workers import ALLOCATOR
 
 THRESHOLD = 0.8
@@ -176,16 +176,16 @@ def experiment(scale: Scale, k: int, count: int | None = None) -> Experiment:
     return build(Experiment, values)
 
 
-def our_training(one: Experiment, device: torch.device) -> tuple[_Run, Callable[[int], None]]:
+def our_training(one: Experiment, device: torch.device) -> tuple[Run, Callable[[int], None]]:
     """A training under way by the real trainer, and what runs its next steps."""
     with settings_of(one):
-        run = _Run(one, Store(), device)
+        run = Run(one, Store(), device)
     run.network.train()
-    step = run._stepper(one.optimization.learning_rate)
+    step = run.stepper(one.optimization.learning_rate)
 
     def steps(count: int) -> None:
         with settings_of(one):
-            for drawn in zip(*run._draw(count), strict=True):
+            for drawn in zip(*run.draw(count), strict=True):
                 step(*drawn)
 
     return run, steps

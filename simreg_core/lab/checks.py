@@ -16,8 +16,10 @@ from simreg_core.lab.data import (
     load_image_set,
 )
 from simreg_core.lab.experiment import (
+    DefenceSpec,
     Evaluation,
     Experiment,
+    Fit,
     Network,
     NeuralExperiment,
     Predictor,
@@ -33,7 +35,7 @@ from simreg_core.lab.training import build_network, regularization_images, regul
 from simreg_core.targets import PairSampler, pixel_similarity
 from simreg_core.v1 import V1Predictor
 
-AnyExperiment = Experiment | NeuralExperiment
+AnyExperiment = Experiment | NeuralExperiment | Fit
 PHOTO_SIDE = 32  # patches up to this fit into the smallest photograph
 
 
@@ -48,7 +50,8 @@ def problems(
     experiments = tuple(dict.fromkeys((*trainings, *(one for one, _ in measurements))))
     lines = [*look.missing_sets(experiments, measurements)]
     for one in experiments:
-        lines += look.of_network(one) if isinstance(one, Experiment) else look.of_source(one)
+        if not isinstance(one, Fit):  # what it lacks, its network lacks too
+            lines += look.of_network(one) if isinstance(one, Experiment) else look.of_source(one)
     for experiment, evaluation in measurements:
         lines += look.of_measurement(experiment, evaluation)
     return list(dict.fromkeys(lines))
@@ -160,7 +163,7 @@ class _Look:
         if spec is not None and spec.size is not None:
             batches.setdefault(spec.size, 2)
         for size, count in batches.items():
-            if problem := _network_problem(experiment.network, task.size, task.channels, size, count):
+            if problem := _network_problem(experiment.network, experiment.adversarial, task, size, count):
                 yield problem
 
     def _whole(self, task: Task) -> int:
@@ -258,7 +261,7 @@ def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> It
         if isinstance(source := experiment.source, Simulated):
             yield source.images, "train", source.size
         return
-    task, spec = experiment.task, experiment.regularizer
+    task, spec = experiment.task, getattr(experiment, "regularizer", None)  # a fit has none
     for split in learned(task.images):
         yield task.images, split, task.size
     if spec is not None:
@@ -268,13 +271,13 @@ def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> It
 
 
 @cache
-def _network_problem(own: Network, task_size: tuple[int, int], channels: int, size: tuple[int, int], count: int) -> str:
+def _network_problem(own: Network, defence: DefenceSpec | None, task: Task, size: tuple[int, int], count: int) -> str:
     """Why a network made for a task cannot take `count` images of a size, or ''; only shapes are computed."""
     try:
         with torch.device("meta"):
-            made_for = Task(images="any", size=task_size, channels=channels)
-            network = build_network(Experiment(task=made_for, network=own), num_classes=10).train()
-            network(torch.empty(count, channels, *size))
+            made_for = Experiment(task=task, network=own, adversarial=defence)
+            network = build_network(made_for, num_classes=10).train()
+            network(torch.empty(count, task.channels, *size))
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
         return f"{own.name} of width {own.width} cannot take {count} images of {_by(size)}: {_first_line(error)}"
     return ""

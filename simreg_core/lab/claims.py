@@ -8,8 +8,8 @@ import pandas as pd
 from scipy import stats
 
 from simreg_core.corruptions import GROUPS
+from simreg_core.lab.experiment import ADVERSARIAL, NOISE
 from simreg_core.lab.studies import (
-    ADVERSARIAL,
     ALL_CHANGED,
     AUDIT,
     CROP,
@@ -19,7 +19,6 @@ from simreg_core.lab.studies import (
     MAIN_TASK,
     NEURAL,
     NO_LOSS,
-    NOISE,
     NONE,
     PIXEL,
     RECOVERY,

@@ -9,7 +9,8 @@ import json
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -22,12 +23,16 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    create_model,
     model_validator,
 )
 
 from simreg_core.architectures import LAYERS, OF_ONE_SIZE, WIDTHS, check_fit
 from simreg_core.attacks import NOISES
 from simreg_core.corruptions import CORRUPTIONS
+from simreg_core.defences import Artefact, Rule
+from simreg_core.defences import Parent as ParentType
+from simreg_core.lab.training.rules import FRONT_ENDS, RULES, Row, rule_of, stages_of
 from simreg_core.targets import SUBTRACTIONS
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
@@ -136,11 +141,99 @@ class Task(Spec):
     augment: Literal["none", "flip", "crop-flip"] = "none"
 
 
+class _Defence(Spec):
+    """A specification with the fields of a row of `training.rules`, whose class says what values can be."""
+
+    @property
+    def made(self) -> Any:
+        """The rule or front end; made anew at each call."""
+        raise NotImplementedError
+
+    def faults(self) -> Iterator[str]:
+        try:
+            _ = self.made
+        except ValueError as error:
+            yield str(error)
+
+    def __reduce__(self):
+        return _rule_or_front_end, (self.model_dump(mode="json"),)  # pickle cannot find its class by name
+
+
+class DefenceSpec(_Defence):
+    """How a network is trained; the other fields are the rule's.  method: name of a row of `rules.RULES`."""
+
+    method: str
+
+    @classmethod
+    def of(cls, values: Any) -> "DefenceSpec":
+        """From plain values.  Raises SpecError naming what is wrong."""
+        return _of_row(RULES, "method", DefenceSpec, values)
+
+    @property
+    def made(self) -> Rule:
+        return rule_of(self)
+
+
+class FrontEndSpec(_Defence):
+    """What a network sees through; the other fields are the module's.  kind: name of a row of `rules.FRONT_ENDS`."""
+
+    kind: str
+
+    @classmethod
+    def of(cls, values: Any) -> "FrontEndSpec":
+        """From plain values.  Raises SpecError naming what is wrong."""
+        return _of_row(FRONT_ENDS, "kind", FrontEndSpec, values)
+
+    @property
+    def made(self) -> Any:
+        return FRONT_ENDS[self.kind].build(self)
+
+
+def _of_row(rows: dict[str, Row], tag: str, base: type[_Defence], values: Any) -> Any:
+    if values is None or isinstance(values, base):
+        return values
+    name = values.get(tag) if isinstance(values, dict) else None
+    if name is None:
+        raise SpecError(f"a defence must name its '{tag}', one of {', '.join(rows)}; got {_short.repr(values)}")
+    if not isinstance(name, str) or name not in rows:
+        raise SpecError(f"unknown {tag} {_short.repr(name)}; allowed: {', '.join(rows)}")
+    return build(_spec_class(rows[name], tag, base), values)
+
+
+@lru_cache
+def _spec_class(row: Row, tag: str, base: type[_Defence]) -> type[_Defence]:
+    """The specification of a row, with the fields of its class."""
+    fields = row.fields({int: Int, float: Float, ParentType: Parent})
+    return create_model(f"{base.__name__}_{row.name}", __base__=base, **{tag: (Literal[row.name], ...)}, **fields)
+
+
+AnyRule = Annotated[SerializeAsAny[DefenceSpec], BeforeValidator(DefenceSpec.of)]
+AnyFrontEnd = Annotated[SerializeAsAny[FrontEndSpec], BeforeValidator(FrontEndSpec.of)]
+
+
+# that claims name
+CLAIMED_DEFENCES = ADVERSARIAL, NOISE = "adversarial training", "noise augmentation"
+
+
+def _rule_or_front_end(values: Any) -> Any:
+    if isinstance(values, _Defence):
+        return values
+    if not isinstance(values, dict) or len(values.keys() & {"method", "kind"}) != 1:
+        raise SpecError(
+            f"a defence is a rule, {{method: {', '.join(RULES)}}}, or a front end, {{kind: {', '.join(FRONT_ENDS)}}}; "
+            f"got {_short.repr(values)}"
+        )
+    return DefenceSpec.of(values) if "method" in values else FrontEndSpec.of(values)
+
+
+AnyDefence = Annotated[SerializeAsAny[DefenceSpec] | SerializeAsAny[FrontEndSpec], BeforeValidator(_rule_or_front_end)]
+
+
 class Network(Spec):
     """A network of `simreg_core.model`, or of `simreg_core.architectures`.
 
     width: 64 is the paper's, and torchvision's where `architectures` has it.  shift, gain: see `ResNet`.
-    blur: sigma of a `defences.GaussianBlur` in front of a ResNet, in pixels.
+    blur: sigma of a `defences.GaussianBlur` in front of a ResNet, in pixels.  front_end: any other.
     """
 
     name: Literal["resnet10", "resnet18", "resnet34", *LAYERS] = "resnet18"
@@ -148,6 +241,22 @@ class Network(Spec):
     shift: Float = 0.5
     gain: Float = 5.0
     blur: Annotated[Float, Field(gt=0)] | None = None
+    front_end: AnyFrontEnd | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blur_is_a_field(cls, values: Any) -> Any:
+        """One specification of a blur, that of the experiments which have been trained."""
+        if not isinstance(values, dict) or values.get("front_end") is None:
+            return values
+        own = FrontEndSpec.of(values["front_end"])
+        if values.get("blur") is not None:
+            raise ValueError(f"a network has one front end: give 'blur' or '{own.kind}'")
+        return {**values, "front_end": None, "blur": own.sigma} if own.kind == "blur" else values
+
+    def faults(self) -> Iterator[str]:
+        if self.name in LAYERS and (self.blur is not None or self.front_end is not None):
+            yield f"a front end goes with a ResNet, not with '{self.name}'"
 
 
 class Simulated(Spec):
@@ -272,24 +381,6 @@ def too_many_pairs(pairs_per_step: int, count: int) -> Iterator[str]:
         yield f"pairs_per_step={pairs_per_step} exceeds the {most} pairs of {count} images"
 
 
-class Adversarial(Spec):
-    """A defence to compare with: what the class batch is trained on in place of clean images, see `defences`.
-
-    method: 'pgd' (Madry et al. 2018), 'trades' (Zhang et al. 2019), or 'gaussian' noise added to every image.
-    epsilon: L-infinity size, or the noise's standard deviation.  steps, beta: of 'pgd' and 'trades', of 'trades'.
-    Steps have the size 2.5 * epsilon / steps.
-    """
-
-    method: Literal["pgd", "trades", "gaussian"]
-    epsilon: Annotated[Float, Field(gt=0, le=1)]
-    steps: Count = 10
-    beta: Annotated[Float, Field(ge=0)] | None = None
-
-    def faults(self) -> Iterator[str]:
-        if (self.beta is not None) != (self.method == "trades"):
-            yield f"beta goes with method 'trades' and with no other; got {self.beta} with '{self.method}'"
-
-
 class Optimization(Spec):
     """SGD; learning rate * decay^phase, phases of `phase_epochs` epochs, back to the first after `phases`.
 
@@ -312,9 +403,21 @@ class Optimization(Spec):
         return self.learning_rate * self.decay ** (epoch // self.phase_epochs % self.phases)
 
 
+class Parent(Spec):
+    """The experiment that a training starts from: the same task, network, seed and protocol, trained as said here.
+
+    adversarial, regularizer: plain and unregularized where empty.  optimization: the child's where empty.
+    """
+
+    adversarial: AnyRule | None = None
+    regularizer: Regularizer | None = None
+    optimization: Optimization | None = None
+
+
 class Experiment(Spec):
     """One training run.
 
+    adversarial: how, see `training.rules`; plainly where empty.
     protocol: 'released' regularizes on the first `count` training images, validation images included, where
     task and regularization set are the same; 'strict' keeps the validation images out.
     """
@@ -322,7 +425,7 @@ class Experiment(Spec):
     task: Task
     network: Network
     regularizer: Regularizer | None = None
-    adversarial: Adversarial | None = None
+    adversarial: AnyRule | None = None
     optimization: Optimization = Optimization()
     seed: Annotated[Int, Field(ge=0)] = 0
     protocol: Protocol = "released"
@@ -340,7 +443,27 @@ class Experiment(Spec):
         """Whether there is something to train before it can be evaluated: always, see `NeuralExperiment`."""
         return True
 
+    @property
+    def parent(self) -> "Experiment | None":
+        """The experiment whose trained weights this one starts from."""
+        own = next((value for _, value in self.adversarial or () if isinstance(value, Parent)), None)
+        if own is None:
+            return None
+        optimization = own.optimization or self.optimization
+        return self.changed(adversarial=own.adversarial, regularizer=own.regularizer, optimization=optimization)
+
+    @property
+    def fits(self) -> "tuple[Fit, ...]":
+        """What must be fitted before."""
+        own = self.adversarial
+        names = () if own is None else own.made.artefacts()
+        return tuple(Fit(defence=own, artefact=name, task=self.task, seed=self.seed) for name in names)
+
     def faults(self) -> Iterator[str]:
+        try:
+            stages_of(self)
+        except ValueError as error:
+            yield f"adversarial: {error}"
         name, own = self.network.name, self.regularizer
         size = None if own is None or own.size == self.task.size else own.size
         if size is not None and own.images == self.task.images and self.protocol == "strict":
@@ -351,6 +474,42 @@ class Experiment(Spec):
             yield f"'{name}' takes images of one size: regularizer.size must be the task's, or left out"
         elif size is not None and name in LAYERS:
             yield from _misfit(name, size, self.network.width)
+
+
+class Fit(Spec):
+    """An artefact of a defence, fitted to the training images of a task and seed before any network is trained.
+
+    Its key tells nothing of the defence but the artefact's own settings, so that trainings which ask for the same
+    share it.
+    """
+
+    defence: AnyRule
+    artefact: str
+    task: Task
+    seed: Annotated[Int, Field(ge=0)] = 0
+    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+    @property
+    def made(self) -> Artefact:
+        """What is fitted."""
+        return self.defence.made.artefacts()[self.artefact]
+
+    @cached_property
+    def key(self) -> str:
+        """As `Spec.key`."""
+        own = self.model_dump(mode="json", exclude_none=True, exclude={"defence", "artefact"})
+        canonical = json.dumps({**own, "kind": type(self.made).__name__, **asdict(self.made)}, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """For a reader: 'dictionary of 160 atoms, seed 0'."""
+        return f"{self.made.words()}, seed {self.seed}"
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether there is something to fit: always."""
+        return True
 
 
 def _misfit(name: str, size: tuple[int, int], width: int) -> Iterator[str]:
@@ -587,14 +746,22 @@ def _twice(values: Iterable) -> list:
     return [value for value, times in Counter(values).items() if times > 1]
 
 
-def dependencies(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
-    """The experiments that have to be trained before this one can be, or be evaluated: predictors first."""
+def dependencies(experiment: "Experiment | NeuralExperiment | Fit", evaluation: Evaluation | None = None) -> tuple:
+    """What has to be trained or fitted before this one can be, or be evaluated: each after what it needs itself."""
     surrogates = () if evaluation is None else evaluation.surrogates_needed
-    needed = []
-    for one in (experiment, *surrogates):
-        if isinstance(one, Experiment) and one.regularizer is not None:
-            needed += [own for own in one.regularizer.neural or () if own.predictor is not None]
+    needed = [before for one in (experiment, *surrogates) for before in _before(one)]
     return (*needed, *surrogates)
+
+
+def _before(experiment: "Experiment | NeuralExperiment | Fit") -> list:
+    if not isinstance(experiment, Experiment):
+        return []
+    needed = [*experiment.fits]
+    if experiment.parent is not None:
+        needed += [*_before(experiment.parent), experiment.parent]
+    if experiment.regularizer is not None:
+        needed += [own for own in experiment.regularizer.neural or () if own.predictor is not None]
+    return needed
 
 
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
@@ -702,8 +869,6 @@ class WhiteBoxStudy(Spec):
     steps, restarts, queries, autoattack_budget: see `WhiteBoxEvaluation`.
     minimum_steps: of minimum-norm attacks.  query_steps: of HopSkipJump.  transfer_steps: of transferred attacks.
     surrogates: networks that a transferred attack is made on.
-    adversarial, noise, blur: of the defences to compare with, chosen on validation images for S^Th's clean accuracy.
-    trades: adversarial training of another kind, where there is time.
     boundary_steps: of the boundary attack, in notebook 13.
     carlini_wagner_steps: of C&W beside it, where there is time.
     """
@@ -722,10 +887,6 @@ class WhiteBoxStudy(Spec):
     query_steps: Count = 30
     transfer_steps: Count = 20
     surrogates: Count = 3
-    adversarial: Adversarial
-    trades: Adversarial | None = None
-    noise: Annotated[Float, Field(gt=0, le=1)]
-    blur: Annotated[Float, Field(gt=0)] = 1.5
     boundary_steps: Annotated[tuple[Count, ...], Field(min_length=2)] = (50, 500, 5000, 25000)
     carlini_wagner_steps: Count | None = None
 
@@ -774,6 +935,8 @@ class Profile(Spec):
     seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the first seed that no curve uses.
     main_seeds: of none and S^Th in 02, where that is more.
     neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
+    defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
+        `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -791,7 +954,16 @@ class Profile(Spec):
     studies: StudySizes
     neural: NeuralStudy
     white_box: WhiteBoxStudy
+    defences: dict[str, AnyDefence]
     needs_gpu: bool = False
+
+    def faults(self) -> Iterator[str]:
+        for label in CLAIMED_DEFENCES:
+            if label not in self.defences:
+                yield f"defences lack '{label}', with which claims of notebook 14 compare"
+        for label in ("none", "S^Th"):
+            if label in self.defences:
+                yield f"defences name '{label}', which is a curve already"
 
 
 def load_profile(name: str | Path) -> Profile:

@@ -20,6 +20,7 @@ from simreg_core.lab.data import BUNDLED, TORCHVISION, DataError, checksum_of, h
 from simreg_core.lab.experiment import (
     Evaluation,
     Experiment,
+    Fit,
     NeuralExperiment,
     Published,
     Recorded,
@@ -36,7 +37,7 @@ from simreg_core.lab.recordings import (
 )
 from simreg_core.lab.store import Record, Store, StoreError, write_text
 
-AnyExperiment = Experiment | NeuralExperiment
+AnyExperiment = Experiment | NeuralExperiment | Fit
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def inputs_of(experiment: AnyExperiment, evaluation: Evaluation | None = None) -
     """What a training, or an evaluation of it, reads of the user's own files, each once."""
     found: list[Input] = []
     for one in (experiment, *dependencies(experiment, evaluation)):
-        found += _of_source(one) if isinstance(one, NeuralExperiment) else _of_network(one)
+        of_kind = {Experiment: _of_network, NeuralExperiment: _of_source, Fit: _of_task}[type(one)]
+        found += of_kind(one)
     if evaluation is not None and isinstance(experiment, Experiment) and evaluation.split == "test":
         task = experiment.task
         found.append(Images(task.images, "test", task.size, task.channels))
@@ -125,9 +127,14 @@ def learned(name: str) -> tuple[str, ...]:
         return ("train",)
 
 
+def _of_task(experiment: Experiment | Fit) -> list[Input]:
+    task = experiment.task
+    return [Images(task.images, split, task.size, task.channels) for split in learned(task.images)]
+
+
 def _of_network(experiment: Experiment) -> list[Input]:
     task, spec = experiment.task, experiment.regularizer
-    found: list[Input] = [Images(task.images, split, task.size, task.channels) for split in learned(task.images)]
+    found = _of_task(experiment)
     if spec is None:
         return found
     if spec.images != task.images or not (experiment.protocol == "strict" or task.train_images):

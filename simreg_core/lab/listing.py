@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import (
     Experiment,
+    Fit,
     NeuralExperiment,
     Profile,
     Published,
@@ -14,6 +15,7 @@ from simreg_core.lab.experiment import (
 )
 from simreg_core.lab.runner import Plan, a100_seconds
 from simreg_core.lab.studies import STUDIES, study
+from simreg_core.lab.training.rules import stages_of
 
 
 @dataclass
@@ -21,7 +23,8 @@ class Training:
     """Experiments that differ in their seed alone.
 
     what: in words.  seeds: in order.  notebooks: the figures that need them, by number.
-    a100_hours: of all seeds; None of V1 predictors (minutes), and where the task's images are not there to be counted.
+    a100_hours: of all seeds; None of V1 predictors and artefacts (minutes), and where the task's images
+        are not there to be counted.
     """
 
     what: str
@@ -48,7 +51,7 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
             if experiment.key not in counted:
                 counted.add(experiment.key)
                 one.seeds.append(experiment.seed)
-                hours = None if isinstance(experiment, NeuralExperiment) else a100_hours(Plan((experiment,), ()))
+                hours = a100_hours(Plan((experiment,), ())) if isinstance(experiment, Experiment) else None
                 one.a100_hours = None if hours is None else one.a100_hours + hours
             if name[:2] not in one.notebooks:
                 one.notebooks.append(name[:2])
@@ -63,27 +66,31 @@ def a100_hours(todo: Plan) -> float | None:
         return None
 
 
-def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment]:
+def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment | Fit]:
     """The experiments of a study, FGSM surrogates and predictors among them, each once."""
-    experiments: dict[str, Experiment | NeuralExperiment] = {}
+    experiments: dict[str, Experiment | NeuralExperiment | Fit] = {}
     for experiment, evaluation in study(name, profile).measurements():
         for one in (*dependencies(experiment, evaluation), experiment):
             experiments[one.key] = one
     return list(experiments.values())
 
 
-def describe(experiment: Experiment | NeuralExperiment) -> str:
+def describe(experiment: Experiment | NeuralExperiment | Fit) -> str:
     """An experiment in words, but for its seed."""
+    if isinstance(experiment, Fit):
+        return f"{experiment.made.words()} of {experiment.task.images}"
     if isinstance(experiment, NeuralExperiment):
         return f"V1 predictor of {_source(experiment.source)}"
     task, network, spec = experiment.task, experiment.network, experiment.regularizer
     colour = "gray" if task.channels == 1 else "colour"
     text = f"{colour} {task.images} {task.size[0]}x{task.size[1]}, {network.name} width {network.width}, "
-    text += f"{experiment.optimization.epochs} epochs"
+    text += f"{sum(stage.epochs for stage in stages_of(experiment))} epochs"
     if network.blur is not None:
         text += f", blur {network.blur:g}"
+    if network.front_end is not None:
+        text += f", {network.front_end.kind} in front"
     if experiment.adversarial is not None:
-        text += f", trained on {experiment.adversarial.method} images, epsilon {experiment.adversarial.epsilon:g}"
+        text += f", {experiment.adversarial.made.words()}"
     if spec is None:
         return f"{text}, unregularized"
     target = {

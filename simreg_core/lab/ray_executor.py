@@ -17,15 +17,14 @@ from pathlib import Path
 
 import torch
 
-from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment, dependencies
+from simreg_core.lab.experiment import Evaluation, Experiment, Fit, NeuralExperiment, dependencies
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.predictors import fit
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store, StoreError
-from simreg_core.lab.training import TrainingError, train
-from simreg_core.lab.workers import ALLOCATOR, RunnerError
+from simreg_core.lab.training import TrainingError
+from simreg_core.lab.workers import ALLOCATOR, RunnerError, trainer_of
 
-AnyExperiment = Experiment | NeuralExperiment
+AnyExperiment = Experiment | NeuralExperiment | Fit
 
 RETRIES = 5  # of a task whose machine was lost; its own errors are not retried
 CONNECT_SECONDS = 10
@@ -229,5 +228,5 @@ def _computed(experiment, evaluation, gpu: bool, checkpoints: tuple, store: Stor
     if evaluation is not None:
         evaluate(experiment, evaluation, store, device)
         return Outcome(machine, record=store.record_bytes(experiment, evaluation))
-    (train if isinstance(experiment, Experiment) else fit)(experiment, store, device)
+    trainer_of(experiment)(experiment, store, device)
     return Outcome(machine, checkpoint=store.checkpoint_files(experiment))

@@ -17,6 +17,7 @@ from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images,
 from simreg_core.lab.experiment import (
     Evaluation,
     Experiment,
+    Fit,
     Network,
     NeuralExperiment,
     Predictor,
@@ -37,11 +38,13 @@ from simreg_core.lab.training import (
     settings_of,
     steps_per_epoch,
 )
+from simreg_core.lab.training.rules import rule_of, stages_of, transforms
 from simreg_core.lab.workers import RunnerError, Workers, cores, default_device, evaluate_task, train_task
 from simreg_core.model import BLOCKS
 from simreg_core.v1 import V1Predictor
 
 Measurement = tuple[Experiment | NeuralExperiment, Evaluation]
+SECONDS_A_FIT = 10.0  # of an artefact, about: for an estimate alone
 FIT_BATCH = 64  # of `v1.fit_predictor`
 
 
@@ -161,17 +164,25 @@ def _compute(
 
 def _stages(todo: Plan, store: Store, costs: "Costs") -> list[list]:
     """Tasks of workers: (function, arguments, cost), each stage needing those before it."""
-    fits = [one for one in todo.trainings if isinstance(one, NeuralExperiment)]
-    networks = [one for one in todo.trainings if isinstance(one, Experiment)]
+    by_level: dict[int, list] = {0: [], 1: []}
+    for one in todo.trainings:
+        by_level.setdefault(_level(one), []).append(one)
     training = [
-        [(train_task, (experiment, None, store), costs.training(experiment)) for experiment in stage]
-        for stage in (fits, networks)
+        [(train_task, (experiment, None, store), costs.training(experiment)) for experiment in by_level[level]]
+        for level in sorted(by_level)
     ]
     measuring = [
         (evaluate_task, (experiment, evaluation, store), costs.evaluation(experiment, evaluation))
         for experiment, evaluation in todo.measurements
     ]
     return [*training, measuring]
+
+
+def _level(experiment: Experiment | NeuralExperiment | Fit) -> int:
+    """In which stage it is trained: fits first, then networks, those that start from others after these."""
+    if not isinstance(experiment, Experiment):
+        return 0
+    return 1 + (0 if experiment.parent is None else _level(experiment.parent))
 
 
 def _is_ready(experiment: Experiment | NeuralExperiment, evaluation: Evaluation | None, store: Store) -> bool:
@@ -189,7 +200,8 @@ def _torchvision_sets(todo: Plan) -> set[str]:
         if isinstance(one, NeuralExperiment):
             found.add(getattr(one.source, "images", None))
         else:
-            found |= {one.task.images, *([] if one.regularizer is None else [one.regularizer.images])}
+            own = getattr(one, "regularizer", None)  # a fit has none
+            found |= {one.task.images, *([] if own is None else [own.images])}
     return found & TORCHVISION.keys()
 
 
@@ -231,12 +243,11 @@ class Costs:
         """Seconds to train an experiment from the start."""
         if isinstance(experiment, NeuralExperiment):
             return self._fit(experiment)
-        settings = experiment.optimization
-        images = _training_images(experiment)
-        steps = settings.epochs * steps_per_epoch(images, settings.batch_size)
-        spec = experiment.adversarial
-        attack = 0 if spec is None or spec.method == "gaussian" else spec.steps * self._step(_bare(experiment))
-        return steps * (self._step(experiment) + attack)
+        if isinstance(experiment, Fit):
+            return SECONDS_A_FIT
+        passes = rule_of(experiment.adversarial).passes()
+        more = passes * self._step(_bare(experiment)) if passes else 0
+        return _steps(experiment) * (self._step(experiment) + more)
 
     def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
@@ -260,7 +271,8 @@ class Costs:
         spec = experiment.regularizer
         shape = (experiment.task.size, experiment.task.channels, experiment.optimization.batch_size)
         pairs = None if spec is None else (spec.size, spec.pairs_per_step)
-        kind = repr((experiment.network, shape, pairs))
+        transformed = experiment.adversarial if transforms(rule_of(experiment.adversarial)) else None
+        kind = repr((experiment.network, transformed, shape, pairs))
         if kind not in self._step_seconds:
             self._step_seconds[kind] = seconds_per_step(experiment, steps=3)
         return self._step_seconds[kind]
@@ -268,7 +280,15 @@ class Costs:
 
 def _bare(experiment: Experiment) -> Experiment:
     """The same network, trained on clean images alone."""
-    return experiment.changed(regularizer=None, adversarial=None)
+    spec = experiment.adversarial
+    return experiment.changed(regularizer=None, adversarial=spec if transforms(rule_of(spec)) else None)
+
+
+def _steps(experiment: Experiment) -> int:
+    """Steps of the whole training."""
+    batch_size = experiment.optimization.batch_size
+    epochs = sum(stage.epochs for stage in stages_of(experiment))
+    return epochs * steps_per_epoch(_training_images(experiment), batch_size)
 
 
 MULTIPLICATIONS_A_SECOND = 1e9  # of a core in double precision, about: for an estimate alone
@@ -352,10 +372,10 @@ def _multiplications(network: Network, size: tuple[int, int], channels: int) -> 
 
 
 def _training_work(experiment: Experiment) -> float:
-    task, spec, settings = experiment.task, experiment.regularizer, experiment.optimization
+    task, spec, batch_size = experiment.task, experiment.regularizer, experiment.optimization.batch_size
     pairs, pair_size = (0, (0, 0)) if spec is None else (spec.pairs_per_step, spec.size or task.size)
-    steps = settings.epochs * steps_per_epoch(_training_images(experiment), settings.batch_size)
-    return steps * _pixels_a_step(settings.batch_size, task.size, pairs, pair_size) * _network_work(experiment)
+    a_step = _pixels_a_step(batch_size, task.size, pairs, pair_size) * _network_work(experiment)
+    return _steps(experiment) * a_step
 
 
 def _attack_work(experiment: Experiment, evaluation: Evaluation) -> float:

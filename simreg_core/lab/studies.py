@@ -13,13 +13,14 @@ from simreg_core.architectures import WIDTHS
 from simreg_core.attacks import NOISES, PROTOCOLS
 from simreg_core.lab.data import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.experiment import (
+    ADVERSARIAL,
     PROJECT,
-    Adversarial,
     Architecture,
     BoundaryEvaluation,
     Condition,
     CorruptionEvaluation,
     CorruptionSpectraEvaluation,
+    DefenceSpec,
     Evaluation,
     Experiment,
     FgsmEvaluation,
@@ -54,7 +55,6 @@ LOW, HIGH, DOUBLE, POSITIVE, NEGATIVE = "S_low", "S_high", "S_double", "S_+", "S
 SHUFFLED, ZERO, NO_LOSS = "shuffled S^Th", "all targets 0", "pairs, no loss"
 NEURAL, SHUFFLED_NEURAL = "S^neural", "shuffled S^neural"
 MAIN_TASK = "main task"
-ADVERSARIAL, TRADES, NOISE, BLUR = "adversarial training", "TRADES", "noise augmentation", "blur"
 AUDIT, STEPS, FAILURES = "audit", "boundary steps", "failures counted"  # groups of the audit
 ALL_CHANGED = "all of them"
 RECORDINGS = PROJECT / "figures" / "recordings" / "records"  # of real recordings, the same for every profile
@@ -610,22 +610,15 @@ def _boundary_audit(profile: Profile) -> tuple[Block, ...]:
 
 
 def defended(profile: Profile) -> dict[str, tuple[Experiment, ...]]:
-    """None, S^Th, and the defences to compare with, by seed."""
-    own, seeds = profile.white_box, range(profile.seeds)
+    """None, S^Th, and the profile's defences, by seed."""
     none = _seeds(profile, NONE, profile.seeds)
-
-    def trained_on(spec: Adversarial) -> tuple[Experiment, ...]:
-        return tuple(one.changed(adversarial=spec) for one in none)
-
-    series = {
-        NONE: none,
-        THRESHOLD: _seeds(profile, THRESHOLD, profile.seeds),
-        ADVERSARIAL: trained_on(own.adversarial),
-    }
-    if own.trades is not None:
-        series[TRADES] = trained_on(own.trades)
-    series[NOISE] = trained_on(Adversarial(method="gaussian", epsilon=own.noise))
-    series[BLUR] = tuple(none[seed].changed(network=profile.network.changed(blur=own.blur)) for seed in seeds)
+    series = {NONE: none, THRESHOLD: _seeds(profile, THRESHOLD, profile.seeds)}
+    for label, spec in profile.defences.items():
+        if isinstance(spec, DefenceSpec):
+            change = {"adversarial": spec}
+        else:
+            change = {"network": profile.network.changed(front_end=spec)}
+        series[label] = tuple(one.changed(**change) for one in none)
     return series
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import torch
 
-from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment
+from simreg_core.lab.experiment import Evaluation, Experiment, Fit, NeuralExperiment
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.processes import Processes, report
 from simreg_core.lab.progress import Progress
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import TrainingError, train
+from simreg_core.lab.training import TrainingError, fit_artefact, train
 
 # glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
@@ -127,9 +127,14 @@ def _start_worker(number: int) -> None:
         torch.cuda.set_device(number % torch.cuda.device_count())
 
 
-def train_task(experiment: Experiment | NeuralExperiment, _: None, store: Store, cost: float) -> None:
+def trainer_of(experiment: Experiment | NeuralExperiment | Fit) -> Callable:
+    """What trains or fits it: called with it, a store, a device and a function that is told of progress."""
+    return {Experiment: train, NeuralExperiment: fit, Fit: fit_artefact}[type(experiment)]
+
+
+def train_task(experiment: Experiment | NeuralExperiment | Fit, _: None, store: Store, cost: float) -> None:
     """A worker's task: train, and report the work done."""
-    with_progress = train if isinstance(experiment, Experiment) else fit
+    with_progress = trainer_of(experiment)
     done = 0.0
 
     def advance(share: float) -> None:

@@ -206,7 +206,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
     for fault in (
         "regularizer.threshold: got 1.5", "optimization.epochs: got 0", "unknown key 'optimization.speed' (value 3)",
         "missing key 'pixel_alpha'", "neural: images=70 exceeds the 60 of the simulation",
-        "beta goes with method 'trades'", "pairs_per_step has 2 twice", "image_counts has 10 twice",
+        "defences.TRADES: beta: got None", "pairs_per_step has 2 twice", "image_counts has 10 twice",
     ):  # fmt: skip
         assert fault in said
 

@@ -14,6 +14,7 @@ from simreg_core.lab.data import DataError, ImageSet, load_image_set
 from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment, stream
 from simreg_core.lab.store import Store, Value
 from simreg_core.lab.training import build_network, load_data
+from simreg_core.lab.training.rules import rule_of, transforms
 from simreg_core.model import ResNet
 
 BATCH = {"cpu": 500, "cuda": 5000}  # images that are classified at once, by kind of device
@@ -152,7 +153,7 @@ def trained_network(experiment: Experiment, num_classes: int, store: Store, devi
     Raises StoreError where it is missing, corrupt or another network.
     """
     network = store.load_weights(experiment, build_network(experiment, num_classes)).eval()
-    if isinstance(network, ResNet):
+    if isinstance(network, ResNet) and not transforms(rule_of(experiment.adversarial)):
         network = network.folded()
     return network.to(device, memory_format=torch.channels_last)
 

@@ -6,7 +6,7 @@ import torch
 from simreg_core.lab import studies
 from simreg_core.lab.data import ImageSet
 from simreg_core.lab.experiment import (
-    Adversarial,
+    DefenceSpec,
     MinimumNormEvaluation,
     SpecError,
     TransferEvaluation,
@@ -97,9 +97,9 @@ def test_transferred_attacks_need_their_surrogates(tiny, trained, store):
 @pytest.mark.parametrize(
     "spec",
     [
-        Adversarial(method="pgd", epsilon=0.05, steps=2),
-        Adversarial(method="trades", epsilon=0.05, steps=2, beta=6),
-        Adversarial(method="gaussian", epsilon=0.1),
+        DefenceSpec.of({"method": "pgd", "epsilon": 0.05, "steps": 2}),
+        DefenceSpec.of({"method": "trades", "epsilon": 0.05, "steps": 2, "beta": 6}),
+        DefenceSpec.of({"method": "gaussian", "epsilon": 0.1}),
     ],
     ids=lambda spec: spec.method,
 )
@@ -146,7 +146,7 @@ def test_each_change_of_the_audit_changes_the_training(tiny, store, label):
 
 
 def test_impossible_specifications():
-    with pytest.raises(SpecError, match="beta goes with method 'trades'"):
-        build(Adversarial, {"method": "pgd", "epsilon": 0.1, "beta": 6})
+    with pytest.raises(SpecError, match="unknown key 'beta'"):
+        DefenceSpec.of({"method": "pgd", "epsilon": 0.1, "beta": 6})
     with pytest.raises(SpecError, match=r"epsilon 0.2 must be one of epsilons"):
         build(WhiteBoxEvaluation, {"epsilons": (0.0, 0.1), "epsilon": 0.2})

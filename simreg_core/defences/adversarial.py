@@ -1,19 +1,85 @@
-"""Defences to compare with: adversarial training, noise augmentation, and a blur in front of the network.
+"""Adversarial training: PGD (Madry et al. 2018) and TRADES (Zhang et al. 2019).
 
 Images are [b, c, h, w], float in [0, 1], also where a network blurs or normalizes inside itself.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simreg_core import attacks, door
+from simreg_core.defences.base import TASK, Rule, cross_entropy
 
+STEP_SIZE = 2.5  # of a training's attack, times epsilon over its steps
 TRADES_START = 1e-3  # standard deviation of TRADES' first move: at the image itself its gradient is zero
+
+
+@dataclass(frozen=True)
+class _Attacked(Rule):
+    epsilon: float
+    steps: int = 10
+
+    def __post_init__(self):
+        check_strength(self.epsilon)
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    @property
+    def step_size(self) -> float:
+        return STEP_SIZE * self.epsilon / self.steps
+
+    def passes(self) -> float:
+        return self.steps
+
+
+@dataclass(frozen=True)
+class PGDTraining(_Attacked):
+    """Trained on PGD examples in place of the images, see `pgd_adversarial_examples`.
+
+    epsilon: L-infinity size, in (0, 1].  steps: of the attack, each of size 2.5 * epsilon / steps.
+    """
+
+    def losses(
+        self, network: nn.Module, x: Tensor, y: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        attacked = pgd_adversarial_examples(network, x, y, self.epsilon, self.step_size, self.steps, generator)
+        return {TASK: cross_entropy(network, attacked, y)}
+
+    def words(self) -> str:
+        return f"trained on pgd images, epsilon {self.epsilon:g}"
+
+
+@dataclass(frozen=True)
+class TradesTraining(_Attacked):
+    """Trained with `trades_loss`.
+
+    epsilon, steps: as of `PGDTraining`.  beta: weight of the divergence, at least 0.
+    """
+
+    beta: float = field(kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.beta >= 0:
+            raise ValueError(f"beta must be at least 0, got {self.beta:g}")
+
+    def losses(
+        self, network: nn.Module, x: Tensor, y: Tensor, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        return {TASK: trades_loss(network, x, y, self.epsilon, self.step_size, self.steps, self.beta, generator)}
+
+    def words(self) -> str:
+        return f"trained on trades images, epsilon {self.epsilon:g}"
+
+
+def check_strength(epsilon: float) -> None:
+    """Raises ValueError for an epsilon of a training outside (0, 1]."""
+    if not 0 < epsilon <= 1:
+        raise ValueError(f"epsilon must lie in (0, 1], pixels are in [0, 1]; got {epsilon:g}")
 
 
 def pgd_adversarial_examples(
@@ -71,41 +137,6 @@ def trades_loss(
         perturbed = _ascend(images, start, lambda at: _divergence(clean, _logits(model, at)), epsilon, step_size, steps)
     logits = _logits(model, x)
     return F.cross_entropy(logits, y) + beta * _divergence(logits.log_softmax(dim=1), _logits(model, perturbed))
-
-
-def noisy(x: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """Gaussian-noise augmentation: x + deviation * N(0, 1), clamped to [0, 1].
-
-    Arguments and errors as `attacks.gaussian_noise`, whose strict protocol it is.
-    """
-    return attacks.gaussian_noise(x, deviation, protocol="strict", generator=generator).adversarial
-
-
-class GaussianBlur(nn.Module):
-    """A fixed Gaussian blur as front end, for example nn.Sequential(GaussianBlur(), network).
-
-    sigma: > 0, in pixels; 1.5 in Li et al. (2023). The kernel reaches ceil(2.5 * sigma) pixels to each side and the
-    image goes on circularly outside itself. [b, c, h, w] -> the same; h and w at least the reach.
-    """
-
-    def __init__(self, sigma: float = 1.5):
-        super().__init__()
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be positive, got {sigma}")
-        self.sigma, self.reach = sigma, math.ceil(2.5 * sigma)
-        weights = torch.exp(-torch.arange(-self.reach, self.reach + 1).square() / (2 * sigma**2))
-        self.register_buffer("weights", weights / weights.sum(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if min(x.shape[2:]) < self.reach:
-            raise ValueError(f"this blur needs {self.reach} pixels a side, got {x.shape[2]}x{x.shape[3]}")
-        channels, line = x.shape[1], self.weights.to(x).repeat(x.shape[1], 1, 1)
-        x = F.pad(x, (self.reach,) * 4, mode="circular")
-        x = F.conv2d(x, line[:, :, None, :], groups=channels)
-        return F.conv2d(x, line[:, :, :, None], groups=channels)
-
-    def extra_repr(self) -> str:
-        return f"sigma={self.sigma}"
 
 
 def _ascend(

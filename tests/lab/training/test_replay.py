@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simreg_core.lab.replay import WARM_UP, Replayed
+from simreg_core.lab.training.replay import WARM_UP, Replayed
 
 
 def test_recorded_steps_get_new_inputs_and_change_what_lives_on():
