@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from simreg_core import attacks, suspicion, whitebox
+from simreg_core import door, suspicion, whitebox
 
 EPSILON = 0.08
 
@@ -127,7 +127,7 @@ def trained(seed, noise=0.0):
     """A small network trained on 1,500 digits, perhaps under noise, and 150 others with their labels."""
     data = load_digits()
     pixels, labels = torch.tensor(data.images).float()[:, None] / 16, torch.tensor(data.target)
-    with attacks.seeded(seed, pixels.device):
+    with door.seeded(seed, pixels.device):
         network = nn.Sequential(
             *(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
             *(nn.Conv2d(8, 16, 3, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)),
@@ -151,14 +151,14 @@ def measured(network, x, y):
     """What the checks want to know of a network, as a study would measure it."""
 
     def fooled(result):
-        with attacks.seeded(9, x.device), torch.no_grad():
+        with door.seeded(9, x.device), torch.no_grad():
             return network(result.adversarial).argmax(dim=1) != y
 
     def pgd(epsilon=EPSILON, **options):
         return whitebox.pgd(network, x, y, epsilon, seed=0, **options)
 
     white = pgd(steps=20)
-    with attacks.seeded(0, x.device), torch.no_grad():
+    with door.seeded(0, x.device), torch.no_grad():
         logits = network(x), network(x)
     return {
         "white_box": fooled(white),
