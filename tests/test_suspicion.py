@@ -188,6 +188,15 @@ class Front(nn.Module):
         return self.network(self.change(x))
 
 
+class NoisyFront(Front):
+    """A defence that draws random numbers, and says so: the attacks would refuse it otherwise."""
+
+    draws_random_numbers = True
+
+    def __init__(self, network):
+        super().__init__(network, lambda x: x + 0.2 * torch.randn_like(x))
+
+
 class Opposed(torch.autograd.Function):
     """Tells an attack to go the wrong way."""
 
@@ -210,7 +219,7 @@ MASKS = {
         ("zero in every pixel", "black-box", "loss does not increase"),
     ),
     "random layer": (
-        lambda network: Front(network, lambda x: x + 0.2 * torch.randn_like(x)),
+        NoisyFront,
         ("other logits the second time",),
     ),
     "opposed gradient": (
