@@ -639,7 +639,33 @@ def test_no_series_is_left_out_of_the_figure():
     assert looks["mine"].colour not in known
     with pytest.raises(ValueError, match="70 defences need a look, but only 64 are free"):
         audit_figures.defence_looks(f"defence {index}" for index in range(70))
-    table = pd.DataFrame([{"series": "mine", "metric": "accuracy", "condition": "Square", "epsilon": 0.1, "value": 0.5,
-                           "attack": "white_box", "seed": 0}])  # fmt: skip
-    with pytest.raises((ValueError, LookupError)):
-        audit_figures.white_box(table, {})
+
+
+def white_box_table(*more: str) -> pd.DataFrame:
+    """As few numbers as the figure of notebook 14 takes, of none, S^Th and more series."""
+    rows = []
+    for series in ("none", "S^Th", *more):
+        for seed in (0, 1):
+            own = {
+                "series": series,
+                "seed": seed,
+                "metric": "accuracy",
+                "attack": "white_box",
+                "value": 0.5 + 0.1 * seed,
+            }
+            for condition in ("PGD", "PGD, L2", "Square"):
+                rows.append({**own, "condition": condition, "epsilon": 0.1})
+            for surrogate in ("none", "S^Th"):
+                rows.append({**own, "attack": "transfer", "condition": f"momentum from {surrogate}", "epsilon": 0.1})
+            for norm, method in (("linf", "fast"), ("l2", "fast"), ("l0", "fast"), ("l2", "hop_skip_jump")):
+                sizes = {"attack": "minimum_norm", "metric": f"median_{norm}", "condition": method, "epsilon": None}
+                rows.append({**own, **sizes})
+    return pd.DataFrame(rows).assign(group="", protocol="strict", attempted=60, failed=0)
+
+
+def test_a_curve_of_a_new_defence_is_drawn():
+    figure = audit_figures.white_box(white_box_table("mine"), {"mine": 2})
+    assert figure.legends[0].get_texts()[-1].get_text() == "mine (n = 2), 2 flagged"
+    table = white_box_table("mine")
+    with pytest.raises(ValueError, match="the table holds series that were not attacked with PGD: mine"):
+        audit_figures.white_box(table[(table["series"] != "mine") | (table["condition"] != "PGD")], {})
