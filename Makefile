@@ -59,7 +59,7 @@ bench: $(READY)
 	$(BIN)/python -m simreg_core bench
 
 # the CPU's kernels differ with its instruction set: what trains, measures and draws is tried once more with AVX2
-AVX2_TESTS := tests/test_model.py tests/lab/test_training.py tests/lab/measuring/test_evaluation.py \
+AVX2_TESTS := tests/test_model.py tests/lab/training/test_loop.py tests/lab/measuring/test_evaluation.py \
     tests/test_figures.py::test_one_figure_from_an_empty_store
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -103,6 +103,8 @@ def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
     figure, axes = panels(2, 3, 5.2)
     looks = defence_looks(table["series"])
     accuracies = table[(table["metric"] == "accuracy")]
+    if left_out := [name for name in looks if name not in set(_of_condition(accuracies, "PGD")["series"])]:
+        raise ValueError(f"the table holds series that were not attacked with PGD: {', '.join(left_out)}")
     _by_condition(axes[0, 0], accuracies, looks, "PGD", "PGD, L∞")
     _by_condition(axes[0, 1], accuracies, looks, "PGD, L2", "PGD, L2")
     _side_by_side(axes[0, 2], accuracies, looks)
@@ -115,8 +117,6 @@ def white_box(table: pd.DataFrame, warnings: dict[str, int]) -> Figure:
     axes[0, 0].set_xlim(0, 0.6)
     axes[1, 0].set_ylabel("Test accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    if left_out := [name for name in looks if name not in set(_of_condition(accuracies, "PGD")["series"])]:
-        raise ValueError(f"the table holds series that were not attacked with PGD: {', '.join(left_out)}")
     labels = [
         label + (f", {warnings[name]} flagged" if warnings.get(name) else "")
         for name, label in zip(looks, labels, strict=True)

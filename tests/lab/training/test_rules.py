@@ -25,10 +25,11 @@ from simreg_core.lab.experiment import (
 )
 from simreg_core.lab.listing import describe
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.runner import Costs, _stages, plan
+from simreg_core.lab.runner import Costs, _stages, compute, plan
 from simreg_core.lab.store import Store, StoreError, read_tensors
 from simreg_core.lab.training import build_network, fit_artefact, train
 from simreg_core.lab.training.rules import FRONT_ENDS, RULES, Row
+from simreg_core.lab.workers import trainer_of
 
 CPU = torch.device("cpu")
 
@@ -291,6 +292,30 @@ def test_an_artefact_is_fitted_once_for_all_that_ask_for_the_same(toy, store, tm
     torch.testing.assert_close(components @ components.T, torch.eye(8), atol=1e-5, rtol=0)
     assert evaluate(first, evaluation, store, CPU).values[0].attempted == 20
     assert resumes_to_the_same_bits(first, tmp_path, epochs=2, prepared=[(fit, fit_artefact)])
+
+
+@dataclass(frozen=True)
+class SparseFromParent(Sparse):
+    parent: Parent = None
+
+
+def test_a_plan_with_parent_and_artefact_is_computed_whole(toy, store):
+    toy(Sparse)  # a parent with an artefact and another network of its own
+    experiment = toy(SparseFromParent, "child", parent={"adversarial": {"method": "toy", "count": 6}})
+    evaluation = NoiseEvaluation(attack="gaussian", epsilons=(0.0, 0.2), images=20)
+
+    def here(tasks, progress):
+        for _, (one, measured, store), _ in tasks:
+            trainer_of(one)(one, store, CPU) if measured is None else evaluate(one, measured, store, CPU)
+        return []
+
+    todo = plan([(experiment, evaluation)], store)
+    assert [type(one).__name__ for one in todo.trainings] == ["Fit", "Fit", "Experiment", "Experiment"]
+    compute(todo, store, "toys", executor=here)
+    assert not plan([(experiment, evaluation)], store)
+    assert store.record(experiment, evaluation).values[0].value > 0.1
+    names = weights(experiment, store).keys()
+    assert {"components", "base.components", "base.base.head.weight"} <= names
 
 
 @dataclass(frozen=True)
@@ -639,7 +664,33 @@ def test_no_series_is_left_out_of_the_figure():
     assert looks["mine"].colour not in known
     with pytest.raises(ValueError, match="70 defences need a look, but only 64 are free"):
         audit_figures.defence_looks(f"defence {index}" for index in range(70))
-    table = pd.DataFrame([{"series": "mine", "metric": "accuracy", "condition": "Square", "epsilon": 0.1, "value": 0.5,
-                           "attack": "white_box", "seed": 0}])  # fmt: skip
-    with pytest.raises((ValueError, LookupError)):
-        audit_figures.white_box(table, {})
+
+
+def white_box_table(*more: str) -> pd.DataFrame:
+    """As few numbers as the figure of notebook 14 takes, of none, S^Th and more series."""
+    rows = []
+    for series in ("none", "S^Th", *more):
+        for seed in (0, 1):
+            own = {
+                "series": series,
+                "seed": seed,
+                "metric": "accuracy",
+                "attack": "white_box",
+                "value": 0.5 + 0.1 * seed,
+            }
+            for condition in ("PGD", "PGD, L2", "Square"):
+                rows.append({**own, "condition": condition, "epsilon": 0.1})
+            for surrogate in ("none", "S^Th"):
+                rows.append({**own, "attack": "transfer", "condition": f"momentum from {surrogate}", "epsilon": 0.1})
+            for norm, method in (("linf", "fast"), ("l2", "fast"), ("l0", "fast"), ("l2", "hop_skip_jump")):
+                sizes = {"attack": "minimum_norm", "metric": f"median_{norm}", "condition": method, "epsilon": None}
+                rows.append({**own, **sizes})
+    return pd.DataFrame(rows).assign(group="", protocol="strict", attempted=60, failed=0)
+
+
+def test_a_curve_of_a_new_defence_is_drawn():
+    figure = audit_figures.white_box(white_box_table("mine"), {"mine": 2})
+    assert figure.legends[0].get_texts()[-1].get_text() == "mine (n = 2), 2 flagged"
+    table = white_box_table("mine")
+    with pytest.raises(ValueError, match="the table holds series that were not attacked with PGD: mine"):
+        audit_figures.white_box(table[(table["series"] != "mine") | (table["condition"] != "PGD")], {})
