@@ -126,7 +126,7 @@ def status(profile: ProfileOption = None) -> None:
         print(f"MISSING: {problem}")
     for study in studies_of(chosen):
         measurements = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in study.measurements()}
-        own = plan(measurements.values(), store)
+        own = todo.part(measurements.values())
         left = f"{len(own.trainings)} networks to train" if own else "done"
         print(f"{study.name}: {len(measurements) - len(own.measurements)} of {len(measurements)} records, {left}")
     if not todo:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -15,9 +14,7 @@ from simreg_core.lab.claims import claims_markdown, table_of_claims
 from simreg_core.lab.cost import step_costs
 from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
-from simreg_core.lab.listing import needed
 from simreg_core.lab.processes import Processes, way_of_death
-from simreg_core.lab.progress import duration
 from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, by_network, check_profile, compute, plan
 from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_bytes, write_text
 from simreg_core.lab.studies import (
@@ -72,7 +69,13 @@ def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
 
 def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
     """What the figures of a profile lack, each thing once."""
-    return plan([one for own in studies_of(profile, only) for one in own.measurements()], store)
+    return plan(measurements_of(studies_of(profile, only)), store)
+
+
+def measurements_of(studies: Iterable[Study]) -> list[Measurement]:
+    """What the studies measure, each thing once."""
+    found = {(one.key, evaluation.key): (one, evaluation) for own in studies for one, evaluation in own.measurements()}
+    return list(found.values())
 
 
 def make_figures(
@@ -91,24 +94,30 @@ def make_figures(
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none,
     and DrawingError for a notebook that failed.
     """
-    paths = notebook_paths(only)
+    paths, studies = notebook_paths(only), studies_of(profile, only)
+    measurements = measurements_of(studies)
     store = Store() if recompute else Store(published=published_folder(profile))
     unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 goes on where it was
     with store.computing() if recompute else nullcontext():  # or another would delete, or use, what this one deletes
-        if recompute and (not unfinished.exists() or _was_changed(profile, store, only)):
-            _forget(profile, store, only)
-            write_text(unfinished, "delete this file to start over\n")
-        todo = missing(profile, store, only)
+        if recompute and not unfinished.exists():
+            _begin_again(profile, studies, store, unfinished)
+        try:
+            todo = plan(measurements, store)
+        except DataError:
+            if not recompute:
+                raise
+            # the user's files are others than when the unfinished RECOMPUTE=1 began
+            _begin_again(profile, studies, store, unfinished)
+            todo = plan(measurements, store)
         if todo:
             _compute(profile, todo, store, without_gpu, workers)
         else:
-            where = "this machine's store" if not _from_published(profile, store, only) else "published records"
+            where = "published records" if _from_published(measurements, store) else "this machine's store"
             print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
         step_costs(profile, store)
-        shares = _shares(profile, store, todo)
         for done in store.root.glob(unfinished.name if only else f"{unfinished.name}*"):
             done.unlink(missing_ok=True)
-    _print_shares(shares, _draw(profile, profile_name, paths))
+    _draw(profile, profile_name, paths, studies)
     print(write_claims(profile), flush=True)
 
 
@@ -171,39 +180,6 @@ def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:
     return store.root / "-".join(["recomputing", profile.key, *sorted({name[:2] for name in only})])
 
 
-def _shares(profile: Profile, store: Store, todo: Plan) -> dict[str, float]:
-    """Seconds of one core that each notebook's plan took; what several share is split evenly between them."""
-    users: dict[tuple[str, str], list[str]] = {}  # (experiment, evaluation or '' for its training): notebooks
-    seconds: dict[tuple[str, str], float] = {}
-    trained = {one.key: store.history(one)["seconds"] for one in todo.trainings}
-    measured = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in todo.measurements}
-    for name in STUDIES:
-        for one in needed(profile, name):
-            if one.key in trained:
-                users.setdefault((one.key, ""), []).append(name)
-                seconds[one.key, ""] = trained[one.key]
-        for place in {(one.key, evaluation.key) for one, evaluation in study(name, profile).measurements()}:
-            if place in measured:
-                users.setdefault(place, []).append(name)
-                seconds[place] = store.record(*measured[place]).provenance.seconds
-    shares: dict[str, float] = {}
-    for place, names in users.items():
-        for name in names:
-            shares[name] = shares.get(name, 0.0) + seconds[place] / len(names)
-    return shares
-
-
-def _print_shares(computing: dict[str, float], drawing: dict[str, float]) -> None:
-    shares = dict(drawing)
-    for name, seconds in computing.items():
-        shares[name] = shares.get(name, 0.0) + seconds
-    total = sum(shares.values())
-    if total:
-        print(f"time of one core, {duration(total)} in all, by notebook (what several need, split between them):")
-        for name, seconds in sorted(shares.items()):
-            print(f"  {name:30} {seconds / total:5.1%}")
-
-
 def write_claims(profile: Profile) -> str:
     """Write the table of claims as claims.md and claims.json beside the figures.  Returns it as text for a terminal."""
     folder = figures_folder(profile)
@@ -231,37 +207,31 @@ def write_claims(profile: Profile) -> str:
     return "\n".join(lines)
 
 
-def _from_published(profile: Profile, store: Store, only: Sequence[str]) -> bool:
+def _from_published(measurements: Iterable[Measurement], store: Store) -> bool:
     own = Store(store.root)
-    return bool(missing(profile, own, only).measurements)
+    return not all(own.has_record(*one) for one in measurements)
 
 
-def _was_changed(profile: Profile, store: Store, only: Sequence[str]) -> bool:
-    """Whether the user's files are others than when the unfinished RECOMPUTE=1 began."""
-    try:
-        missing(profile, store, only)
-    except DataError:
-        return True
-    return False
-
-
-def _forget(profile: Profile, store: Store, only: Sequence[str]) -> None:
-    """Remove what this profile has in the store, so that it is computed again."""
+def _begin_again(profile: Profile, studies: Iterable[Study], store: Store, unfinished: Path) -> None:
+    """Remove what the studies have in the store, so that it is computed again."""
     print(f"{profile.name}: computing everything again", flush=True)
-    for one in studies_of(profile, only):
-        for experiment, evaluation in one.measurements():
-            store.forget(experiment, evaluation)
-    if not only or {"07_batch_size_study", "16_cost"} & set(only):
+    for experiment, evaluation in measurements_of(studies):
+        store.forget(experiment, evaluation)
+    if {"07_batch_size_study", "16_cost"} & {study.name for study in studies}:
         store.forget_costs(profile)
+    write_text(unfinished, "delete this file to start over\n")
 
 
-def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, float]:
-    """Draw the notebooks that are not up to date.  Returns the seconds that each took."""
-    seconds = {}
-    stale = [path for path in paths if not _is_drawn(path, profile)]
+def _draw(profile: Profile, profile_name: str, paths: list[Path], studies: Iterable[Study]) -> None:
+    """Draw the notebooks that are not up to date.  studies: of these notebooks, where they have one."""
+    by_name = {study.name: study for study in studies}
+    inputs = {path: _inputs(path, profile, by_name.get(path.stem)) for path in paths}
+    stale = []
     for path in paths:
-        if path not in stale:
+        if _is_drawn(path, profile, inputs[path]):
             print(f"{path.stem}: up to date", flush=True)
+        else:
+            stale.append(path)
     # one thread each: two notebooks with two threads each are many times slower
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the kernels
     waiting = deque(stale)
@@ -276,22 +246,19 @@ def _draw(profile: Profile, profile_name: str, paths: list[Path]) -> dict[str, f
                     raise content
                 if kind == "died":
                     raise DrawingError(f"notebook {path.name} failed: the process that runs it died by {content}")
-                problem, seconds[path.stem] = content
-                if problem is not None:
-                    raise DrawingError(f"notebook {path.name} failed: {problem}")
-                write_text(_stamp(path, profile), _inputs(path, profile) + _outputs(path, profile))
+                if content is not None:
+                    raise DrawingError(f"notebook {path.name} failed: {content}")
+                write_text(_stamp(path, profile), inputs[path] + _outputs(path, profile))
                 print(f"{path.stem}: drawn to {_shown(figures_folder(profile))}", flush=True)
-    return seconds
 
 
-def _run_notebook(path: Path, profile: Profile, profile_name: str) -> tuple[str | None, float]:
-    """Execute a notebook with papermill.  Returns its error in one line, or None, and the seconds it took."""
+def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None:
+    """Execute a notebook with papermill.  Returns its error in one line, or None."""
     from papermill import execute_notebook  # here: its import takes longer than drawing nothing
 
-    started = time.perf_counter()
     output = Store().root / "notebooks" / profile.name / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
-    problem = _problem_of(
+    return _problem_of(
         lambda kernel: execute_notebook(
             path,
             output,
@@ -302,7 +269,6 @@ def _run_notebook(path: Path, profile: Profile, profile_name: str) -> tuple[str 
             **kernel,
         )
     )
-    return problem, time.perf_counter() - started
 
 
 def _problem_of(run: Callable[[dict], object]) -> str | None:
@@ -337,16 +303,16 @@ def _problem_of(run: Callable[[dict], object]) -> str | None:
     return None
 
 
-def _is_drawn(path: Path, profile: Profile) -> bool:
+def _is_drawn(path: Path, profile: Profile, inputs: str) -> bool:
     stamp = _stamp(path, profile)
-    return stamp.is_file() and stamp.read_text() == _inputs(path, profile) + _outputs(path, profile)
+    return stamp.is_file() and stamp.read_text() == inputs + _outputs(path, profile)
 
 
 def _stamp(path: Path, profile: Profile) -> Path:
     return Store().root / "drawn" / profile.name / f"{path.stem}.txt"
 
 
-def _inputs(path: Path, profile: Profile) -> str:
+def _inputs(path: Path, profile: Profile, own: Study | None) -> str:
     """A digest of all that a notebook's figure depends on."""
     digest = hashlib.sha256(profile.key.encode())
     digest.update("".join(f"{name} {version(name)}" for name in DRAWING_LIBRARIES).encode())
@@ -358,8 +324,7 @@ def _inputs(path: Path, profile: Profile) -> str:
         *sorted((PROJECT / "figures/reference").glob("*.csv")),
     ]:
         digest.update(file.read_bytes())
-    if path.stem in STUDIES:
-        own = study(path.stem, profile)
+    if own is not None:
         digest.update(own.digest().encode())
         digest.update(json.dumps(own.store.costs(profile)).encode())
     return digest.hexdigest() + "\n"

@@ -158,6 +158,7 @@ class Checksums:
     def __init__(self, store: Store | None = None):
         self._store = store
         self._found: dict[Input, str | DataError] = {}
+        self._there: dict[Input, bool] = {}
 
     def __call__(self, one: Input) -> str:
         if one not in self._found:
@@ -168,6 +169,16 @@ class Checksums:
         if isinstance(found := self._found[one], DataError):
             raise found
         return found
+
+    def is_there(self, one: Input) -> bool:
+        """Whether the input lies in the data folder; its pixels are not read."""
+        if one not in self._there:
+            try:
+                _stamp(one)
+                self._there[one] = True
+            except DataError:
+                self._there[one] = False
+        return self._there[one]
 
     def _now(self, one: Input) -> str:
         stamp = _stamp(one)  # also says what is missing
@@ -189,16 +200,23 @@ def _stamp(one: Input) -> str:
         raise DataError(f"{one.label} cannot be read: {error}") from error
 
 
-def changed(trained: Iterable[AnyExperiment], records: Iterable[Record], store: Store) -> str:
+def changed(
+    trained: Iterable[AnyExperiment], measured: Iterable[tuple[AnyExperiment, Evaluation]], store: Store
+) -> str:
     """Which inputs are there, but not as they were when results were made from them, in one line; '' for none.
 
-    trained: finished trainings of the store.  records: of the store or published.
+    trained: finished trainings of the store.  measured: what has a record, of the store or published.
+    Only results with an input that is there are read.
     """
     now = Checksums(store)
-    results = [(one.key, store.history(one).get("inputs", {}), inputs_of(one)) for one in trained]
-    for own in records:
-        place = f"{own.experiment_key}/{own.evaluation_key}"
-        results.append((place, _read_by(own), inputs_of(own.experiment, own.evaluation)))
+    results = []
+    for one in trained:
+        if inputs := [own for own in inputs_of(one) if now.is_there(own)]:
+            results.append((one.key, store.history(one).get("inputs", {}), inputs))
+    for one, evaluation in measured:
+        if inputs := [own for own in inputs_of(one, evaluation) if now.is_there(own)]:
+            record = store.record(one, evaluation)
+            results.append((f"{one.key}/{evaluation.key}", _read_by(record), inputs))
     differing = {place: found for place, *read in results if (found := _differing(*read, now))}
     if not differing:
         return ""

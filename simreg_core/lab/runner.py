@@ -62,6 +62,13 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.trainings or self.measurements)
 
+    def part(self, measurements: Iterable[Measurement]) -> "Plan":
+        """What of it these measurements need."""
+        wanted = {(experiment.key, evaluation.key): (experiment, evaluation) for experiment, evaluation in measurements}
+        own = tuple(one for one in self.measurements if (one[0].key, one[1].key) in wanted)
+        needed = {one.key for experiment, evaluation in own for one in _needed(experiment, evaluation)}
+        return Plan(tuple(one for one in self.trainings if one.key in needed), own)
+
     def still_missing(self, store: Store) -> "Plan":
         """What the store lacks of it by now: less than before, or more where something was deleted."""
         again = plan(self.measurements, store)
@@ -76,21 +83,22 @@ def plan(
 
     Raises DataError where what is there was made from other images than those of the same name now, see `lab.inputs`.
     """
-    missing, records = {}, []
+    missing, present = {}, {}
     for experiment, evaluation in measurements:
-        if (record := store.record(experiment, evaluation)) is None:
-            missing[experiment.key, evaluation.key] = (experiment, evaluation)
-        else:
-            records.append(record)
+        there = present if store.has_record(experiment, evaluation) else missing
+        there[experiment.key, evaluation.key] = (experiment, evaluation)
     needed: dict[str, Experiment | NeuralExperiment] = {}
     for experiment, evaluation in (*missing.values(), *((one, None) for one in trainings)):
-        for one in (*dependencies(experiment, evaluation), experiment):
-            if one.needs_training:
-                needed[one.key] = one
+        needed |= {one.key: one for one in _needed(experiment, evaluation)}
     done = {key: one for key, one in needed.items() if store.is_trained(one)}
-    if problem := changed(done.values(), records, store):
+    if problem := changed(done.values(), present.values(), store):
         raise DataError(problem)
     return Plan(tuple(one for key, one in needed.items() if key not in done), tuple(missing.values()))
+
+
+def _needed(experiment: Experiment | NeuralExperiment, evaluation: Evaluation | None) -> list:
+    """What has to be trained for a measurement, or (None) for an experiment."""
+    return [one for one in (*dependencies(experiment, evaluation), experiment) if one.needs_training]
 
 
 def by_network(todo: Plan, at_once: int) -> list[Plan]:

@@ -238,10 +238,16 @@ class Store:
 
     def record(self, experiment: Experiment, evaluation: Evaluation) -> Record | None:
         """The record of an evaluation, from the store, else published; None where there is none."""
-        for path in self.record_paths(experiment, evaluation):
-            if path.is_file():
-                return self._read_record(path, experiment, evaluation)
-        return None
+        path = self.record_place(experiment, evaluation)
+        return None if path is None else self.read_record(path, experiment, evaluation)
+
+    def has_record(self, experiment: Experiment, evaluation: Evaluation) -> bool:
+        """Whether there is a record of an evaluation; nothing is read."""
+        return self.record_place(experiment, evaluation) is not None
+
+    def record_place(self, experiment: Experiment, evaluation: Evaluation) -> Path | None:
+        """The file that `record` reads; None where there is none."""
+        return next((path for path in self.record_paths(experiment, evaluation) if path.is_file()), None)
 
     def record_paths(self, experiment: Experiment, evaluation: Evaluation) -> list[Path]:
         """Where a record may lie, the store's own place first."""
@@ -254,7 +260,8 @@ class Store:
         path = self.record_paths(record.experiment, record.evaluation)[0]
         write_text(path, sealed(record.model_dump_json(indent=1, exclude_none=True)) + "\n")
 
-    def _read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+    def read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+        """The record of an evaluation, from one of its `record_paths`.  Raises StoreError where it is of no use."""
         try:
             return self._parse_record(path.read_bytes(), path, experiment, evaluation)
         except OSError as error:

@@ -224,17 +224,29 @@ class Study:
         return self
 
     def records(self) -> list[tuple[str, str, Record]]:
-        """(group, series, record) of every measurement.  Raises LookupError where one is missing."""
-        found = []
+        """(group, series, record) of every measurement, read once.  Raises LookupError where one is missing."""
+        return list(self._records)
+
+    @cached_property
+    def _records(self) -> tuple[tuple[str, str, Record], ...]:
+        found: dict[Path, Record] = {}  # two curves may share an experiment
+        listed = []
+        for group, label, experiment, evaluation, place in self._places():
+            if place not in found:
+                found[place] = self.store.read_record(place, experiment, evaluation)
+            listed.append((group, label, found[place]))
+        return tuple(listed)
+
+    def _places(self) -> Iterator[tuple[str, str, Experiment | NeuralExperiment, Evaluation, Path]]:
+        """(group, series, experiment, evaluation, its file) of every measurement, as `records`."""
         recorded = Store(self.store.root, published=RECORDINGS)
         for block in self.blocks:
             for label, one, evaluation in block.measurements():
-                record = (recorded if block.recorded else self.store).record(one, evaluation)
-                if record is None:
+                place = (recorded if block.recorded else self.store).record_place(one, evaluation)
+                if place is None:
                     how = "python -m simreg_core recordings makes them" if block.recorded else "call run() first"
                     raise LookupError(f"{self.name} lacks records of '{label}'; {how}")
-                found.append((block.group, label, record))
-        return found
+                yield block.group, label, one, evaluation, place
 
     def table(self) -> pd.DataFrame:
         """One row a measured number.
@@ -242,6 +254,10 @@ class Study:
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
         corruption, severity, layer, condition.
         """
+        return self._table.copy(deep=False)
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
         return pd.DataFrame(
             {
                 "group": group,
@@ -249,24 +265,26 @@ class Study:
                 "seed": record.experiment.seed,
                 "attack": record.evaluation.attack,
                 "protocol": record.evaluation.protocol,
-                **value.model_dump(),
+                **dict(value),
             }
-            for group, label, record in self.records()
+            for group, label, record in self._records
             for value in record.values
         )
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """An array of the records (such as 'power' or 'layer_weights') for each series, [seeds, ...]."""
         collected: dict[str, list] = {}
-        for _, label, record in self.records():
+        for _, label, record in self._records:
             if name in record.arrays:  # a network that no image could fool has no spectrum
                 collected.setdefault(label, []).append(record.arrays[name])
         return {label: np.array(values) for label, values in collected.items()}
 
     def digest(self) -> str:
-        """Changes when any record of the figure does."""
-        text = "".join(record.model_dump_json() for *_, record in self.records())
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Changes when the file of any record does.  Raises LookupError where one is missing."""
+        found = hashlib.sha256()
+        for *_, place in self._places():
+            found.update(place.read_bytes())
+        return found.hexdigest()[:16]
 
 
 def figures_folder(profile: Profile) -> Path:

@@ -11,6 +11,7 @@ from conftest import TINY
 from jupyter_client.provisioning import LocalProvisioner
 
 from simreg_core.lab import drawing
+from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import PROJECT
 from simreg_core.lab.store import Store
 
@@ -21,8 +22,9 @@ def recompute(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SIMREG_FIGURES", str(tmp_path / "figures"))
     forgotten = []
-    monkeypatch.setattr(drawing, "_forget", lambda *arguments: forgotten.append(arguments))
-    for name in ("describe", "step_costs", "_draw", "_shares", "_print_shares", "write_claims"):
+    begin = drawing._begin_again
+    monkeypatch.setattr(drawing, "_begin_again", lambda *arguments: forgotten.append(arguments) or begin(*arguments))
+    for name in ("describe", "step_costs", "_draw", "write_claims"):
         monkeypatch.setattr(drawing, name, lambda *_: "")
 
     def run(*only, killed, again=True):
@@ -61,6 +63,32 @@ def test_once_everything_is_finished_no_selection_is_under_way(recompute):
     assert recompute("02_attack_curves", killed=True)
 
 
+def test_replaced_images_start_an_unfinished_recompute_over(recompute, monkeypatch):
+    assert recompute("02_attack_curves", killed=True)
+    whole, refused = drawing.plan, []
+
+    def plan(*given):
+        if not refused:
+            refused.append(given)
+            raise DataError("image set 'mine': not what result 0123 was made from")
+        return whole(*given)
+
+    monkeypatch.setattr(drawing, "plan", plan)
+    assert recompute("02_attack_curves", killed=True)
+    refused.clear()
+    with pytest.raises(DataError, match="not what result"):
+        recompute("02_attack_curves", killed=True, again=False)
+
+
+def test_a_call_plans_once(recompute, monkeypatch):
+    planned, whole = [], drawing.plan
+    monkeypatch.setattr(drawing, "plan", lambda *given: planned.append(given) or whole(*given))
+    recompute("02_attack_curves", killed=False, again=False)
+    assert len(planned) == 1
+    recompute("02_attack_curves", killed=False)
+    assert len(planned) == 2
+
+
 def is_locked() -> bool:
     with (Store().root / "computing.lock").open() as file:
         try:
@@ -72,13 +100,13 @@ def is_locked() -> bool:
 
 def test_the_store_is_locked_from_what_is_deleted_to_what_is_used(recompute, monkeypatch):
     locked = []
-    for name in ("_forget", "missing", "step_costs", "_shares"):
-        monkeypatch.setattr(drawing, name, lambda *_: locked.append(is_locked()))
+    for name in ("_begin_again", "plan", "step_costs"):
+        whole = getattr(drawing, name)
+        monkeypatch.setattr(drawing, name, lambda *given, own=whole: locked.append(is_locked()) or own(*given))
     drawn = []
     monkeypatch.setattr(drawing, "_draw", lambda *_: drawn.append(is_locked()))  # its kernels may have to compute
-    monkeypatch.setattr(drawing, "_from_published", lambda *_: False)
     recompute("02_attack_curves", killed=False)
-    assert locked == [True] * 4
+    assert locked == [True] * 3
     assert drawn == [False]
 
 
@@ -103,7 +131,7 @@ def run(tmp_path, tiny, monkeypatch):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
         notebook.metadata.kernelspec = {"name": "python3", "language": "python"}
         nbformat.write(notebook, tmp_path / "one.ipynb")
-        return drawing._run_notebook(tmp_path / "one.ipynb", tiny, str(TINY))[0]
+        return drawing._run_notebook(tmp_path / "one.ipynb", tiny, str(TINY))
 
     return run
 

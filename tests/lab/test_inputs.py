@@ -9,7 +9,6 @@ from PIL import Image
 
 from simreg_core.lab import inputs, studies
 from simreg_core.lab.data import DataError, load_image_set
-from simreg_core.lab.drawing import _was_changed
 from simreg_core.lab.experiment import NeuralExperiment, Predictor, Recorded
 from simreg_core.lab.inputs import Checksums, Images, checksums, inputs_of
 from simreg_core.lab.measuring.evaluation import evaluate
@@ -86,13 +85,15 @@ def test_a_network_of_other_images_is_refused_where_it_would_be_used_again(measu
     assert len(plan([measured], store).trainings) == 1
 
 
-def test_recompute_after_images_changed_starts_over_even_where_it_was_under_way(profile, store, fill, monkeypatch):
-    one = studies.experiment(profile, "S^Th", 0)
-    monkeypatch.setattr("simreg_core.lab.drawing.missing", lambda *_: plan((), store, [one]))
-    train(one, store, CPU)
-    assert not _was_changed(profile, store, ())
-    fill(1)
-    assert _was_changed(profile, store, ())
+def test_only_records_of_images_that_are_there_are_read(measured, store, tmp_path, monkeypatch):
+    read = []
+    whole = Store.record
+    monkeypatch.setattr(Store, "record", lambda *given: read.append(given) or whole(*given))
+    assert not plan([measured], store)
+    assert len(read) == 1
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path / "elsewhere"))
+    assert not plan([measured], store)
+    assert len(read) == 1
 
 
 def test_records_without_the_images_are_taken_silently(measured, store, tmp_path, monkeypatch):

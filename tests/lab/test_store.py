@@ -260,6 +260,15 @@ def test_weights_that_are_not_finite_are_refused(store, experiment, number):
         store.load_weights(experiment, network)
 
 
+def test_whether_a_record_is_there_is_known_without_reading_it(store, record, tmp_path):
+    measured = record.experiment, record.evaluation
+    assert not store.has_record(*measured)
+    write_text(store.record_paths(*measured)[0], "{}")
+    assert store.has_record(*measured)
+    assert not Store(tmp_path / "other").has_record(*measured)
+    assert Store(tmp_path / "other", published=store.root / "records").has_record(*measured)
+
+
 def test_nothing_is_deleted_under_a_process_that_computes(store, tiny, record):
     store.save_record(record)
     store.save_costs(tiny, {})

@@ -8,6 +8,7 @@ from simreg_core.lab import studies
 from simreg_core.lab.claims import FEWEST_SEEDS
 from simreg_core.lab.experiment import PROJECT, FgsmEvaluation, SpecError, load_profile
 from simreg_core.lab.runner import plan
+from simreg_core.lab.store import Store, write_text
 
 
 def test_figures_share_their_experiments(tiny, store):
@@ -224,3 +225,36 @@ def test_a_grid_outside_its_range_is_refused():
         studies.open_study("03_hyperparameter_selection", "quick", thresholds=[1.5])
     with pytest.raises(SpecError, match=r"alphas\.1: got -1"):
         studies.open_study("03_hyperparameter_selection", "quick", alphas=[0.1, -1])
+
+
+def test_a_study_reads_each_record_once(monkeypatch):
+    read = []
+    whole = Store.read_record
+    monkeypatch.setattr(Store, "read_record", lambda *given: read.append(given[1]) or whole(*given))
+    study = studies.open_study("05_common_corruptions", "quick").run()
+    assert read == []  # planning reads none
+    table = study.table()
+    arrays = [study.arrays(corruption) for corruption in ("fog", "frost")]
+    assert len(study.records()) == len(read) == len(set(read)) > 10
+    assert all(len(one["corruptions"]) == 1 for one in arrays)
+    table["value"] = 0.0
+    assert study.table()["value"].max() > 0  # a caller's changes are the caller's
+    assert len(read) == len(set(read))
+
+
+def test_a_digest_follows_the_files_of_the_records(tmp_path, tiny, monkeypatch):
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
+    own = studies.Study(
+        "02",
+        tiny,
+        (studies.Block({"none": (studies.experiment(tiny, "none", 0),)}, (studies.noise(tiny, "gaussian"),)),),
+    )
+    with pytest.raises(LookupError, match=r"lacks records of 'none'; call run\(\) first"):
+        own.digest()
+    (measurement,) = own.measurements()
+    place = own.store.record_paths(*measurement)[0]
+    write_text(place, "{}")
+    before = own.digest()
+    assert own.digest() == before
+    write_text(place, "{ }")
+    assert own.digest() != before
