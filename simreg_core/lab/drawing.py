@@ -16,7 +16,7 @@ from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.processes import Processes, way_of_death
 from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, by_network, check_profile, compute, plan
-from simreg_core.lab.store import LIBRARIES, Store, StoreError, write_bytes, write_text
+from simreg_core.lab.store import Store, StoreError, write_bytes, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,
     STUDIES,
@@ -30,7 +30,16 @@ from simreg_core.lab.studies import (
 from simreg_core.lab.workers import check_workers
 
 NOTEBOOKS = PROJECT / "notebooks"
-DRAWING_LIBRARIES = (*LIBRARIES, "matplotlib", "seaborn", "pandas")
+DRAWING_LIBRARIES = ("matplotlib", "seaborn", "pandas")  # a part of the style
+SHARED = ("lab/plotting.py", "lab/claims.py", "lab/studies.py")  # style, kits and judge
+OWN = {  # of each notebook's figure, where it is not in `lab/figures.py` only
+    "00_start_here": ("lab/figures.py", "targets.py"),
+    "01_pixel_vs_neural_similarity": ("lab/similarity_figure.py",),
+    "07_batch_size_study": ("lab/figures.py", "lab/cost.py"),
+    "13_protocol_audit": ("lab/audit_figures.py", "lab/figures.py"),
+    "14_white_box": ("lab/audit_figures.py", "lab/figures.py"),
+    "16_cost": ("lab/figures.py", "lab/cost.py"),
+}
 CELL_SECONDS = 600  # all is computed when a notebook is drawn: a cell that takes longer hangs
 AT_ONCE = 3  # notebooks; each is a kernel of its own, which often waits for its start
 KERNEL_ARGUMENTS = ["--Application.log_level=40"]  # no word about how this machine talks to its own kernels
@@ -312,6 +321,12 @@ def _stamp(path: Path, profile: Profile) -> Path:
     return Store().root / "drawn" / profile.name / f"{path.stem}.txt"
 
 
+def sources_of(notebook: str) -> list[Path]:
+    """The files that a notebook's figure depends on beside its records, profile and cells, by the notebook's name."""
+    modules = [PROJECT / "simreg_core" / name for name in (*SHARED, *OWN.get(notebook, ("lab/figures.py",)))]
+    return [*modules, *sorted((PROJECT / "figures" / "reference").glob("*.csv"))]
+
+
 def _inputs(path: Path, profile: Profile, own: Study | None) -> str:
     """A digest of all that a notebook's figure depends on."""
     digest = hashlib.sha256(profile.key.encode())
@@ -319,10 +334,7 @@ def _inputs(path: Path, profile: Profile, own: Study | None) -> str:
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             digest.update("".join(cell["source"]).encode())
-    for file in [
-        *sorted((PROJECT / "simreg_core").rglob("*.py")),
-        *sorted((PROJECT / "figures/reference").glob("*.csv")),
-    ]:
+    for file in sources_of(path.stem):
         digest.update(file.read_bytes())
     if own is not None:
         digest.update(own.digest().encode())
