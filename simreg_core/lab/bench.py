@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from simreg_core import PairSampler, attacks, pixel_similarity, threshold_targets
 from simreg_core.lab.data import load_image_set
+from simreg_core.lab.devices import device_name
 from simreg_core.lab.experiment import Experiment, build
 from simreg_core.lab.plain_loop import WORKERS, PlainLoop
-from simreg_core.lab.runner import _timed, seconds_per_step
-from simreg_core.lab.store import Store, device_name, write_text
+from simreg_core.lab.steps import seconds_per_step, timed
+from simreg_core.lab.store import Store, write_text
 from simreg_core.lab.training import Run, repeatable, settings_of, steps_per_epoch
 from simreg_core.lab.workers import ALLOCATOR
 
@@ -124,7 +125,7 @@ def in_turns(contenders: dict[str, Callable[[], object]], rounds: int, device: t
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
-            seconds[name].append(_timed(contender, device))
+            seconds[name].append(timed(contender, device))
     return seconds
 
 
@@ -216,7 +217,7 @@ def against_plain(scale: Scale, device: torch.device) -> Table:
         contenders["plain, TF32 convolutions"] = lambda: _plain_steps(plain, scale.steps, True)
     try:
         seconds = in_turns(contenders, scale.rounds, device)
-        shuffle = median(_timed(plain.shuffle_pairs, device) for _ in range(scale.rounds))
+        shuffle = median(timed(plain.shuffle_pairs, device) for _ in range(scale.rounds))
     finally:
         plain.close()
     rows = [

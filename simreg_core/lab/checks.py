@@ -46,7 +46,8 @@ def problems(
 
     now: reads the user's files, so that one that is damaged is found too. Nothing is downloaded.
     """
-    look, measurements = _Look(now), tuple(measurements)
+    look = _Look(now)
+    measurements = tuple(one for one in measurements if not one[1].times_steps)  # on random pixels
     experiments = tuple(dict.fromkeys((*trainings, *(one for one, _ in measurements))))
     lines = [*look.missing_sets(experiments, measurements)]
     for one in experiments:

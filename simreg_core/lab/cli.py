@@ -11,6 +11,7 @@ import typer
 from simreg_core.lab import bench as benchmarks
 from simreg_core.lab import studies
 from simreg_core.lab.data import DataError, count_images
+from simreg_core.lab.devices import default_device, device_name
 from simreg_core.lab.drawing import (
     DrawingError,
     compute_missing,
@@ -36,12 +37,11 @@ from simreg_core.lab.ray_executor import RayExecutor
 from simreg_core.lab.runner import (
     check_profile,
     compute,
-    default_device,
     estimate_seconds,
     missing_image_sets,
     plan,
 )
-from simreg_core.lab.store import Store, device_name
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
 from simreg_core.lab.workers import RunnerError
 

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from simreg_core.lab.claims import claims_markdown, table_of_claims
-from simreg_core.lab.cost import step_costs
 from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.processes import Processes, way_of_death
@@ -109,21 +108,20 @@ def make_figures(
     unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 goes on where it was
     with store.computing() if recompute else nullcontext():  # or another would delete, or use, what this one deletes
         if recompute and not unfinished.exists():
-            _begin_again(profile, studies, store, unfinished)
+            _begin_again(profile, measurements, store, unfinished)
         try:
             todo = plan(measurements, store)
         except DataError:
             if not recompute:
                 raise
             # the user's files are others than when the unfinished RECOMPUTE=1 began
-            _begin_again(profile, studies, store, unfinished)
+            _begin_again(profile, measurements, store, unfinished)
             todo = plan(measurements, store)
         if todo:
             _compute(profile, todo, store, without_gpu, workers)
         else:
             where = "published records" if _from_published(measurements, store) else "this machine's store"
             print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
-        step_costs(profile, store)
         for done in store.root.glob(unfinished.name if only else f"{unfinished.name}*"):
             done.unlink(missing_ok=True)
     _draw(profile, profile_name, paths, studies)
@@ -221,13 +219,11 @@ def _from_published(measurements: Iterable[Measurement], store: Store) -> bool:
     return not all(own.has_record(*one) for one in measurements)
 
 
-def _begin_again(profile: Profile, studies: Iterable[Study], store: Store, unfinished: Path) -> None:
-    """Remove what the studies have in the store, so that it is computed again."""
+def _begin_again(profile: Profile, measurements: Iterable[Measurement], store: Store, unfinished: Path) -> None:
+    """Remove what these measurements have in the store, so that it is computed again."""
     print(f"{profile.name}: computing everything again", flush=True)
-    for experiment, evaluation in measurements_of(studies):
+    for experiment, evaluation in measurements:
         store.forget(experiment, evaluation)
-    if {"07_batch_size_study", "16_cost"} & {study.name for study in studies}:
-        store.forget_costs(profile)
     write_text(unfinished, "delete this file to start over\n")
 
 
@@ -338,7 +334,6 @@ def _inputs(path: Path, profile: Profile, own: Study | None) -> str:
         digest.update(file.read_bytes())
     if own is not None:
         digest.update(own.digest().encode())
-        digest.update(json.dumps(own.store.costs(profile)).encode())
     return digest.hexdigest() + "\n"
 
 
@@ -368,12 +363,11 @@ def publish_recordings() -> None:
     print(f"{len(measurements)} records in {_shown(RECORDINGS)}", flush=True)
 
 
-def _copy_records(measurements: Iterable[Measurement], store: Store, folder: Path, others: Sequence[Path] = ()) -> None:
-    """Replace a folder of published records by the store's.  others: more files of the store to go with them."""
+def _copy_records(measurements: Iterable[Measurement], store: Store, folder: Path) -> None:
+    """Replace a folder of published records by the store's."""
     new = folder.with_name("records.new")
     shutil.rmtree(new, ignore_errors=True)
-    sources = [store.record_paths(*measurement)[0] for measurement in measurements]
-    for source in [*sources, *(path for path in others if path.is_file())]:
+    for source in (store.record_paths(*measurement)[0] for measurement in measurements):
         copy = new / source.relative_to(store.root / "records")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
@@ -389,10 +383,10 @@ def publish(profile: Profile) -> None:
     """
     store = Store()
     with store.computing():
-        if missing(profile, store).measurements:
+        measurements = measurements_of(studies_of(profile))
+        if plan(measurements, store).measurements:
             raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
-        measurements = [one for own in studies_of(profile) for one in own.measurements()]
-        _copy_records(measurements, store, published_folder(profile), [store.costs_paths(profile)[0]])
+        _copy_records(measurements, store, published_folder(profile))
     if profile.name == "quick":
         for path in notebook_paths():
             _execute_in_place(path)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -528,8 +528,11 @@ class Evaluation(Spec):
 
     images: a random choice of that many (all where empty), the same for all models.
     What is to be known of a kind beside its fields is its row in `lab.measuring.registry`.
+    times_steps: it times training steps on random pixels: nothing is trained or read for it, and it is measured last,
+    with nothing beside it.
     """
 
+    times_steps: ClassVar[bool] = False
     protocol: Protocol = "released"
     split: Literal["test", "validation"] = "test"
     images: Count | None = None
@@ -741,6 +744,25 @@ class SimilarityEvaluation(Evaluation):
         yield from (f"conditions name '{name}' twice" for name in _twice(one.name for one in self.conditions))
 
 
+class StepCostEvaluation(Evaluation):
+    """Time and memory of a training step against the pairs k and the images N of a regularizer, on random pixels.
+
+    Of an unregularized experiment, whose own step is timed beside them.
+    pairs_per_step: the k.  image_counts: the N, each with `image_pairs` pairs.
+    size: of the regularization images; the task's where empty.
+    repeats: of the measurement against k.  rounds: steps that are timed at a time.
+    """
+
+    times_steps: ClassVar[bool] = True
+    attack: Literal["step_cost"] = "step_cost"
+    pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=1)]
+    image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=1)]
+    image_pairs: Count = 16
+    size: Size | None = None
+    repeats: Count = 5
+    rounds: Count = 10
+
+
 def _twice(values: Iterable) -> list:
     """Those that are there more than once."""
     return [value for value, times in Counter(values).items() if times > 1]
@@ -751,6 +773,13 @@ def dependencies(experiment: "Experiment | NeuralExperiment | Fit", evaluation: 
     surrogates = () if evaluation is None else evaluation.surrogates_needed
     needed = [before for one in (experiment, *surrogates) for before in _before(one)]
     return (*needed, *surrogates)
+
+
+def to_train(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
+    """What has to be trained for an evaluation, or (None) to have an experiment: what depends on others last."""
+    if evaluation is not None and evaluation.times_steps:
+        return ()
+    return tuple(one for one in (*dependencies(experiment, evaluation), experiment) if one.needs_training)
 
 
 def _before(experiment: "Experiment | NeuralExperiment | Fit") -> list:

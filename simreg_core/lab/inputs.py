@@ -99,6 +99,8 @@ Input = Images | File
 
 def inputs_of(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> list[Input]:
     """What a training, or an evaluation of it, reads of the user's own files, each once."""
+    if evaluation is not None and evaluation.times_steps:
+        return []
     found: list[Input] = []
     for one in (experiment, *dependencies(experiment, evaluation)):
         of_kind = {Experiment: _of_network, NeuralExperiment: _of_source, Fit: _of_task}[type(one)]

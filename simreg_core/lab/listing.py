@@ -11,7 +11,7 @@ from simreg_core.lab.experiment import (
     Published,
     Recorded,
     Simulated,
-    dependencies,
+    to_train,
 )
 from simreg_core.lab.runner import Plan, a100_seconds
 from simreg_core.lab.studies import STUDIES, study
@@ -67,10 +67,10 @@ def a100_hours(todo: Plan) -> float | None:
 
 
 def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment | Fit]:
-    """The experiments of a study, FGSM surrogates and predictors among them, each once."""
+    """The experiments that a study trains, FGSM surrogates and predictors among them, each once."""
     experiments: dict[str, Experiment | NeuralExperiment | Fit] = {}
     for experiment, evaluation in study(name, profile).measurements():
-        for one in (*dependencies(experiment, evaluation), experiment):
+        for one in to_train(experiment, evaluation):
             experiments[one.key] = one
     return list(experiments.values())
 

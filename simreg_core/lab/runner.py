@@ -1,7 +1,6 @@
 """Computes what is missing: trainings first, then evaluations, as many at once as the machine has cores."""
 
 import multiprocessing
-import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from simreg_core.architectures import architecture
 from simreg_core.lab import checks
-from simreg_core.lab.data import TORCHVISION, DataError, ImageSet, count_images, load_image_set
+from simreg_core.lab.data import TORCHVISION, DataError, count_images, load_image_set
+from simreg_core.lab.devices import default_device
 from simreg_core.lab.experiment import (
     Evaluation,
     Experiment,
@@ -25,21 +25,16 @@ from simreg_core.lab.experiment import (
     Simulated,
     SpecError,
     dependencies,
+    to_train,
 )
 from simreg_core.lab.inputs import Checksums, changed, learned
 from simreg_core.lab.measuring.registry import passes_of
 from simreg_core.lab.progress import Progress
+from simreg_core.lab.steps import seconds_per_step, timed
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import (
-    TrainingError,
-    autocast,
-    build_network,
-    build_regularizer,
-    settings_of,
-    steps_per_epoch,
-)
+from simreg_core.lab.training import TrainingError, steps_per_epoch
 from simreg_core.lab.training.rules import rule_of, stages_of, transforms
-from simreg_core.lab.workers import RunnerError, Workers, cores, default_device, evaluate_task, train_task
+from simreg_core.lab.workers import RunnerError, Workers, cores, evaluate_task, train_task
 from simreg_core.model import BLOCKS
 from simreg_core.v1 import V1Predictor
 
@@ -66,7 +61,7 @@ class Plan:
         """What of it these measurements need."""
         wanted = {(experiment.key, evaluation.key): (experiment, evaluation) for experiment, evaluation in measurements}
         own = tuple(one for one in self.measurements if (one[0].key, one[1].key) in wanted)
-        needed = {one.key for experiment, evaluation in own for one in _needed(experiment, evaluation)}
+        needed = {one.key for experiment, evaluation in own for one in to_train(experiment, evaluation)}
         return Plan(tuple(one for one in self.trainings if one.key in needed), own)
 
     def still_missing(self, store: Store) -> "Plan":
@@ -89,16 +84,11 @@ def plan(
         there[experiment.key, evaluation.key] = (experiment, evaluation)
     needed: dict[str, Experiment | NeuralExperiment] = {}
     for experiment, evaluation in (*missing.values(), *((one, None) for one in trainings)):
-        needed |= {one.key: one for one in _needed(experiment, evaluation)}
+        needed |= {one.key: one for one in to_train(experiment, evaluation)}
     done = {key: one for key, one in needed.items() if store.is_trained(one)}
     if problem := changed(done.values(), present.values(), store):
         raise DataError(problem)
     return Plan(tuple(one for key, one in needed.items() if key not in done), tuple(missing.values()))
-
-
-def _needed(experiment: Experiment | NeuralExperiment, evaluation: Evaluation | None) -> list:
-    """What has to be trained for a measurement, or (None) for an experiment."""
-    return [one for one in (*dependencies(experiment, evaluation), experiment) if one.needs_training]
 
 
 def by_network(todo: Plan, at_once: int) -> list[Plan]:
@@ -114,7 +104,7 @@ def by_network(todo: Plan, at_once: int) -> list[Plan]:
     plans = []
     for start in range(0, len(groups), at_once):
         own = [measurement for group in groups[start : start + at_once] for measurement in group]
-        needed = [one for experiment, evaluation in own for one in (*dependencies(experiment, evaluation), experiment)]
+        needed = [one for measurement in own for one in to_train(*measurement)]
         trainings = [untrained.pop(one.key) for one in needed if one.key in untrained]
         plans.append(Plan(tuple(trainings), tuple(own)))
     return plans
@@ -183,7 +173,8 @@ def _stages(todo: Plan, store: Store, costs: "Costs") -> list[list]:
         (evaluate_task, (experiment, evaluation, store), costs.evaluation(experiment, evaluation))
         for experiment, evaluation in todo.measurements
     ]
-    return [*training, measuring]
+    timing = [[task] for task in measuring if task[1][1].times_steps]
+    return [*training, [task for task in measuring if not task[1][1].times_steps], *timing]
 
 
 def _level(experiment: Experiment | NeuralExperiment | Fit) -> int:
@@ -195,16 +186,15 @@ def _level(experiment: Experiment | NeuralExperiment | Fit) -> int:
 
 def _is_ready(experiment: Experiment | NeuralExperiment, evaluation: Evaluation | None, store: Store) -> bool:
     """Whether what a task needs is trained: not where a training before it diverged."""
-    needed = dependencies(experiment, evaluation)
-    if evaluation is not None and experiment.needs_training:
-        needed = (*needed, experiment)
+    needed = dependencies(experiment) if evaluation is None else to_train(experiment, evaluation)
     return all(store.is_trained(one) for one in needed)
 
 
 def _torchvision_sets(todo: Plan) -> set[str]:
     """Those that the trainings and measurements of a plan read."""
     found = set()
-    for one in (*todo.trainings, *(experiment for experiment, _ in todo.measurements)):
+    measured = (experiment for experiment, evaluation in todo.measurements if not evaluation.times_steps)
+    for one in (*todo.trainings, *measured):
         if isinstance(one, NeuralExperiment):
             found.add(getattr(one.source, "images", None))
         else:
@@ -319,7 +309,7 @@ def seconds_per_fit_step(settings: Predictor, source: Simulated, steps: int = 3)
     torch.set_num_threads(1)
     try:
         step()  # the first call allocates
-        return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
+        return sorted(timed(step, device) for _ in range(steps))[steps // 2]
     finally:
         torch.set_num_threads(threads)
 
@@ -398,74 +388,3 @@ def _training_images(experiment: Experiment) -> int:
     if task.train_images is not None:
         return task.train_images
     return count_images(task.images, "train") - (0 if "validation" in learned(task.images) else task.validation_images)
-
-
-def seconds_per_step(experiment: Experiment, steps: int, images: int = 64) -> float:
-    """Median seconds of a training step of this experiment, on random pixels, on one core or the GPU.
-
-    images: size of the random regularization set, where there is one.
-    """
-    device = default_device()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        loss, parameters = random_step(experiment, device, images)
-        optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            loss().backward()
-            optimizer.step()
-
-        with settings_of(experiment):  # as the trainings whose time this tells
-            step()  # the first call allocates
-            return sorted(_timed(step, device) for _ in range(steps))[steps // 2]
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _timed(step: Callable[[], None], device: torch.device) -> float:
-    _finish_work(device)  # or what was begun before would be timed too
-    started = time.perf_counter()
-    step()
-    _finish_work(device)
-    return time.perf_counter() - started
-
-
-def _finish_work(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def random_step(
-    experiment: Experiment, device: torch.device, images: int = 64
-) -> tuple[Callable[[], torch.Tensor], list[torch.nn.Parameter]]:
-    """The loss of a training step on random pixels, as a function, and what it trains: training without its data."""
-    task, spec = experiment.task, experiment.regularizer
-    generator = torch.Generator().manual_seed(0)
-    network = build_network(experiment, num_classes=10).to(device, memory_format=torch.channels_last).train()
-    pixels = torch.rand(experiment.optimization.batch_size, task.channels, *task.size, generator=generator).to(device)
-    labels = torch.randint(0, 10, (len(pixels),), generator=generator).to(device)
-    regularizer = None
-    if spec is not None:
-        regularizer = random_regularizer(network, experiment, max(images, spec.pairs_per_step), generator)
-
-    def loss() -> torch.Tensor:
-        with autocast(experiment, device):
-            task_loss = torch.nn.functional.cross_entropy(network(pixels).float(), labels)
-            return task_loss if regularizer is None else task_loss + 1e-6 * regularizer()
-
-    return loss, [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
-
-
-def random_regularizer(network, experiment: Experiment, count: int, generator: torch.Generator):
-    """The experiment's regularizer on `count` images of random pixels."""
-    task, spec = experiment.task, experiment.regularizer
-    size = (count, task.channels, *(spec.size or task.size))
-    images = torch.randint(0, 256, size, generator=generator).byte()
-    random_set = ImageSet("random", "train", images, torch.zeros(count), ())
-    # random pixels are never similar: targets and pairs that such images have
-    free = spec.changed(
-        pairs="all", low_threshold=None, augment_once="none", target="zero", neural=None, matrix=None, count=count
-    )
-    return build_regularizer(network, free, random_set, seed=0, store=Store())

@@ -5,12 +5,11 @@
                          weights.safetensors  the trained network, once done
                          history.json         losses by epoch, once done
     runs/records/EXPERIMENT-KEY/EVALUATION-KEY.json
-    runs/records/costs-PROFILE-KEY.json       measured step times
     figures/PROFILE/records/...               published records, the same layout, committed
 
 A record that was computed here goes before a published one.
 
-Records, times and histories begin with a checksum of what follows, checkpoints have one of their tensors and notes:
+Records and histories begin with a checksum of what follows, checkpoints have one of their tensors and notes:
 a file that was changed, or that has none, is refused.
 """
 
@@ -37,15 +36,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from simreg_core.lab.devices import device_name
 from simreg_core.lab.experiment import (
     PROJECT,
     AnyEvaluation,
     Evaluation,
     Experiment,
     NeuralExperiment,
-    Profile,
-    dependencies,
     describe,
+    to_train,
 )
 from simreg_core.lab.folders import folder_of
 
@@ -158,21 +157,6 @@ def commit() -> tuple[str, bool]:
         return head, bool(changed.strip())
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
-
-
-def device_name(device: torch.device) -> str:
-    """'cuda (its model)' or 'cpu (its model)'."""
-    return f"{device.type} ({torch.cuda.get_device_name(device) if device.type == 'cuda' else _processor()})"
-
-
-def _processor() -> str:
-    """The processor's model where the system tells, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def provenance(device: torch.device, seconds: float, **sets: Any) -> Provenance:
@@ -296,31 +280,8 @@ class Store:
         """
         with self.computing():
             self.record_paths(experiment, evaluation)[0].unlink(missing_ok=True)
-            for one in (experiment, *dependencies(experiment, evaluation)):
+            for one in to_train(experiment, evaluation):
                 shutil.rmtree(self._folder(one), ignore_errors=True)
-
-    # times, which differ from run to run and so are kept apart from the records
-
-    def costs_paths(self, profile: Profile) -> list[Path]:
-        """Where measured step times may lie, the store's own place first."""
-        name = f"costs-{profile.key}.json"
-        return [self.root / "records" / name, *([] if self.published is None else [self.published / name])]
-
-    def costs(self, profile: Profile) -> dict | None:
-        """Measured step times; None where there are none."""
-        for path in self.costs_paths(profile):
-            if path.is_file():
-                return _read_sealed(path, f"file of times {path}", COMPUTE_AGAIN)
-        return None
-
-    def save_costs(self, profile: Profile, costs: dict) -> None:
-        """Write measured step times."""
-        write_text(self.costs_paths(profile)[0], sealed(json.dumps(costs, indent=1)) + "\n")
-
-    def forget_costs(self, profile: Profile) -> None:
-        """Remove measured step times from this store.  Waits while another process computes here."""
-        with self.computing():
-            self.costs_paths(profile)[0].unlink(missing_ok=True)
 
     # checkpoints
 

@@ -35,6 +35,7 @@ from simreg_core.lab.experiment import (
     RegularizationSet,
     SimilarityEvaluation,
     SpecError,
+    StepCostEvaluation,
     StudySizes,
     TransferEvaluation,
     Variant,
@@ -50,6 +51,7 @@ from simreg_core.lab.store import Record, Store
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
 EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
+MORE_IMAGE_COUNTS = (1000, 5000)  # that are timed beside the profile's: memory grows with N squared
 NONE, PIXEL, THRESHOLD = "none", "S^pixel", "S^Th"
 LOW, HIGH, DOUBLE, POSITIVE, NEGATIVE = "S_low", "S_high", "S_double", "S_+", "S_−"
 SHUFFLED, ZERO, NO_LOSS = "shuffled S^Th", "all targets 0", "pairs, no loss"
@@ -436,11 +438,11 @@ def frequency_spectra(profile: Profile) -> tuple[Block, ...]:
 
 
 def batch_size_study(profile: Profile) -> tuple[Block, ...]:
-    """S^Th with k pairs a step, and none, under the three attacks."""
+    """S^Th with k pairs a step, and none, under the three attacks; what a step costs."""
     series = {NONE: _seeds(profile, NONE, profile.seeds)}
     for k in profile.studies.pairs_per_step:
         series[f"k = {k}"] = _seeds(profile, THRESHOLD, profile.seeds, pairs_per_step=k)
-    return (Block(series, three_attacks(profile)),)
+    return (Block(series, three_attacks(profile)), *step_costs(profile))
 
 
 def image_count_study(profile: Profile) -> tuple[Block, ...]:
@@ -678,9 +680,16 @@ def _transfer(profile: Profile, target: str) -> TransferEvaluation:
     )
 
 
-def costs_alone(profile: Profile) -> tuple[Block, ...]:
-    """Nothing to train: see `lab.cost`."""
-    return ()
+def step_costs(profile: Profile) -> tuple[Block, ...]:
+    """Time and memory of a training step against k and N; nothing is trained."""
+    own, sizes = profile.regularizer, profile.studies
+    evaluation = StepCostEvaluation(
+        pairs_per_step=sorted(sizes.pairs_per_step),
+        image_counts=sorted({*sizes.image_counts, *MORE_IMAGE_COUNTS}),
+        image_pairs=own.pairs_per_step,
+        size=own.size,
+    )
+    return (Block({NONE: _seeds(profile, NONE, 1)}, (evaluation,), "step cost"),)
 
 
 STUDIES: dict[str, Callable[[Profile], tuple[Block, ...]]] = {
@@ -699,7 +708,7 @@ STUDIES: dict[str, Callable[[Profile], tuple[Block, ...]]] = {
     "13_protocol_audit": protocol_audit,
     "14_white_box": white_box_attacks,
     "15_architectures": other_architectures,
-    "16_cost": costs_alone,
+    "16_cost": step_costs,
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from simreg_core.lab.devices import default_device
 from simreg_core.lab.experiment import Evaluation, Experiment, Fit, NeuralExperiment
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import in_words
@@ -25,11 +26,6 @@ Task = tuple[Callable, tuple, float]  # function, arguments, cost; called with t
 
 class RunnerError(RuntimeError):
     """Workers that cannot go on; what they had finished is in the store."""
-
-
-def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def cores() -> int:

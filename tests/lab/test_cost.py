@@ -1,14 +1,22 @@
-"""What a step costs: kept when measured, counted the same on every run, growing as it should."""
+"""The record of what a step costs: drawn as it was measured, and found by what it times."""
 
 import pytest
 
 from simreg_core.lab import studies
-from simreg_core.lab.cost import saved_bytes, step_costs
+from simreg_core.lab.cost import step_costs
+from simreg_core.lab.experiment import load_profile
+from simreg_core.lab.runner import Costs, _stages, compute, missing_image_sets, plan
 
 
-def test_costs_are_measured_once(tiny, store):
-    costs = step_costs(tiny, store, rounds=1)
-    assert step_costs(tiny, store) == costs
+def test_costs_are_a_record_that_is_measured_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
+    study = studies.study("16_cost", tiny)
+    todo = plan(study.measurements(), study.store)
+    assert todo.trainings == ()
+    assert len(todo.measurements) == 1
+    compute(todo, study.store, "test")
+    assert not plan(study.measurements(), study.store)
+    costs = step_costs(study)
     assert [row["k"] for row in costs["rows"]] == [0, 2, 4]
     assert [row["predicted"] for row in costs["rows"]] == [1, 68 / 64, 72 / 64]
     assert all(len(row["ratios"]) == 5 and row["seconds"] > 0 for row in costs["rows"])
@@ -17,11 +25,49 @@ def test_costs_are_measured_once(tiny, store):
     held = [row["held_bytes"] for row in costs["image_counts"]]
     # the ternary target matrix, a byte a value, the images, float32, and the running means
     assert held[-1] == pytest.approx(5000**2 + 4 * 5000 * 256, rel=1e-3)
+    assert not (tmp_path / "experiments").exists()
 
 
-def test_memory_kept_for_the_backward_pass_grows_with_the_images(tiny):
-    plain = saved_bytes(studies.experiment(tiny, "none", 0))
-    few, many = (saved_bytes(studies.experiment(tiny, "S^Th", 0, pairs_per_step=k)) for k in (4, 32))
-    assert plain == saved_bytes(studies.experiment(tiny, "none", 0))
-    assert plain < few < many
-    assert many / plain == pytest.approx(2, rel=0.35)  # 64 images and 2 x 32 more, whose similarities are kept too
+def test_costs_are_keyed_by_what_they_time(tiny):
+    def key(profile):
+        ((one, evaluation),) = studies.study("16_cost", profile).measurements()
+        return one.key, evaluation.key
+
+    same = tiny.changed(seeds=5, pixel_alpha=0.5, regularizer=tiny.regularizer.changed(alpha=0.3, threshold=0.4))
+    assert key(same) == key(tiny)
+    for other in (
+        tiny.changed(network=tiny.network.changed(width=16)),
+        tiny.changed(optimization=tiny.optimization.changed(batch_size=32)),
+        tiny.changed(studies=tiny.studies.changed(pairs_per_step=(2, 8))),
+        tiny.changed(studies=tiny.studies.changed(image_counts=(10, 20, 30))),
+    ):
+        assert key(other) != key(tiny)
+    batch = [one for one in studies.study("07_batch_size_study", tiny).measurements() if one[1].times_steps]
+    assert [(one.key, evaluation.key) for one, evaluation in batch] == [key(tiny)]
+
+
+def test_the_committed_costs_are_those_that_were_measured():
+    costs = step_costs(studies.study("07_batch_size_study", load_profile("quick")))
+    assert costs["device"] == "cpu (AMD EPYC)"
+    assert [row["k"] for row in costs["rows"]] == [0, 4, 16, 32]
+    assert costs["rows"][1]["seconds"] == 0.023146161998738535
+    assert costs["rows"][2]["ratio"] == 1.8027440607648986
+    assert costs["rows"][3]["saved_bytes"] == 14059288
+    with pytest.raises(LookupError, match="02_attack_curves times no training step"):
+        step_costs(studies.study("02_attack_curves", load_profile("quick")))
+
+
+def test_a_plan_times_its_steps_last_and_needs_no_images_for_it(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+    away = tiny.changed(task=tiny.task.changed(images="nowhere"))
+    study = studies.study("16_cost", away)
+    store = studies.Store(tmp_path / "runs")
+    todo = plan(study.measurements(), store)
+    assert missing_image_sets(todo) == []
+    both = plan([*study.measurements(), *studies.study("02_attack_curves", tiny).measurements()], store)
+    costs = Costs()
+    monkeypatch.setattr(costs, "_step", lambda _: 1.0)
+    monkeypatch.setattr(costs, "_fit", lambda _: 1.0)
+    stages = _stages(both, store, costs)
+    assert [task[1][1].attack for task in stages[-1]] == ["step_cost"]
+    assert all(not task[1][1].times_steps for stage in stages[2:-1] for task in stage)

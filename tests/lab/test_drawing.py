@@ -25,7 +25,7 @@ def recompute(tiny, tmp_path, monkeypatch):
     forgotten = []
     begin = drawing._begin_again
     monkeypatch.setattr(drawing, "_begin_again", lambda *arguments: forgotten.append(arguments) or begin(*arguments))
-    for name in ("describe", "step_costs", "_draw", "write_claims"):
+    for name in ("describe", "_draw", "write_claims"):
         monkeypatch.setattr(drawing, name, lambda *_: "")
 
     def run(*only, killed, again=True):
@@ -141,7 +141,7 @@ def is_locked() -> bool:
 
 def test_the_store_is_locked_from_what_is_deleted_to_what_is_used(recompute, monkeypatch):
     locked = []
-    for name in ("_begin_again", "plan", "step_costs"):
+    for name in ("_begin_again", "plan", "_compute"):
         whole = getattr(drawing, name)
         monkeypatch.setattr(drawing, name, lambda *given, own=whole: locked.append(is_locked()) or own(*given))
     drawn = []

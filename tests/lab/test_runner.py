@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simreg_core.lab import runner, studies
+from simreg_core.lab import steps, studies
 from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import CorruptionEvaluation, Experiment, LayerWeightsEvaluation
 from simreg_core.lab.runner import (
@@ -14,8 +14,8 @@ from simreg_core.lab.runner import (
     compute,
     missing_image_sets,
     plan,
-    seconds_per_step,
 )
+from simreg_core.lab.steps import seconds_per_step
 from simreg_core.lab.training import TrainingError, train
 
 
@@ -74,7 +74,7 @@ def test_a_step_takes_time_and_leaves_the_threads_alone(tiny):
 
 def test_steps_are_timed_under_the_settings_of_training(tiny, monkeypatch):
     seen = []
-    whole = runner.random_step
+    whole = steps.random_step
 
     def watched(*arguments):
         loss, parameters = whole(*arguments)
@@ -86,7 +86,7 @@ def test_steps_are_timed_under_the_settings_of_training(tiny, monkeypatch):
 
         return noted, parameters
 
-    monkeypatch.setattr(runner, "random_step", watched)
+    monkeypatch.setattr(steps, "random_step", watched)
     seconds_per_step(studies.experiment(tiny, "none", 0), steps=2)
     assert seen == [(True, False, False)] * 3
     assert not torch.backends.cudnn.deterministic  # as it was before
@@ -96,7 +96,7 @@ def test_a_gpu_has_finished_before_the_clock_starts_and_before_it_stops(monkeypa
     happened = []
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("waited"))
     monkeypatch.setattr("time.perf_counter", lambda: happened.append("clock") or 0.0)
-    runner._timed(lambda: happened.append("step"), torch.device("cuda"))
+    steps.timed(lambda: happened.append("step"), torch.device("cuda"))
     assert happened == ["waited", "clock", "step", "waited", "clock"]
 
 

@@ -127,8 +127,7 @@ def test_all_committed_records_are_whole_and_possible():
         assert paths
         for path in paths:
             document = unsealed(path.read_bytes(), f"record {path}", "")
-            if not path.name.startswith("costs"):
-                Record.model_validate_json(json.dumps(document))
+            Record.model_validate_json(json.dumps(document))
 
 
 @pytest.mark.parametrize(
@@ -165,19 +164,13 @@ def test_a_possible_number_is_taken(metric, value):
     Value(metric=metric, value=value, attempted=10)
 
 
-def test_an_edited_history_or_file_of_times_is_refused(store, tiny, experiment):
+def test_an_edited_history_is_refused(store, experiment):
     store.save_trained(experiment, {"a": torch.ones(2)}, {"seconds": 1.5})
     assert store.history(experiment) == {"seconds": 1.5}
     path = store.weights_path(experiment).with_name("history.json")
     path.write_text(path.read_text().replace("1.5", "2.5"))
     with pytest.raises(StoreError, match=f"training history {path} is corrupt or edited.*delete its folder"):
         store.history(experiment)
-    store.save_costs(tiny, {"rows": [1.5]})
-    assert store.costs(tiny) == {"rows": [1.5]}
-    path = store.costs_paths(tiny)[0]
-    path.write_text(path.read_text().replace("1.5", "2.5"))
-    with pytest.raises(StoreError, match=f"file of times {path} is corrupt or edited"):
-        store.costs(tiny)
 
 
 def test_weights_of_another_network_are_refused(store, experiment):
@@ -269,9 +262,8 @@ def test_whether_a_record_is_there_is_known_without_reading_it(store, record, tm
     assert Store(tmp_path / "other", published=store.root / "records").has_record(*measured)
 
 
-def test_nothing_is_deleted_under_a_process_that_computes(store, tiny, record):
+def test_nothing_is_deleted_under_a_process_that_computes(store, record):
     store.save_record(record)
-    store.save_costs(tiny, {})
     holder = f"""
 import fcntl, time
 from pathlib import Path
@@ -285,9 +277,7 @@ with (root / "computing.lock").open("w") as file:  # as `computing` does, withou
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "holding\n"
     store.forget(record.experiment, record.evaluation)
-    store.forget_costs(tiny)
-    assert process.communicate()[0] == "2\n"  # while it held the store
-    assert store.costs(tiny) is None
+    assert process.communicate()[0] == "1\n"  # while it held the store
     assert store.record(record.experiment, record.evaluation) is None
 
 

@@ -24,6 +24,7 @@ from simreg_core.lab.experiment import (
     NeuralExperiment,
     NoiseEvaluation,
     SimilarityEvaluation,
+    StepCostEvaluation,
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
@@ -33,6 +34,7 @@ from simreg_core.lab.measuring import (
     layer_weights,
     noise_and_fgsm,
     similarity,
+    step_cost,
     white_box,
 )
 from simreg_core.lab.measuring.subject import Attacked, Images, Look, Measured, attacked_images, lacks_nothing
@@ -259,6 +261,16 @@ register(
         lacks=similarity.similarity_lacks,
         passes=similarity.similarity_passes,
         words=similarity.similarity_words,
+        strict=False,
+    ),
+    Kind(
+        spec=StepCostEvaluation,
+        subject=step_cost.Step,
+        measure=step_cost.step_cost,
+        images=step_cost.step_cost_images,
+        lacks=lacks_nothing,
+        passes=step_cost.step_cost_passes,
+        words=step_cost.step_cost_words,
         strict=False,
     ),
 )
