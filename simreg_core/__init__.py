@@ -1,9 +1,16 @@
-"""simreg: pixel-similarity regularization for robust CNNs (companion of arXiv 2410.03952)."""
+"""simreg: pixel-similarity regularization for robust CNNs (companion of arXiv 2410.03952).
 
-from simreg_core import architectures, attacks, corruptions, defences, neural, spectra, suspicion, v1, whitebox
-from simreg_core.loss import SimilarityRegularizer, similarity_loss
-from simreg_core.model import resnet18, resnet34
-from simreg_core.targets import PairSampler, pixel_similarity, threshold_targets
+Public names are loaded when they are first used, so that each imports what it needs only.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from simreg_core import architectures, attacks, corruptions, defences, neural, spectra, suspicion, v1, whitebox
+    from simreg_core.loss import SimilarityRegularizer, similarity_loss
+    from simreg_core.model import resnet18, resnet34
+    from simreg_core.targets import PairSampler, pixel_similarity, threshold_targets
 
 __all__ = [
     "PairSampler",
@@ -24,3 +31,24 @@ __all__ = [
     "whitebox",
 ]
 __version__ = "0.1.0"
+
+_MODULES = {  # of the names that are no modules themselves
+    "PairSampler": "targets",
+    "SimilarityRegularizer": "loss",
+    "pixel_similarity": "targets",
+    "resnet18": "model",
+    "resnet34": "model",
+    "similarity_loss": "loss",
+    "threshold_targets": "targets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'simreg_core' has no attribute '{name}'")
+    module = import_module(f"simreg_core.{_MODULES.get(name, name)}")
+    return getattr(module, name) if name in _MODULES else module
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

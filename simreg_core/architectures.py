@@ -14,25 +14,17 @@ from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import MLP
 
 from simreg_core.model import PointwiseConv2d
-
-PATCH = 4  # pixels a side, of ViT
-HEADS = 2
-TRANSFORMER_LAYERS = 3
-HIDDEN_LAYERS = 4  # of the MLP
-# early to late; what FeatureTaps and `SimilarityRegularizer(layers=...)` take
-LAYERS: dict[str, tuple[str, ...]] = {
-    "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
-    # the last ReLU before each pooling, and the last of all
-    "vgg": ("body.features.2", "body.features.6", "body.features.13", "body.features.20", "body.features.27"),
-    "convnext": ("body.features.0", "body.features.1", "body.features.3", "body.features.5"),
-    "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
-    "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
-}
-OF_ONE_SIZE = ("vit", "mlp")  # they take images of the size that they were made for alone
-# narrow enough to train on 16x16 patches in seconds
-WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128}
-_MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1}
-_SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1}  # smallest height and width
+from simreg_core.names import (
+    HEADS,
+    HIDDEN_LAYERS,
+    LAYERS,
+    OF_ONE_SIZE,
+    PATCH,
+    TRANSFORMER_LAYERS,
+    WIDTHS,
+    by,
+    check_fit,
+)
 
 
 class Normalized(nn.Module):
@@ -59,7 +51,7 @@ class Normalized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.size is not None and tuple(x.shape[2:]) != self.size:
-            raise ValueError(f"this network takes images of {_by(self.size)} alone, got {_by(tuple(x.shape[2:]))}")
+            raise ValueError(f"this network takes images of {by(self.size)} alone, got {by(tuple(x.shape[2:]))}")
         return self.body((self.gain * (x - self.shift)).expand(-1, self.channels, -1, -1))
 
 
@@ -91,20 +83,6 @@ def architecture(
     body = _BODIES[name](tuple(size), in_channels, num_classes, width)
     fixed = tuple(size) if name in OF_ONE_SIZE else None
     return Normalized(body, in_channels if name == "mlp" else 3, LAYERS[name], fixed, shift, gain)
-
-
-def check_fit(name: str, size: tuple[int, int], width: int) -> None:
-    """Refuse a size of images or a width that an architecture cannot have: ValueError naming what it can."""
-    if width < 1 or width % _MULTIPLE[name]:
-        raise ValueError(f"width of '{name}' must be a positive multiple of {_MULTIPLE[name]}, got {width}")
-    if min(size) < _SIDES[name]:
-        raise ValueError(f"'{name}' takes images of at least {_by((_SIDES[name],) * 2)}, got {_by(size)}")
-    if name == "vit" and (size[0] != size[1] or size[0] % PATCH):
-        raise ValueError(f"'vit' takes square images whose side is a multiple of its patch, {PATCH}; got {_by(size)}")
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return "x".join(str(side) for side in size)
 
 
 class _NarrowResNet18(ResNet):

@@ -14,8 +14,8 @@ from foolbox.attacks import BoundaryAttack, LinearSearchBlendedUniformNoiseAttac
 from torch import Tensor, nn
 
 from simreg_core import door
+from simreg_core.names import NOISE_NAMES, PROTOCOLS
 
-PROTOCOLS = ("released", "strict")
 FIRST_DIRECTIONS = 10  # enough for most images; the few others then search on without them
 
 
@@ -100,7 +100,7 @@ def salt_and_pepper_noise(images: Tensor, epsilon: float, *, protocol: str, gene
     return _add_noise(images, (chance < epsilon) * sign.to(images), 1.0, protocol)
 
 
-NOISES = {"gaussian": gaussian_noise, "uniform": uniform_noise, "salt_and_pepper": salt_and_pepper_noise}
+NOISES = dict(zip(NOISE_NAMES, (gaussian_noise, uniform_noise, salt_and_pepper_noise), strict=True))
 
 
 def _add_noise(images: Tensor, noise: Tensor, epsilon: float, protocol: str) -> AttackResult:

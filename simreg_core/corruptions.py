@@ -27,6 +27,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from simreg_core import door
+from simreg_core.names import CORRUPTIONS
 
 SEVERITIES = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation
@@ -52,14 +53,6 @@ SEVERITIES = {
     ),
     "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),  # factor of the size
     "jpeg_compression": (80, 65, 58, 50, 40),  # quality
-}  # fmt: skip
-CORRUPTIONS = tuple(SEVERITIES)
-GROUPS = {  # by frequency, after Li et al. (2023)
-    "low": ("snow", "frost", "fog", "brightness", "contrast"),
-    "medium": (
-        "motion_blur", "zoom_blur", "defocus_blur", "glass_blur", "elastic_transform", "jpeg_compression", "pixelate",
-    ),
-    "high": ("gaussian_noise", "shot_noise", "impulse_noise"),
 }  # fmt: skip
 LEAST_SIDE = 16
 VALUES_AT_ONCE = 2**22  # bounds the memory that a large set takes

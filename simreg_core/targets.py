@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from simreg_core.names import SUBTRACTIONS
+
 PAIR_RANGES = ("all", "high", "low", "double", "positive", "negative")
-SUBTRACTIONS = ("mean_image", "own_mean")
 DRAWN_AHEAD = 256
 BLOCK = 1024  # rows of a matrix that are looked at together
 SYMMETRY_TOLERANCE = 1e-4  # of similarities that were stored in single precision

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from simreg_core import SimilarityRegularizer
-from simreg_core.architectures import LAYERS, OF_ONE_SIZE, architecture
+from simreg_core.architectures import architecture
 from simreg_core.model import FeatureTaps, probe_features
+from simreg_core.names import LAYERS, OF_ONE_SIZE
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])

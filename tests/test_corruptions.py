@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from simreg_core import corruptions
-from simreg_core.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt
+from simreg_core.corruptions import SEVERITIES, corrupt
 from simreg_core.lab.data import load_image_set
+from simreg_core.names import CORRUPTIONS, GROUPS
 
 EVERY_SEVERITY = range(1, 6)
 NOT_RANDOM = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")

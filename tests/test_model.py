@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from simreg_core import resnet18, resnet34
-from simreg_core.architectures import LAYERS, architecture
+from simreg_core.architectures import architecture
 from simreg_core.model import (
     BLOCKS,
     FeatureTaps,
@@ -19,6 +19,7 @@ from simreg_core.model import (
     onednn_corrupts,
     probe_features,
 )
+from simreg_core.names import LAYERS
 
 
 @pytest.mark.parametrize(

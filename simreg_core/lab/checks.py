@@ -5,16 +5,7 @@ from functools import cache
 
 import torch
 
-from simreg_core.lab.data import (
-    BUNDLED,
-    TORCHVISION,
-    DataError,
-    count_classes,
-    count_images,
-    has_validation,
-    labels_of,
-    load_image_set,
-)
+from simreg_core.lab.data import labels_of, load_image_set
 from simreg_core.lab.experiment import (
     DefenceSpec,
     Evaluation,
@@ -26,6 +17,14 @@ from simreg_core.lab.experiment import (
     Recorded,
     Simulated,
     Task,
+)
+from simreg_core.lab.image_files import (
+    BUNDLED,
+    TORCHVISION,
+    DataError,
+    count_classes,
+    count_images,
+    has_validation,
 )
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
 from simreg_core.lab.measuring.registry import kind_of, misplaced

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from simreg_core.corruptions import GROUPS
 from simreg_core.lab.experiment import ADVERSARIAL, NOISE
 from simreg_core.lab.studies import (
     ALL_CHANGED,
@@ -29,6 +28,7 @@ from simreg_core.lab.studies import (
     ZERO,
     rank_correlations,
 )
+from simreg_core.names import GROUPS
 
 CONFIDENCE = 0.95
 # Accuracies of a few dozen images are multiples of some hundredths: two seeds often agree exactly, and an interval

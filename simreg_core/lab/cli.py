@@ -5,12 +5,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from simreg_core.lab import bench as benchmarks
 from simreg_core.lab import studies
-from simreg_core.lab.data import DataError, count_images
 from simreg_core.lab.devices import default_device, device_name
 from simreg_core.lab.drawing import (
     DrawingError,
@@ -31,19 +28,12 @@ from simreg_core.lab.experiment import (
     load_profile,
 )
 from simreg_core.lab.folders import settle_folders
-from simreg_core.lab.listing import a100_hours, trainings
+from simreg_core.lab.image_files import DataError, count_images
 from simreg_core.lab.progress import duration
-from simreg_core.lab.ray_executor import RayExecutor
-from simreg_core.lab.runner import (
-    check_profile,
-    compute,
-    estimate_seconds,
-    missing_image_sets,
-    plan,
-)
+from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import TrainingError
-from simreg_core.lab.workers import RunnerError
+
+# modules that need torch are imported in the commands that compute: to plan and to draw needs none
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -111,6 +101,8 @@ def run_command(
         return
     if by_network:
         raise SpecError(f"--by-network goes with executor 'local', got '{executor}'")
+    from simreg_core.lab.ray_executor import RayExecutor
+
     with RayExecutor(address) as machines:
         print(machines.describe(), flush=True)
         compute_missing(chosen, only or (), without_gpu or machines.gpus > 0, executor=machines)
@@ -119,6 +111,9 @@ def run_command(
 @app.command()
 def status(profile: ProfileOption = None) -> None:
     """What is done, what is missing, and how long it will take; computes nothing."""
+    from simreg_core.lab.listing import a100_hours, trainings
+    from simreg_core.lab.runner import estimate_seconds, missing_image_sets
+
     chosen, _ = _profile(profile)
     store = Store(published=studies.published_folder(chosen))
     todo = missing(chosen, store)
@@ -137,7 +132,7 @@ def status(profile: ProfileOption = None) -> None:
     hours = a100_hours(todo)
     said = "hours unknown without the missing image sets" if hours is None else f"{hours:.1f} h on one A100"
     print(f"together {len(todo.trainings)} networks and {len(todo.measurements)} attacks: {said}")
-    if hours is not None and (torch.cuda.is_available() or not chosen.needs_gpu):
+    if hours is not None and (default_device().type == "cuda" or not chosen.needs_gpu):
         print(f"on this machine about {duration(estimate_seconds(todo))}")
 
 
@@ -152,6 +147,8 @@ def train(
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Train one network of a profile."""
+    from simreg_core.lab.runner import check_profile, compute
+
     chosen, _ = _profile(profile)
     one = _experiment(chosen, target, seed, alpha, threshold, k)
     store = Store()
@@ -175,6 +172,8 @@ def evaluate(
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Attack one network of a profile, training it first if need be."""
+    from simreg_core.lab.runner import check_profile, compute
+
     chosen, _ = _profile(profile)
     if attack not in ATTACKS:
         raise SpecError(f"unknown attack '{attack}'; allowed: {', '.join(ATTACKS)}")
@@ -230,13 +229,13 @@ def recordings() -> None:
 
 @app.command()
 def bench(
-    only: Annotated[
-        list[str] | None, typer.Option(help=f"One of: {', '.join(benchmarks.PARTS)}; may be given several times.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A part, such as step; may be given several times.")] = None,
     output: Annotated[Path | None, typer.Option(help="File whose section of this device is replaced.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="So small that the numbers mean nothing: to try it.")] = False,
 ) -> None:
     """How fast this is on this machine: ratios, measured side by side in about three minutes."""
+    from simreg_core.lab import bench as benchmarks
+
     if output is not None:
         if only or quick:
             raise benchmarks.BenchError("--output takes all parts at full size: leave out --only and --quick")
@@ -265,17 +264,22 @@ def main() -> None:
         faulthandler.enable(sys.__stderr__)
     try:
         app()
-    except (
-        ValueError,
-        LookupError,
-        OSError,
-        TrainingError,
-        RunnerError,
-        DrawingError,
-        torch.OutOfMemoryError,
-    ) as error:
+    except Exception as error:
+        if not _is_known(error):
+            raise
         print(f"simreg: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _is_known(error: Exception) -> bool:
+    if isinstance(error, ValueError | LookupError | OSError | DrawingError):
+        return True
+    from torch import OutOfMemoryError
+
+    from simreg_core.lab.training import TrainingError
+    from simreg_core.lab.workers import RunnerError
+
+    return isinstance(error, TrainingError | RunnerError | OutOfMemoryError)
 
 
 def _profile(name: str | None) -> tuple[Profile, str]:
@@ -287,7 +291,7 @@ def _profile(name: str | None) -> tuple[Profile, str]:
 
 def _default_profile() -> str:
     """paper where there are a GPU and the folders of images that it needs, else quick."""
-    if not torch.cuda.is_available():
+    if default_device().type != "cuda":
         return "quick"
     paper = load_profile("paper")
     try:

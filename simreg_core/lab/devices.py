@@ -2,18 +2,26 @@
 
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
-def default_device() -> torch.device:
+def default_device() -> "torch.device":
     """The GPU where there is one."""
+    import torch  # here, as below: to read the records of a device it is not needed
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """'cuda (its model)' or 'cpu (its model)'."""
-    return f"{device.type} ({torch.cuda.get_device_name(device) if device.type == 'cuda' else _processor()})"
+    if device.type != "cuda":
+        return f"{device.type} ({_processor()})"
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name(device)})"
 
 
 def _processor() -> str:

@@ -9,24 +9,26 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simreg_core.lab.claims import claims_markdown, table_of_claims
-from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.processes import Processes, way_of_death
-from simreg_core.lab.runner import Costs, Executor, Measurement, Plan, by_network, check_profile, compute, plan
+from simreg_core.lab.running.plan import Measurement, Plan, by_network, plan
 from simreg_core.lab.store import Store, StoreError, write_bytes, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,
     STUDIES,
     Study,
-    describe,
     figures_folder,
     published_folder,
     recorded_blocks,
     study,
 )
-from simreg_core.lab.workers import check_workers
+
+if TYPE_CHECKING:
+    from simreg_core.lab.runner import Executor
 
 NOTEBOOKS = PROJECT / "notebooks"
 DRAWING_LIBRARIES = ("matplotlib", "seaborn", "pandas")  # a part of the style
@@ -133,7 +135,7 @@ def compute_missing(
     only: Sequence[str] = (),
     without_gpu: bool = False,
     workers: int | None = None,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     network_by_network: bool = False,
 ) -> None:
     """Compute what the figures of a profile lack, and draw none.
@@ -156,13 +158,16 @@ def compute_missing(
 
 def _compute_by_network(profile: Profile, todo: Plan, store: Store, without_gpu: bool, workers: int | None) -> None:
     """A computation of days: what is finished is beside the figures at once, ready to be committed."""
-    check_profile(profile, todo, store, without_gpu)
-    costs, at_once = Costs(), check_workers(workers)
+    from simreg_core.lab import runner  # here, as below: it needs torch, and to plan and to draw needs none
+    from simreg_core.lab.workers import check_workers
+
+    runner.check_profile(profile, todo, store, without_gpu)
+    costs, at_once = runner.Costs(), check_workers(workers)
     parts = by_network(todo, at_once)
     for index, part in enumerate(parts):
         hours = sum(costs.seconds(rest) for rest in parts[index:]) / 3600
         print(f"{profile.name}: part {index + 1} of {len(parts)}, {hours:.1f} core-hours left", flush=True)
-        compute(part, store, f"part {index + 1} of {len(parts)}", costs, workers)
+        runner.compute(part, store, f"part {index + 1} of {len(parts)}", costs, workers)
         for measurement in part.measurements:
             own, published = store.record_paths(*measurement)
             write_bytes(published, own.read_bytes())
@@ -174,12 +179,14 @@ def _compute(
     store: Store,
     without_gpu: bool,
     workers: int | None = None,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
 ) -> None:
-    check_profile(profile, todo, store, without_gpu)
-    costs = Costs()
-    print(describe(profile.name, todo, costs), flush=True)
-    compute(todo, store, f"computing profile '{profile.name}'", costs, workers, executor)
+    from simreg_core.lab import runner
+
+    runner.check_profile(profile, todo, store, without_gpu)
+    costs = runner.Costs()
+    print(runner.describe(profile.name, todo, costs), flush=True)
+    runner.compute(todo, store, f"computing profile '{profile.name}'", costs, workers, executor)
 
 
 def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:
@@ -351,6 +358,8 @@ def publish_recordings() -> None:
 
     Raises DataError where a recording, the published predictor or its images are missing; nothing is replaced then.
     """
+    from simreg_core.lab import runner
+
     store = Store()
     measurements = [
         (experiment, evaluation) for block in recorded_blocks() for _, experiment, evaluation in block.measurements()
@@ -358,7 +367,7 @@ def publish_recordings() -> None:
     with store.computing():  # from what is deleted to what is copied, no other process writes or deletes here
         for measurement in measurements:
             store.forget(*measurement)
-        compute(plan(measurements, store), store, "comparing recordings")
+        runner.compute(plan(measurements, store), store, "comparing recordings")
         _copy_records(measurements, store, RECORDINGS)
     print(f"{len(measurements)} records in {_shown(RECORDINGS)}", flush=True)
 

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from functools import cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -27,13 +28,11 @@ from pydantic import (
     model_validator,
 )
 
-from simreg_core.architectures import LAYERS, OF_ONE_SIZE, WIDTHS, check_fit
-from simreg_core.attacks import NOISES
-from simreg_core.corruptions import CORRUPTIONS
-from simreg_core.defences import Artefact, Rule
-from simreg_core.defences import Parent as ParentType
-from simreg_core.lab.training.rules import FRONT_ENDS, RULES, Row, rule_of, stages_of
-from simreg_core.targets import SUBTRACTIONS
+from simreg_core.names import CORRUPTIONS, LAYERS, NOISE_NAMES, OF_ONE_SIZE, SUBTRACTIONS, WIDTHS, check_fit
+
+if TYPE_CHECKING:
+    from simreg_core.defences import Artefact, Rule
+    from simreg_core.lab.training.rules import Row
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
 COMPUTATION_VERSION = 2
@@ -52,6 +51,7 @@ Protocol = Literal["released", "strict"]
 Size = tuple[Annotated[Int, Field(ge=8)], Annotated[Int, Field(ge=8)]]
 Count = Annotated[Int, Field(ge=1)]
 Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
+ANTOLIK_REGIONS = (1, 2, 3)  # of the pack of recordings by Antolik et al. (2016)
 PROJECT = Path(__file__).parents[2]
 PROFILES = PROJECT / "notebooks" / "profiles"
 
@@ -141,6 +141,11 @@ class Task(Spec):
     augment: Literal["none", "flip", "crop-flip"] = "none"
 
 
+def _rules() -> ModuleType:
+    """`training.rules`; loaded with the first defence, since its classes need torch, and other specifications none."""
+    return import_module("simreg_core.lab.training.rules")
+
+
 class _Defence(Spec):
     """A specification with the fields of a row of `training.rules`, whose class says what values can be."""
 
@@ -167,11 +172,11 @@ class DefenceSpec(_Defence):
     @classmethod
     def of(cls, values: Any) -> "DefenceSpec":
         """From plain values.  Raises SpecError naming what is wrong."""
-        return _of_row(RULES, "method", DefenceSpec, values)
+        return _of_row("RULES", "method", DefenceSpec, values)
 
     @property
-    def made(self) -> Rule:
-        return rule_of(self)
+    def made(self) -> "Rule":
+        return _rules().rule_of(self)
 
 
 class FrontEndSpec(_Defence):
@@ -182,16 +187,17 @@ class FrontEndSpec(_Defence):
     @classmethod
     def of(cls, values: Any) -> "FrontEndSpec":
         """From plain values.  Raises SpecError naming what is wrong."""
-        return _of_row(FRONT_ENDS, "kind", FrontEndSpec, values)
+        return _of_row("FRONT_ENDS", "kind", FrontEndSpec, values)
 
     @property
     def made(self) -> Any:
-        return FRONT_ENDS[self.kind].build(self)
+        return _rules().FRONT_ENDS[self.kind].build(self)
 
 
-def _of_row(rows: dict[str, Row], tag: str, base: type[_Defence], values: Any) -> Any:
+def _of_row(table: str, tag: str, base: type[_Defence], values: Any) -> Any:
     if values is None or isinstance(values, base):
         return values
+    rows: dict[str, Row] = getattr(_rules(), table)
     name = values.get(tag) if isinstance(values, dict) else None
     if name is None:
         raise SpecError(f"a defence must name its '{tag}', one of {', '.join(rows)}; got {_short.repr(values)}")
@@ -201,8 +207,10 @@ def _of_row(rows: dict[str, Row], tag: str, base: type[_Defence], values: Any) -
 
 
 @lru_cache
-def _spec_class(row: Row, tag: str, base: type[_Defence]) -> type[_Defence]:
+def _spec_class(row: "Row", tag: str, base: type[_Defence]) -> type[_Defence]:
     """The specification of a row, with the fields of its class."""
+    from simreg_core.defences import Parent as ParentType
+
     fields = row.fields({int: Int, float: Float, ParentType: Parent})
     return create_model(f"{base.__name__}_{row.name}", __base__=base, **{tag: (Literal[row.name], ...)}, **fields)
 
@@ -219,8 +227,9 @@ def _rule_or_front_end(values: Any) -> Any:
     if isinstance(values, _Defence):
         return values
     if not isinstance(values, dict) or len(values.keys() & {"method", "kind"}) != 1:
+        rules, front_ends = (", ".join(rows) for rows in (_rules().RULES, _rules().FRONT_ENDS))
         raise SpecError(
-            f"a defence is a rule, {{method: {', '.join(RULES)}}}, or a front end, {{kind: {', '.join(FRONT_ENDS)}}}; "
+            f"a defence is a rule, {{method: {rules}}}, or a front end, {{kind: {front_ends}}}; "
             f"got {_short.repr(values)}"
         )
     return DefenceSpec.of(values) if "method" in values else FrontEndSpec.of(values)
@@ -460,10 +469,11 @@ class Experiment(Spec):
         return tuple(Fit(defence=own, artefact=name, task=self.task, seed=self.seed) for name in names)
 
     def faults(self) -> Iterator[str]:
-        try:
-            stages_of(self)
-        except ValueError as error:
-            yield f"adversarial: {error}"
+        if self.adversarial is not None:
+            try:
+                _rules().stages_of(self)
+            except ValueError as error:
+                yield f"adversarial: {error}"
         name, own = self.network.name, self.regularizer
         size = None if own is None or own.size == self.task.size else own.size
         if size is not None and own.images == self.task.images and self.protocol == "strict":
@@ -490,7 +500,7 @@ class Fit(Spec):
     version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
 
     @property
-    def made(self) -> Artefact:
+    def made(self) -> "Artefact":
         """What is fitted."""
         return self.defence.made.artefacts()[self.artefact]
 
@@ -586,7 +596,7 @@ AnyEvaluation = Annotated[SerializeAsAny[Evaluation], BeforeValidator(_of_its_ki
 class NoiseEvaluation(Evaluation):
     """Accuracy under random noise, one draw for each epsilon."""
 
-    attack: Literal[tuple(NOISES)]
+    attack: Literal[NOISE_NAMES]
     epsilons: Epsilons
 
 
@@ -840,7 +850,7 @@ class Variant(Spec):
 class Architecture(Spec):
     """Another architecture on the profile's task, none and S^Th of it; empty fields are the profile's own.
 
-    width: `architectures.WIDTHS` has the one where it is empty.
+    width: `names.WIDTHS` has the one where it is empty.
     """
 
     name: Literal[tuple(LAYERS)]

@@ -12,7 +12,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simreg_core.corruptions import GROUPS
 from simreg_core.lab.claims import BARS_SEVERITY, image_counts
 from simreg_core.lab.plotting import (
     ATTACK_NAMES,
@@ -48,6 +47,7 @@ from simreg_core.lab.studies import (
     pair_of,
     selection_ratios,
 )
+from simreg_core.names import GROUPS
 
 PUBLISHED_MAIN = "published, gray\nCIFAR-10, ResNet18"
 S_TH, S_PIXEL, S_NEURAL = r"$S^{\mathrm{Th}}$", r"$S^{\mathrm{pixel}}$", r"$S^{\mathrm{neural}}$"

@@ -11,12 +11,11 @@ so a checksum is kept in the store under the names, sizes and times of its files
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import unwrap
 
-from simreg_core.lab.data import BUNDLED, TORCHVISION, DataError, checksum_of, has_validation, load_image_set, stamp_of
 from simreg_core.lab.experiment import (
     Evaluation,
     Experiment,
@@ -27,14 +26,7 @@ from simreg_core.lab.experiment import (
     Simulated,
     dependencies,
 )
-from simreg_core.lab.recordings import (
-    load_published_predictor,
-    load_recording,
-    load_similarity,
-    predictor_files,
-    recording_files,
-    similarity_files,
-)
+from simreg_core.lab.image_files import BUNDLED, TORCHVISION, DataError, has_validation, stamp_of
 from simreg_core.lab.store import Record, Store, StoreError, write_text
 
 AnyExperiment = Experiment | NeuralExperiment | Fit
@@ -60,8 +52,14 @@ class Images:
         """Another one where a file was written.  Raises DataError where it is missing."""
         return stamp_of(self.name, self.split, self.count)
 
-    def checksum(self, load: Callable = load_image_set) -> str:
-        """Of its pixels and labels.  load: reads them.  Raises DataError where they cannot be read."""
+    def checksum(self, read_anew: bool = False) -> str:
+        """Of its pixels and labels.  read_anew: what is in memory may be of files that were replaced since.
+
+        Raises DataError where they cannot be read.
+        """
+        from simreg_core.lab.data import load_image_set  # here, as below: most plans read no input, and need no torch
+
+        load = unwrap(load_image_set) if read_anew else load_image_set
         given = (self.name, self.split, self.size, self.channels)
         return load(*given, *(() if self.count is None else (self.count,))).checksum  # as training asks: kept in memory
 
@@ -81,12 +79,17 @@ class File:
 
     def stamp(self) -> str:
         """As `Images.stamp`."""
+        from simreg_core.lab.recordings import predictor_files, recording_files, similarity_files
+
         find = {"recording": recording_files, "predictor": predictor_files, "matrix": similarity_files}
         states = [(path.name, path.stat()) for path in find[self.kind](self.name)]
         return repr([(name, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for name, state in states])
 
-    def checksum(self, _: Callable | None = None) -> str:
-        """As `Images.checksum`."""
+    def checksum(self, read_anew: bool = True) -> str:
+        """As `Images.checksum`; always read anew."""
+        from simreg_core.lab.data import checksum_of
+        from simreg_core.lab.recordings import load_published_predictor, load_recording, load_similarity
+
         if self.kind == "recording":
             return load_recording(self.name).checksum
         if self.kind == "predictor":
@@ -187,7 +190,7 @@ class Checksums:
         kept = None if self._store is None else self._store.root / "checksums" / f"{stamp}.txt"
         if kept is not None and kept.is_file() and len(text := kept.read_text().strip()) == 16:
             return text
-        found = one.checksum(unwrap(load_image_set))  # what is in memory may be of files that were replaced since
+        found = one.checksum(read_anew=True)
         if kept is not None:
             with suppress(StoreError):  # a store that cannot be written is read all the same
                 write_text(kept, found + "\n")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import NeuralExperiment, Published, Regularizer, Simulated, stream
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.recordings import (
     Recording,
@@ -17,7 +17,8 @@ from simreg_core.lab.recordings import (
     load_similarity,
     simulate,
 )
-from simreg_core.lab.store import Store, load_into
+from simreg_core.lab.store import Store
+from simreg_core.lab.tensors import load_into
 from simreg_core.neural import averaged_similarity, reliability
 from simreg_core.v1 import V1Predictor, fit_predictor, neuron_weights, predicted_similarity
 

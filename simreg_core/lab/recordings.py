@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simreg_core.lab.data import DataError, ImageSet, checksum_of, data_folder, load_image_set
-from simreg_core.lab.experiment import Simulated
+from simreg_core.lab.data import ImageSet, checksum_of, load_image_set
+from simreg_core.lab.experiment import ANTOLIK_REGIONS, Simulated
+from simreg_core.lab.image_files import DataError, data_folder
 from simreg_core.lab.store import written_whole
 from simreg_core.neural import check_similarity
 from simreg_core.v1 import GaborPopulation, V1Predictor
@@ -33,7 +34,6 @@ PUBLISHED_SOURCE = (
 SENSORIUM_SOURCE = "https://gin.g-node.org/cajal/Sensorium2022"
 SENSORIUM_TIERS = ("train", "validation", "test", "final_test")
 SENSORIUM_SHRINK = 4  # 144x256 as stored, 36x64 as the published predictors see them
-ANTOLIK_REGIONS = (1, 2, 3)
 
 
 @dataclass(frozen=True)

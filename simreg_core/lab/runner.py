@@ -1,9 +1,8 @@
 """Computes what is missing: trainings first, then evaluations, as many at once as the machine has cores."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
@@ -12,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from simreg_core.architectures import architecture
 from simreg_core.lab import checks
-from simreg_core.lab.data import TORCHVISION, DataError, count_images, load_image_set
+from simreg_core.lab.data import load_image_set
 from simreg_core.lab.devices import default_device
 from simreg_core.lab.experiment import (
     Evaluation,
@@ -27,9 +26,11 @@ from simreg_core.lab.experiment import (
     dependencies,
     to_train,
 )
-from simreg_core.lab.inputs import Checksums, changed, learned
+from simreg_core.lab.image_files import TORCHVISION, DataError, count_images
+from simreg_core.lab.inputs import Checksums, learned
 from simreg_core.lab.measuring.registry import passes_of
-from simreg_core.lab.progress import Progress
+from simreg_core.lab.progress import Progress, duration
+from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.steps import seconds_per_step, timed
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, steps_per_epoch
@@ -38,76 +39,8 @@ from simreg_core.lab.workers import RunnerError, Workers, cores, evaluate_task, 
 from simreg_core.model import BLOCKS
 from simreg_core.v1 import V1Predictor
 
-Measurement = tuple[Experiment | NeuralExperiment, Evaluation]
 SECONDS_A_FIT = 10.0  # of an artefact, about: for an estimate alone
 FIT_BATCH = 64  # of `v1.fit_predictor`
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to be computed: each thing once.
-
-    trainings: experiments, surrogates and predictors of neural responses among them.
-    measurements: (experiment, evaluation).
-    """
-
-    trainings: tuple[Experiment | NeuralExperiment, ...]
-    measurements: tuple[Measurement, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.trainings or self.measurements)
-
-    def part(self, measurements: Iterable[Measurement]) -> "Plan":
-        """What of it these measurements need."""
-        wanted = {(experiment.key, evaluation.key): (experiment, evaluation) for experiment, evaluation in measurements}
-        own = tuple(one for one in self.measurements if (one[0].key, one[1].key) in wanted)
-        needed = {one.key for experiment, evaluation in own for one in to_train(experiment, evaluation)}
-        return Plan(tuple(one for one in self.trainings if one.key in needed), own)
-
-    def still_missing(self, store: Store) -> "Plan":
-        """What the store lacks of it by now: less than before, or more where something was deleted."""
-        again = plan(self.measurements, store)
-        needed = {one.key: one for one in (*self.trainings, *again.trainings)}
-        return Plan(tuple(one for one in needed.values() if not store.is_trained(one)), again.measurements)
-
-
-def plan(
-    measurements: Iterable[Measurement], store: Store, trainings: Iterable[Experiment | NeuralExperiment] = ()
-) -> Plan:
-    """What is missing of these measurements, and of trainings that nothing is measured of.
-
-    Raises DataError where what is there was made from other images than those of the same name now, see `lab.inputs`.
-    """
-    missing, present = {}, {}
-    for experiment, evaluation in measurements:
-        there = present if store.has_record(experiment, evaluation) else missing
-        there[experiment.key, evaluation.key] = (experiment, evaluation)
-    needed: dict[str, Experiment | NeuralExperiment] = {}
-    for experiment, evaluation in (*missing.values(), *((one, None) for one in trainings)):
-        needed |= {one.key: one for one in to_train(experiment, evaluation)}
-    done = {key: one for key, one in needed.items() if store.is_trained(one)}
-    if problem := changed(done.values(), present.values(), store):
-        raise DataError(problem)
-    return Plan(tuple(one for key, one in needed.items() if key not in done), tuple(missing.values()))
-
-
-def by_network(todo: Plan, at_once: int) -> list[Plan]:
-    """A plan cut into plans of `at_once` networks each, with all that is measured of them, in the order given.
-
-    What a network depends on (predictors, surrogates) is trained with the first network that needs it.
-    """
-    measured: dict[str, list[Measurement]] = {}
-    for experiment, evaluation in todo.measurements:
-        measured.setdefault(experiment.key, []).append((experiment, evaluation))
-    untrained = {one.key: one for one in todo.trainings}
-    groups = list(measured.values())
-    plans = []
-    for start in range(0, len(groups), at_once):
-        own = [measurement for group in groups[start : start + at_once] for measurement in group]
-        needed = [one for measurement in own for one in to_train(*measurement)]
-        trainings = [untrained.pop(one.key) for one in needed if one.key in untrained]
-        plans.append(Plan(tuple(trainings), tuple(own)))
-    return plans
 
 
 # runs the tasks of a stage (see `_stages`) and returns the trainings that diverged
@@ -224,6 +157,14 @@ def estimate_seconds(todo: Plan, costs: "Costs | None" = None) -> float:
     costs: given, steps that it has timed before are not timed again.
     """
     return (costs or Costs()).seconds(todo) / (1 if torch.cuda.is_available() else cores())
+
+
+def describe(name: str, todo: Plan, costs: "Costs | None" = None) -> str:
+    """What a plan computes and how long it takes on this machine, in one line."""
+    return (
+        f"{name}: {len(todo.trainings)} networks to train and {len(todo.measurements)} attacks to run, "
+        f"about {duration(estimate_seconds(todo, costs))}"
+    )
 
 
 class Costs:

@@ -28,13 +28,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Annotated, Any
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
 from simreg_core.lab.devices import device_name
 from simreg_core.lab.experiment import (
@@ -47,6 +45,10 @@ from simreg_core.lab.experiment import (
     to_train,
 )
 from simreg_core.lab.folders import folder_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # the weights last: once they are there, the experiment is trained
 CHECKPOINT_FILES = ("experiment.json", "history.json", "resume.safetensors", "weights.safetensors")
@@ -159,7 +161,7 @@ def commit() -> tuple[str, bool]:
         return "unknown", True
 
 
-def provenance(device: torch.device, seconds: float, **sets: Any) -> Provenance:
+def provenance(device: "torch.device", seconds: float, **sets: Any) -> Provenance:
     """Provenance of what was computed just now on a device.  sets: names and checksums of image sets and inputs."""
     head, dirty = commit()
     return Provenance(
@@ -171,6 +173,13 @@ def provenance(device: torch.device, seconds: float, **sets: Any) -> Provenance:
         seconds=round(seconds, 2),
         **sets,
     )
+
+
+def _tensors() -> ModuleType:
+    """`lab.tensors`; loaded with the first checkpoint, since torch takes seconds, and records need none."""
+    from simreg_core.lab import tensors
+
+    return tensors
 
 
 class Store:
@@ -297,29 +306,30 @@ class Store:
         """Whether the training is done."""
         return self.weights_path(experiment).is_file()
 
-    def save_resume(self, experiment: Experiment, tensors: dict[str, Tensor], history: list[dict]) -> None:
+    def save_resume(self, experiment: Experiment, tensors: "dict[str, Tensor]", history: list[dict]) -> None:
         """Write the state after an epoch."""
         write_text(self._folder(experiment) / "experiment.json", experiment.model_dump_json(indent=1) + "\n")
-        write_tensors(self.resume_path(experiment), tensors, {"key": experiment.key, "history": json.dumps(history)})
+        notes = {"key": experiment.key, "history": json.dumps(history)}
+        _tensors().write_tensors(self.resume_path(experiment), tensors, notes)
 
-    def load_resume(self, experiment: Experiment) -> tuple[dict[str, Tensor], list[dict]] | None:
+    def load_resume(self, experiment: Experiment) -> "tuple[dict[str, Tensor], list[dict]] | None":
         """The state after the last epoch and the history so far; None where training has not begun."""
         path = self.resume_path(experiment)
         if not path.is_file():
             return None
-        tensors, notes = read_tensors(path)
+        tensors, notes = _tensors().read_tensors(path)
         self._check_owner(path, notes, experiment)
         return tensors, json.loads(notes["history"])
 
-    def save_trained(self, experiment: Experiment, weights: dict[str, Tensor], history: dict) -> None:
+    def save_trained(self, experiment: Experiment, weights: "dict[str, Tensor]", history: dict) -> None:
         """Write the trained network; the state for resuming is no longer needed.
 
         Raises StoreError where a weight is not finite: nothing is written then.
         """
-        if name := _not_finite(weights):
+        if name := _tensors().not_finite(weights):
             raise StoreError(f"experiment {experiment.key} is not stored as trained: '{name}' is not finite")
         write_text(self._folder(experiment) / "history.json", sealed(json.dumps(history, indent=1)) + "\n")
-        write_tensors(self.weights_path(experiment), weights, {"key": experiment.key})
+        _tensors().write_tensors(self.weights_path(experiment), weights, {"key": experiment.key})
         self.resume_path(experiment).unlink(missing_ok=True)
 
     def history(self, experiment: Experiment) -> dict:
@@ -327,18 +337,18 @@ class Store:
         path = self._folder(experiment) / "history.json"
         return _read_sealed(path, f"training history {path}", TRAIN_AGAIN)
 
-    def trained_tensors(self, experiment: Experiment) -> dict[str, Tensor]:
+    def trained_tensors(self, experiment: Experiment) -> "dict[str, Tensor]":
         """What `save_trained` wrote.  Raises StoreError where it is missing, was changed, or is not finite."""
         path = self.weights_path(experiment)
-        weights, notes = read_tensors(path)
+        weights, notes = _tensors().read_tensors(path)
         self._check_owner(path, notes, experiment)
-        if name := _not_finite(weights):
+        if name := _tensors().not_finite(weights):
             raise StoreError(f"checkpoint {path} is of no use: '{name}' is not finite; {TRAIN_AGAIN}")
         return weights
 
-    def load_weights(self, experiment: Experiment, network: torch.nn.Module) -> torch.nn.Module:
+    def load_weights(self, experiment: Experiment, network: "torch.nn.Module") -> "torch.nn.Module":
         """Put the trained weights into a network of the same shape.  Raises StoreError where they do not fit."""
-        return load_into(network, self.trained_tensors(experiment), self.weights_path(experiment))
+        return _tensors().load_into(network, self.trained_tensors(experiment), self.weights_path(experiment))
 
     def checkpoint_files(self, experiment: Experiment) -> dict[str, bytes]:
         """What is there of an experiment by file name, trained or half trained, to be sent to another machine."""
@@ -359,7 +369,7 @@ class Store:
             with written_whole(path) as temporary:
                 temporary.write_bytes(files[name])
                 if path.suffix == ".safetensors":
-                    self._check_owner(path, read_tensors(temporary)[1], experiment)
+                    self._check_owner(path, _tensors().read_tensors(temporary)[1], experiment)
                 elif name == "history.json":
                     unsealed(files[name], f"training history {path}", TRAIN_AGAIN)
         if self.is_trained(experiment):
@@ -389,23 +399,6 @@ def _locked(file: IO) -> bool:
     return True
 
 
-def load_into(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> torch.nn.Module:
-    """Load weights read from `path`.  Raises StoreError naming the first tensor that does not fit."""
-    wanted = network.state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        have, want = weights.get(name), wanted.get(name)
-        if have is None or want is None or have.shape != want.shape:
-            raise StoreError(
-                f"checkpoint {path} is of another network: '{name}' is {_shape(have)} there and {_shape(want)} here"
-            )
-    network.load_state_dict(weights)
-    return network
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else str(list(tensor.shape))
-
-
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -414,45 +407,6 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and notes that `write_tensors` wrote.  Raises StoreError where they are missing, corrupt or changed."""
-    if not path.is_file():
-        raise StoreError(f"checkpoint {path} is missing")
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = dict(json.loads((file.metadata() or {}).get("notes", "{}")))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise StoreError(f"checkpoint {path} is corrupt: {error}; delete it to compute it again") from error
-    checksum = notes.pop("checksum", None)
-    if checksum != _checksum_of_tensors(tensors, notes):
-        raise StoreError(f"checkpoint {path} is corrupt or edited: {_wrong(checksum)}; delete it to compute it again")
-    return tensors, notes
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write a safetensors file with its checksum, whole or not at all."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # in one entry: safetensors writes several in any order, and equal networks shall have equal files
-    sealed_notes = json.dumps({**notes, "checksum": _checksum_of_tensors(plain, notes)}, sort_keys=True)
-    with written_whole(path) as temporary:
-        save_file(plain, temporary, metadata={"notes": sealed_notes})
-
-
-def _checksum_of_tensors(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
-    """Of names, types, shapes and bytes, and of the notes beside them."""
-    digest = hashlib.blake2b(json.dumps(notes, sort_keys=True).encode(), digest_size=16)
-    for name, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _not_finite(tensors: dict[str, Tensor]) -> str | None:
-    """The name of a tensor that holds NaN or infinity; None where all are finite."""
-    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def sealed(text: str) -> str:
@@ -478,7 +432,7 @@ def unsealed(content: bytes, what: str, remedy: str) -> dict:
         raise StoreError(f"{what} is corrupt: it holds no JSON object; {remedy}")
     checksum = document.pop("checksum", None)
     if checksum != _checksum(document):
-        raise StoreError(f"{what} is corrupt or edited: {_wrong(checksum)}; {remedy}")
+        raise StoreError(f"{what} is corrupt or edited: {wrong_checksum(checksum)}; {remedy}")
     return document
 
 
@@ -487,7 +441,8 @@ def _checksum(document: dict) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def _wrong(checksum: str | None) -> str:
+def wrong_checksum(checksum: str | None) -> str:
+    """Why a checksum is refused, in words.  None: there is none."""
     return "it has no checksum" if checksum is None else f"its checksum {checksum!r:.40} does not fit its content"
 
 

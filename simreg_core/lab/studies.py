@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from simreg_core.architectures import WIDTHS
-from simreg_core.attacks import NOISES, PROTOCOLS
-from simreg_core.lab.data import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.experiment import (
     ADVERSARIAL,
+    ANTOLIK_REGIONS,
     PROJECT,
     Architecture,
     BoundaryEvaluation,
@@ -44,10 +42,10 @@ from simreg_core.lab.experiment import (
     load_profile,
 )
 from simreg_core.lab.folders import folder_of
-from simreg_core.lab.progress import duration
-from simreg_core.lab.recordings import ANTOLIK_REGIONS
-from simreg_core.lab.runner import Costs, Measurement, Plan, check_profile, compute, estimate_seconds, plan
+from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
+from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.store import Record, Store
+from simreg_core.names import NOISE_NAMES, PROTOCOLS, WIDTHS
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
 EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
@@ -220,9 +218,11 @@ class Study:
         """
         todo = plan(self.measurements(), self.store)
         if todo:
-            check_profile(self.profile, todo, self.store, without_gpu)
-            print(describe(self.name, todo))
-            compute(todo, self.store, self.name)
+            from simreg_core.lab import runner  # here: it needs torch, and to plan and to draw needs none
+
+            runner.check_profile(self.profile, todo, self.store, without_gpu)
+            print(runner.describe(self.name, todo))
+            runner.compute(todo, self.store, self.name)
         return self
 
     def records(self) -> list[tuple[str, str, Record]]:
@@ -297,14 +297,6 @@ def figures_folder(profile: Profile) -> Path:
 def published_folder(profile: Profile) -> Path:
     """The committed records of a profile."""
     return figures_folder(profile) / "records"
-
-
-def describe(name: str, todo: Plan, costs: Costs | None = None) -> str:
-    """What a plan computes and how long it takes on this machine, in one line."""
-    return (
-        f"{name}: {len(todo.trainings)} networks to train and {len(todo.measurements)} attacks to run, "
-        f"about {duration(estimate_seconds(todo, costs))}"
-    )
 
 
 def pixel_vs_neural(profile: Profile) -> tuple[Block, ...]:
@@ -406,7 +398,7 @@ def selection(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
         for threshold in grid.thresholds if target == THRESHOLD else (profile.regularizer.threshold,):
             label = f"α = {alpha:g}, Th = {threshold:g}"
             series[label] = _seeds(profile, target, grid.seeds, alpha=alpha, threshold=threshold)
-    attacks = [*(noise(profile, kind) for kind in NOISES), fgsm(profile)]
+    attacks = [*(noise(profile, kind) for kind in NOISE_NAMES), fgsm(profile)]
     ends = [attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1])) for attack in attacks]
     return (Block(series, tuple(ends)),)
 
@@ -492,7 +484,7 @@ def other_tasks_and_depths(profile: Profile) -> tuple[Block, ...]:
     return tuple(
         Block(
             _targets(one, one.seeds),
-            (*(noise(one, kind, protocol) for kind in NOISES for protocol in PROTOCOLS), *three_attacks(one)[2:]),
+            (*(noise(one, kind, protocol) for kind in NOISE_NAMES for protocol in PROTOCOLS), *three_attacks(one)[2:]),
             group,
         )
         for group, one in tasks.items()

@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from simreg_core.lab import studies
-from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import (
     Condition,
     CorruptionEvaluation,
@@ -19,8 +18,10 @@ from simreg_core.lab.experiment import (
     Simulated,
     WhiteBoxEvaluation,
 )
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.recordings import Recording, write_recording
-from simreg_core.lab.runner import Plan, compute, missing_image_sets, plan
+from simreg_core.lab.runner import compute, missing_image_sets
+from simreg_core.lab.running.plan import Plan, plan
 
 
 @pytest.fixture

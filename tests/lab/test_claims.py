@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simreg_core.corruptions import GROUPS
 from simreg_core.lab import studies
 from simreg_core.lab.claims import (
     CLAIMS,
@@ -23,6 +22,7 @@ from simreg_core.lab.claims import (
     weakest,
 )
 from simreg_core.lab.experiment import PROJECT, load_profile
+from simreg_core.names import GROUPS
 
 
 def claim(threshold):

@@ -10,18 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from simreg_core.corruptions import CORRUPTIONS
-from simreg_core.lab.data import (
+from simreg_core.lab.data import load_cifar10_c, load_image_set
+from simreg_core.lab.image_files import (
     COUNTS,
     TASK_PHOTOS,
     DataError,
     count_images,
     has_cifar10_c,
     has_validation,
-    load_cifar10_c,
-    load_image_set,
     stamp_of,
 )
+from simreg_core.names import CORRUPTIONS
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import pytest
 from conftest import TINY
 from jupyter_client.provisioning import LocalProvisioner
 
-from simreg_core.lab import drawing
-from simreg_core.lab.data import DataError
+from simreg_core.lab import drawing, runner
 from simreg_core.lab.experiment import PROJECT
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.store import Store
 
 
@@ -25,7 +25,8 @@ def recompute(tiny, tmp_path, monkeypatch):
     forgotten = []
     begin = drawing._begin_again
     monkeypatch.setattr(drawing, "_begin_again", lambda *arguments: forgotten.append(arguments) or begin(*arguments))
-    for name in ("describe", "_draw", "write_claims"):
+    monkeypatch.setattr(runner, "describe", lambda *_: "")
+    for name in ("_draw", "write_claims"):
         monkeypatch.setattr(drawing, name, lambda *_: "")
 
     def run(*only, killed, again=True):
@@ -33,7 +34,7 @@ def recompute(tiny, tmp_path, monkeypatch):
             if killed:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(drawing, "compute", compute)
+        monkeypatch.setattr(runner, "compute", compute)
         forgotten.clear()
         try:
             drawing.make_figures(tiny, str(TINY), again, only)
@@ -154,8 +155,8 @@ def test_the_store_is_locked_from_what_is_deleted_to_what_is_used(recompute, mon
 def test_recordings_are_replaced_under_the_lock(tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
     locked = []
-    for name in ("plan", "compute", "_copy_records"):
-        monkeypatch.setattr(drawing, name, lambda *_: locked.append(is_locked()))
+    for module, name in ((drawing, "plan"), (runner, "compute"), (drawing, "_copy_records")):
+        monkeypatch.setattr(module, name, lambda *_: locked.append(is_locked()))
     drawing.publish_recordings()
     assert locked == [True] * 3
     assert not is_locked()

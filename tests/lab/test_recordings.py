@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import Simulated
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.recordings import (
     Recording,
     load_published_predictor,

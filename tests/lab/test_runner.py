@@ -4,17 +4,10 @@ import pytest
 import torch
 
 from simreg_core.lab import steps, studies
-from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import CorruptionEvaluation, Experiment, LayerWeightsEvaluation
-from simreg_core.lab.runner import (
-    Costs,
-    Plan,
-    a100_seconds,
-    by_network,
-    compute,
-    missing_image_sets,
-    plan,
-)
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.runner import Costs, a100_seconds, compute, missing_image_sets
+from simreg_core.lab.running.plan import Plan, by_network, plan
 from simreg_core.lab.steps import seconds_per_step
 from simreg_core.lab.training import TrainingError, train
 

@@ -20,12 +20,11 @@ from simreg_core.lab.store import (
     StoreError,
     Value,
     provenance,
-    read_tensors,
     sealed,
     unsealed,
-    write_tensors,
     write_text,
 )
+from simreg_core.lab.tensors import read_tensors, write_tensors
 from simreg_core.lab.training import build_network
 
 

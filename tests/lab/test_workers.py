@@ -12,7 +12,8 @@ import torch
 
 from simreg_core.lab import studies
 from simreg_core.lab.progress import Progress
-from simreg_core.lab.runner import Plan, compute
+from simreg_core.lab.runner import compute
+from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.store import Store
 from simreg_core.lab.workers import RunnerError, Workers
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from simreg_core.lab.data import count_images
 from simreg_core.lab.experiment import (
     EVALUATIONS,
     BoundaryEvaluation,
@@ -28,6 +27,7 @@ from simreg_core.lab.experiment import (
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
+from simreg_core.lab.image_files import count_images
 from simreg_core.lab.measuring import (
     boundary,
     corruptions,

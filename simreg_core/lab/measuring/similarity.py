@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simreg_core import pixel_similarity
-from simreg_core.lab.data import DataError, checksum_of, load_image_set
+from simreg_core.lab.data import checksum_of, load_image_set
 from simreg_core.lab.experiment import (
     Condition,
     NeuralExperiment,
@@ -20,6 +20,7 @@ from simreg_core.lab.experiment import (
     Simulated,
     stream,
 )
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import Images, Look, Measured, chosen
 from simreg_core.lab.predictors import Fitted, fitted, recording_of
 from simreg_core.lab.recordings import Recording, population

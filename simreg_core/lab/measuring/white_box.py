@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from simreg_core import door, suspicion, whitebox
 from simreg_core.attacks import AttackResult
-from simreg_core.lab.data import DataError
 from simreg_core.lab.experiment import (
     Experiment,
     MinimumNormEvaluation,
@@ -18,6 +17,7 @@ from simreg_core.lab.experiment import (
     more_than_attacked,
     stream,
 )
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import (
     Attacked,
     Look,

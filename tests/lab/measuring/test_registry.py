@@ -26,7 +26,8 @@ from simreg_core.lab.experiment import (
 from simreg_core.lab.measuring import registry
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import KINDS, Kind, RegistryError, in_words, kind_of, passes_of, register
-from simreg_core.lab.runner import Costs, compute, missing_image_sets, plan
+from simreg_core.lab.runner import Costs, compute, missing_image_sets
+from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Record, Store, sealed
 from simreg_core.lab.training import train
 

@@ -17,7 +17,7 @@ from simreg_core.lab.experiment import (
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import Attacked
 from simreg_core.lab.measuring.white_box import white_box
-from simreg_core.lab.store import read_tensors
+from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import train
 
 CPU = torch.device("cpu")

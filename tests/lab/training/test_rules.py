@@ -25,8 +25,10 @@ from simreg_core.lab.experiment import (
 )
 from simreg_core.lab.listing import describe
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.runner import Costs, _stages, compute, plan
-from simreg_core.lab.store import Store, StoreError, read_tensors
+from simreg_core.lab.runner import Costs, _stages, compute
+from simreg_core.lab.running.plan import plan
+from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import build_network, fit_artefact, train
 from simreg_core.lab.training.rules import FRONT_ENDS, RULES, Row
 from simreg_core.lab.workers import trainer_of

@@ -1,0 +1,64 @@
+"""What can be chosen by name, and what goes with each name: tables that a specification needs, without torch."""
+
+PROTOCOLS = ("released", "strict")
+NOISE_NAMES = ("gaussian", "uniform", "salt_and_pepper")  # of `attacks.NOISES`
+SUBTRACTIONS = ("mean_image", "own_mean")  # of `targets.pixel_similarity`
+
+CORRUPTIONS = (  # in the order of `corruptions.SEVERITIES`
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+GROUPS = {  # by frequency, after Li et al. (2023)
+    "low": ("snow", "frost", "fog", "brightness", "contrast"),
+    "medium": (
+        "motion_blur", "zoom_blur", "defocus_blur", "glass_blur", "elastic_transform", "jpeg_compression", "pixelate",
+    ),
+    "high": ("gaussian_noise", "shot_noise", "impulse_noise"),
+}  # fmt: skip
+
+PATCH = 4  # pixels a side, of ViT
+HEADS = 2
+TRANSFORMER_LAYERS = 3
+HIDDEN_LAYERS = 4  # of the MLP
+# early to late; what FeatureTaps and `SimilarityRegularizer(layers=...)` take
+LAYERS: dict[str, tuple[str, ...]] = {
+    "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
+    # the last ReLU before each pooling, and the last of all
+    "vgg": ("body.features.2", "body.features.6", "body.features.13", "body.features.20", "body.features.27"),
+    "convnext": ("body.features.0", "body.features.1", "body.features.3", "body.features.5"),
+    "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
+    "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
+}
+OF_ONE_SIZE = ("vit", "mlp")  # they take images of the size that they were made for alone
+# narrow enough to train on 16x16 patches in seconds
+WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128}
+_MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1}
+_SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1}  # smallest height and width
+
+
+def check_fit(name: str, size: tuple[int, int], width: int) -> None:
+    """Refuse a size of images or a width that an architecture cannot have: ValueError naming what it can."""
+    if width < 1 or width % _MULTIPLE[name]:
+        raise ValueError(f"width of '{name}' must be a positive multiple of {_MULTIPLE[name]}, got {width}")
+    if min(size) < _SIDES[name]:
+        raise ValueError(f"'{name}' takes images of at least {by((_SIDES[name],) * 2)}, got {by(size)}")
+    if name == "vit" and (size[0] != size[1] or size[0] % PATCH):
+        raise ValueError(f"'vit' takes square images whose side is a multiple of its patch, {PATCH}; got {by(size)}")
+
+
+def by(size: tuple[int, ...]) -> str:
+    """'16x16' of (16, 16)."""
+    return "x".join(str(side) for side in size)
