@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from simreg_core.lab.experiment import ADVERSARIAL, NOISE
 from simreg_core.lab.studies import (
@@ -125,7 +125,7 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[f
         raise ValueError(f"an interval over seeds needs at least two of them, got {values.size}")
     if not np.isfinite(values).all():
         raise ValueError("an interval needs finite values; count failures before averaging")
-    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    reach = stdtrit(len(values) - 1, (1 + confidence) / 2) * (values.std(ddof=1) / np.sqrt(len(values)))
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
