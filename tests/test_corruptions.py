@@ -51,6 +51,7 @@ def test_constants_are_those_of_cifar10_c():
 
 
 def test_groups_partition_the_corruptions():
+    assert tuple(SEVERITIES) == CORRUPTIONS
     assert len(set(CORRUPTIONS)) == 15
     assert sorted(name for group in GROUPS.values() for name in group) == sorted(CORRUPTIONS)
 
