@@ -7,14 +7,16 @@ evaluator would do. Every epsilon is in pixel units: images lie in [0, 1].
 import warnings
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
-from foolbox import PyTorchModel
-from foolbox.attacks import BoundaryAttack, LinearSearchBlendedUniformNoiseAttack
 from torch import Tensor, nn
 
 from simreg_core import door
 from simreg_core.names import NOISE_NAMES, PROTOCOLS
+
+if TYPE_CHECKING:
+    from foolbox import PyTorchModel
 
 FIRST_DIRECTIONS = 10  # enough for most images; the few others then search on without them
 
@@ -161,6 +163,9 @@ def boundary_attack(
     batch_size: images that walk together; foolbox gives them one random direction a step.
     Raises ValueError as `door.opened`, and for steps, directions, batch_size or protocol out of bounds.
     """
+    from foolbox import PyTorchModel  # here, as below: one attack in many needs it, and it takes a second
+    from foolbox.attacks import BoundaryAttack
+
     _check_protocol(protocol)
     for name, value in (("steps", steps), ("directions", directions), ("batch_size", batch_size)):
         if value < 1:
@@ -181,11 +186,13 @@ def boundary_attack(
     return AttackResult(images, adversarial, failed, float("nan" if protocol == "released" else "inf"))
 
 
-def starting_points(model: PyTorchModel, x: Tensor, prediction: Tensor, directions: int) -> tuple[Tensor, Tensor]:
+def starting_points(model: "PyTorchModel", x: Tensor, prediction: Tensor, directions: int) -> tuple[Tensor, Tensor]:
     """Blends with uniform noise that change the prediction, [b, c, h, w], and which were found, [b].
 
     Draws from the global random state; call it within `door.opened`.
     """
+    from foolbox.attacks import LinearSearchBlendedUniformNoiseAttack
+
     starts = x.clone()
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     first = min(directions, FIRST_DIRECTIONS)

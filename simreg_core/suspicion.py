@@ -15,7 +15,6 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import binom
 from torch import Tensor
 
 LEVEL = 0.01
@@ -36,7 +35,7 @@ def black_box_beats_white_box(white_box: ArrayLike, black_box: ArrayLike) -> str
     """
     white_box, black_box = _paired(white_box, black_box)
     missed = int((black_box & ~white_box).sum())
-    if binom.sf(missed - 1, len(white_box), SPARED) >= LEVEL:
+    if _chance_of(missed, len(white_box), SPARED) >= LEVEL:
         return None
     return f"a black-box attack fools {missed} of {len(white_box)} images that the white-box attack does not"
 
@@ -84,7 +83,7 @@ def large_epsilon_above_chance(fooled: ArrayLike, epsilon: float, chance: float)
     if not 0 < chance < 1:
         raise ValueError(f"chance must lie in (0, 1), got {chance:g}")
     right = int((~fooled).sum())
-    if binom.sf(right - 1, len(fooled), chance) >= LEVEL:
+    if _chance_of(right, len(fooled), chance) >= LEVEL:
         return None
     return (
         f"at epsilon {epsilon:g} the accuracy is {right / len(fooled):.3f}, above the {chance:.3f} of a constant answer"
@@ -170,10 +169,17 @@ def suspicions(
     return tuple(warning for warning in warnings if warning is not None)
 
 
+def _chance_of(successes: int, trials: int, share: float) -> float:
+    """Probability of as many successes or more, each with probability `share`."""
+    from scipy.stats import binom  # here: it takes longer than all else that the attacks import but torch
+
+    return binom.sf(successes - 1, trials, share)
+
+
 def _more_often(first: np.ndarray, second: np.ndarray, level: float) -> bool:
     """One-sided sign test: whether the first is true more often than the second where the two differ."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    return binom.sf(only_first - 1, only_first + only_second, 0.5) < level
+    return _chance_of(only_first, only_first + only_second, 0.5) < level
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

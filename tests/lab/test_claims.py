@@ -131,7 +131,7 @@ def test_the_words_on_noise_augmentation_are_true_of_quick():
     (over,) = (one for one in CLAIMS if one.key == "over-noise")
     assert over.claim.endswith("(quick: trained at exactly the tested σ)")
     quick = load_profile("quick")
-    assert quick.white_box.noise == quick.studies.epsilons.gaussian
+    assert quick.defences["noise augmentation"].epsilon == quick.studies.epsilons.gaussian
 
 
 def test_the_words_on_other_tasks_are_true_of_quick():
