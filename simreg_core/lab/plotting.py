@@ -168,7 +168,7 @@ def save_figure(figure: Figure, study: Study, table: pd.DataFrame, verdicts: lis
                 "evaluation": record.evaluation_key,
                 "attack": record.evaluation.attack,
                 **({"warnings": list(record.warnings)} if record.warnings else {}),
-                **record.provenance.model_dump(),
+                **record.provenance.model_dump(exclude={"inputs"} if record.provenance.inputs is None else None),
             }
             for group, label, record in study.records()
         ],
