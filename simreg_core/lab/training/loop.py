@@ -159,6 +159,7 @@ class Run:
             self.optimizer = self._new_optimizer(own)
         elif [*map(id, self.optimizer.param_groups[0]["params"])] != [*map(id, self._parameters())]:
             raise ValueError(f"{method}: stage {self.stage + 1} has new parameters, so it needs a new optimizer")
+        self.progress = 0.0  # place inside the stage, in [0, 1]
         self.sums: dict[str, Tensor] = {}  # of the losses by name, over an epoch's steps
         self.replayed: tuple[float, Replayed] | None = None  # the recorded step, and the learning rate that is in it
         with seeded(stream(self.experiment.seed, f"before stage {self.stage}"), self.device):
