@@ -30,7 +30,7 @@ def start(folder: Path, *only: str) -> subprocess.Popen:
 
 def finish(folder: Path, *only: str) -> str:
     process = start(folder, *only)
-    assert process.wait(timeout=300) == 0, (folder / "log").read_text()
+    assert process.wait(timeout=900) == 0, (folder / "log").read_text()
     return (folder / "log").read_text()
 
 
@@ -39,7 +39,7 @@ def csv(folder: Path, name: str) -> bytes:
 
 
 def wait_for(pattern: str, folder: Path, count: int) -> None:
-    for _ in range(1200):
+    for _ in range(3000):
         if len(list(folder.glob(pattern))) >= count:
             return
         time.sleep(0.1)
