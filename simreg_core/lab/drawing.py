@@ -268,6 +268,8 @@ def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None
     """Execute a notebook with papermill.  Returns its error in one line, or None."""
     from papermill import execute_notebook  # here: its import takes longer than drawing nothing
 
+    from simreg_core.lab.notebook_client import ENGINE
+
     output = Store().root / "notebooks" / profile.name / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
     return _problem_of(
@@ -278,6 +280,7 @@ def _run_notebook(path: Path, profile: Profile, profile_name: str) -> str | None
             cwd=NOTEBOOKS,
             progress_bar=False,
             execution_timeout=CELL_SECONDS,
+            engine_name=ENGINE,
             **kernel,
         )
     )
