@@ -415,7 +415,7 @@ class Optimization(Spec):
 class Parent(Spec):
     """The experiment that a training starts from: the same task, network, seed and protocol, trained as said here.
 
-    adversarial, regularizer: plain and unregularized where empty.  optimization: the child's where empty.
+    adversarial, regularizer: None: plain, unregularized.  optimization: None: the child's.
     """
 
     adversarial: AnyRule | None = None
@@ -426,7 +426,7 @@ class Parent(Spec):
 class Experiment(Spec):
     """One training run.
 
-    adversarial: how, see `training.rules`; plainly where empty.
+    adversarial: how, see `training.rules`; None: plainly.
     protocol: 'released' regularizes on the first `count` training images, validation images included, where
     task and regularization set are the same; 'strict' keeps the validation images out.
     """
@@ -536,7 +536,7 @@ EVALUATIONS: dict[str, type["Evaluation"]] = {}  # by the names of `attack`; a c
 class Evaluation(Spec):
     """What every evaluation has.  A kind of its own: a subclass, whose field `attack` is a Literal with its names.
 
-    images: a random choice of that many (all where empty), the same for all models.
+    images: a random choice of that many (None: all), the same for all models.
     What is to be known of a kind beside its fields is its row in `lab.measuring.registry`.
     times_steps: it times training steps on random pixels: nothing is trained or read for it, and it is measured last,
     with nothing beside it.
@@ -759,7 +759,7 @@ class StepCostEvaluation(Evaluation):
 
     Of an unregularized experiment, whose own step is timed beside them.
     pairs_per_step: the k.  image_counts: the N, each with `image_pairs` pairs.
-    size: of the regularization images; the task's where empty.
+    size: of the regularization images; None: the task's.
     repeats: of the measurement against k.  rounds: steps that are timed at a time.
     """
 

@@ -37,6 +37,7 @@ def seconds_per_step(experiment: Experiment, steps: int, images: int = 64, devic
 
 
 def timed(step: Callable[[], None], device: torch.device) -> float:
+    """Seconds that a step takes on a device, until its last kernel has ended."""
     _finish_work(device)  # or what was begun before would be timed too
     started = time.perf_counter()
     step()
