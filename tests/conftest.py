@@ -11,7 +11,7 @@ import pytest
 import torch
 from crashes import pytest_handlecrashitem, pytest_xdist_make_scheduler  # noqa: F401
 
-from simreg_core.lab.experiment import load_profile
+from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 
 torch.set_num_threads(1)

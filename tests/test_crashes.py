@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from simreg_core.lab.experiment import PROJECT
+from simreg_core.lab.specs import PROJECT
 
 FILES = {
     "test_a.py": """

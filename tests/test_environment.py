@@ -13,9 +13,9 @@ import yaml
 
 from simreg_core.lab.claims import table_of_claims
 from simreg_core.lab.drawing import missing
-from simreg_core.lab.experiment import load_profile
 from simreg_core.lab.image_files import BUNDLED
 from simreg_core.lab.runner import a100_seconds
+from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 from simreg_core.whitebox import AUTOATTACK_QUERIES, AUTOATTACK_STEPS, AUTOATTACK_TARGETS
 

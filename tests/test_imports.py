@@ -32,7 +32,7 @@ def test_the_regularizer_loads_torch_and_numpy_only(tmp_path):
 def test_the_laboratory_loads_no_torch_before_a_defence_is_named(tmp_path):
     code = """
 from simreg_core.lab import claims, cli, drawing, figures, plotting, studies
-from simreg_core.lab.experiment import LayerWeightsEvaluation, Experiment
+from simreg_core.lab.specs import LayerWeightsEvaluation, Experiment
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Store
 task = {"images": "photos", "size": (16, 16)}
@@ -52,7 +52,7 @@ NEEDS_TORCH = pytest.mark.xfail(strict=True, reason="specifications of defences 
 def test_planning_loads_no_torch(profile, tmp_path):
     code = f"""
 from simreg_core.lab import drawing, studies
-from simreg_core.lab.experiment import load_profile
+from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 profile = load_profile({profile!r})
 todo = drawing.missing(profile, Store(published=studies.published_folder(profile)))

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simreg_core.lab.claims import AUTOATTACKS, at_epsilon, by_seed, gain, mean_interval, minimal_size, regularized
-from simreg_core.lab.experiment import ADVERSARIAL, NOISE
 from simreg_core.lab.figures import LOOKS, S_TH
 from simreg_core.lab.plotting import ATTACK_NAMES, COLOURS, Look, panels, shade, summarize
+from simreg_core.lab.specs import ADVERSARIAL, NOISE
 from simreg_core.lab.studies import AUDIT, NONE, STEPS, THRESHOLD
 
 STRICT_CLAMP = ("gaussian", "fgsm")  # attacks of which the strict protocol clamps otherwise

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from simreg_core import PairSampler, attacks, pixel_similarity, threshold_targets
 from simreg_core.lab.data import load_image_set
 from simreg_core.lab.devices import device_name
-from simreg_core.lab.experiment import Experiment, build
 from simreg_core.lab.plain_loop import WORKERS, PlainLoop
+from simreg_core.lab.specs import Experiment, build
 from simreg_core.lab.steps import seconds_per_step, timed
 from simreg_core.lab.store import Store, write_text
 from simreg_core.lab.training import Run, repeatable, settings_of, steps_per_epoch

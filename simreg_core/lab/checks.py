@@ -6,18 +6,6 @@ from functools import cache
 import torch
 
 from simreg_core.lab.data import labels_of, load_image_set
-from simreg_core.lab.experiment import (
-    DefenceSpec,
-    Evaluation,
-    Experiment,
-    Fit,
-    Network,
-    NeuralExperiment,
-    Predictor,
-    Recorded,
-    Simulated,
-    Task,
-)
 from simreg_core.lab.image_files import (
     BUNDLED,
     TORCHVISION,
@@ -30,6 +18,18 @@ from simreg_core.lab.inputs import Checksums, inputs_of, learned
 from simreg_core.lab.measuring.registry import kind_of, misplaced
 from simreg_core.lab.measuring.subject import Images, check_surrogate
 from simreg_core.lab.recordings import load_published_predictor, load_recording
+from simreg_core.lab.specs import (
+    DefenceSpec,
+    Evaluation,
+    Experiment,
+    Fit,
+    Network,
+    NeuralExperiment,
+    Predictor,
+    Recorded,
+    Simulated,
+    Task,
+)
 from simreg_core.lab.training import build_network, regularization_images, regularization_pixels
 from simreg_core.targets import PairSampler, pixel_similarity
 from simreg_core.v1 import V1Predictor

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from simreg_core.lab.experiment import ADVERSARIAL, NOISE
+from simreg_core.lab.specs import ADVERSARIAL, NOISE
 from simreg_core.lab.studies import (
     ALL_CHANGED,
     AUDIT,

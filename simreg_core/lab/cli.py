@@ -18,7 +18,11 @@ from simreg_core.lab.drawing import (
     publish_recordings,
     studies_of,
 )
-from simreg_core.lab.experiment import (
+from simreg_core.lab.folders import settle_folders
+from simreg_core.lab.image_files import DataError, count_images
+from simreg_core.lab.progress import duration
+from simreg_core.lab.running.plan import plan
+from simreg_core.lab.specs import (
     Experiment,
     FgsmEvaluation,
     NoiseEvaluation,
@@ -27,10 +31,6 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
-from simreg_core.lab.folders import settle_folders
-from simreg_core.lab.image_files import DataError, count_images
-from simreg_core.lab.progress import duration
-from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Store
 
 # modules that need torch are imported in the commands that compute: to plan and to draw needs none

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simreg_core.lab.claims import claims_markdown, table_of_claims
-from simreg_core.lab.experiment import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.processes import Processes, way_of_death
 from simreg_core.lab.running.plan import Measurement, Plan, by_network, plan
+from simreg_core.lab.specs import PROFILES, PROJECT, Profile, SpecError, load_profile
 from simreg_core.lab.store import Store, StoreError, write_bytes, write_text
 from simreg_core.lab.studies import (
     RECORDINGS,

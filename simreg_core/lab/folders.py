@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from simreg_core.lab.experiment import PROJECT, SpecError
+from simreg_core.lab.specs import PROJECT, SpecError
 
 FOLDERS = {"SIMREG_RUNS": "runs", "SIMREG_FIGURES": "figures", "SIMREG_DATA": "data"}
 

@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from inspect import unwrap
 
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import BUNDLED, TORCHVISION, DataError, has_validation, stamp_of
+from simreg_core.lab.specs import (
     Evaluation,
     Experiment,
     Fit,
@@ -26,7 +27,6 @@ from simreg_core.lab.experiment import (
     Simulated,
     dependencies,
 )
-from simreg_core.lab.image_files import BUNDLED, TORCHVISION, DataError, has_validation, stamp_of
 from simreg_core.lab.store import Record, Store, StoreError, write_text
 
 AnyExperiment = Experiment | NeuralExperiment | Fit

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.runner import a100_seconds
+from simreg_core.lab.running.plan import Plan
+from simreg_core.lab.specs import (
     Experiment,
     Fit,
     NeuralExperiment,
@@ -12,9 +15,6 @@ from simreg_core.lab.experiment import (
     Simulated,
     to_train,
 )
-from simreg_core.lab.image_files import DataError
-from simreg_core.lab.runner import a100_seconds
-from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.studies import STUDIES, study
 from simreg_core.lab.training.rules import stages_of
 

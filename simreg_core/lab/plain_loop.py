@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from simreg_core import pixel_similarity, threshold_targets
 from simreg_core.lab.data import ImageSet
-from simreg_core.lab.experiment import Experiment, stream
+from simreg_core.lab.specs import Experiment, stream
 from simreg_core.lab.training import CROP_PADDING, build_network, load_data
 
 WORKERS = 2

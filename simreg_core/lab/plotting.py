@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simreg_core.lab.claims import Verdict
-from simreg_core.lab.experiment import PROJECT
+from simreg_core.lab.specs import PROJECT
 from simreg_core.lab.store import StoreError, write_text, written_whole
 from simreg_core.lab.studies import NEURAL, NONE, PIXEL, SHUFFLED_NEURAL, THRESHOLD, Study
 

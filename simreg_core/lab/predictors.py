@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simreg_core.lab.experiment import NeuralExperiment, Published, Regularizer, Simulated, stream
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.recordings import (
@@ -17,6 +16,7 @@ from simreg_core.lab.recordings import (
     load_similarity,
     simulate,
 )
+from simreg_core.lab.specs import NeuralExperiment, Published, Regularizer, Simulated, stream
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import load_into
 from simreg_core.neural import averaged_similarity, reliability

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from simreg_core.lab.experiment import Evaluation, Experiment, Fit, NeuralExperiment, dependencies
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.progress import Progress
+from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, dependencies
 from simreg_core.lab.store import Store, StoreError
 from simreg_core.lab.training import TrainingError
 from simreg_core.lab.workers import ALLOCATOR, RunnerError, trainer_of

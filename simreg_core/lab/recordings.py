@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from simreg_core.lab.data import ImageSet, checksum_of, load_image_set
-from simreg_core.lab.experiment import ANTOLIK_REGIONS, Simulated
 from simreg_core.lab.image_files import DataError, data_folder
+from simreg_core.lab.specs import ANTOLIK_REGIONS, Simulated
 from simreg_core.lab.store import written_whole
 from simreg_core.neural import check_similarity
 from simreg_core.v1 import GaborPopulation, V1Predictor

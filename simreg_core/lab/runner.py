@@ -13,7 +13,12 @@ from simreg_core.architectures import architecture
 from simreg_core.lab import checks
 from simreg_core.lab.data import load_image_set
 from simreg_core.lab.devices import default_device
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import TORCHVISION, DataError, count_images
+from simreg_core.lab.inputs import Checksums, learned
+from simreg_core.lab.measuring.registry import passes_of
+from simreg_core.lab.progress import Progress, duration
+from simreg_core.lab.running.plan import Plan
+from simreg_core.lab.specs import (
     Evaluation,
     Experiment,
     Fit,
@@ -26,11 +31,6 @@ from simreg_core.lab.experiment import (
     dependencies,
     to_train,
 )
-from simreg_core.lab.image_files import TORCHVISION, DataError, count_images
-from simreg_core.lab.inputs import Checksums, learned
-from simreg_core.lab.measuring.registry import passes_of
-from simreg_core.lab.progress import Progress, duration
-from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.steps import seconds_per_step, timed
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, steps_per_epoch

@@ -7,7 +7,7 @@ import torch
 
 from simreg_core.lab.data import ImageSet
 from simreg_core.lab.devices import default_device
-from simreg_core.lab.experiment import Experiment
+from simreg_core.lab.specs import Experiment
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import autocast, build_network, build_regularizer, settings_of
 

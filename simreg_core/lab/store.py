@@ -35,7 +35,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 
 from simreg_core.lab.devices import device_name
-from simreg_core.lab.experiment import (
+from simreg_core.lab.folders import folder_of
+from simreg_core.lab.specs import (
     PROJECT,
     AnyEvaluation,
     Evaluation,
@@ -44,7 +45,6 @@ from simreg_core.lab.experiment import (
     describe,
     to_train,
 )
-from simreg_core.lab.folders import folder_of
 
 if TYPE_CHECKING:
     import torch

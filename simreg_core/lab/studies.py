@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.experiment import (
+from simreg_core.lab.folders import folder_of
+from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
+from simreg_core.lab.running.plan import Measurement, plan
+from simreg_core.lab.specs import (
     ADVERSARIAL,
     ANTOLIK_REGIONS,
     PROJECT,
@@ -41,9 +44,6 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
-from simreg_core.lab.folders import folder_of
-from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
-from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.store import Record, Store
 from simreg_core.names import NOISE_NAMES, PROTOCOLS, WIDTHS
 

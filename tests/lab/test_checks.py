@@ -6,7 +6,11 @@ import torch
 from PIL import Image
 
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.recordings import Recording, write_recording
+from simreg_core.lab.runner import compute, missing_image_sets
+from simreg_core.lab.running.plan import Plan, plan
+from simreg_core.lab.specs import (
     Condition,
     CorruptionEvaluation,
     LayerWeightsEvaluation,
@@ -18,10 +22,6 @@ from simreg_core.lab.experiment import (
     Simulated,
     WhiteBoxEvaluation,
 )
-from simreg_core.lab.image_files import DataError
-from simreg_core.lab.recordings import Recording, write_recording
-from simreg_core.lab.runner import compute, missing_image_sets
-from simreg_core.lab.running.plan import Plan, plan
 
 
 @pytest.fixture

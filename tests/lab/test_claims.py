@@ -21,7 +21,7 @@ from simreg_core.lab.claims import (
     verdicts,
     weakest,
 )
-from simreg_core.lab.experiment import PROJECT, load_profile
+from simreg_core.lab.specs import PROJECT, load_profile
 from simreg_core.names import GROUPS
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from simreg_core.lab import studies
 from simreg_core.lab.cost import step_costs
-from simreg_core.lab.experiment import load_profile
 from simreg_core.lab.runner import Costs, _stages, compute, missing_image_sets
 from simreg_core.lab.running.plan import plan
+from simreg_core.lab.specs import load_profile
 
 
 def test_costs_are_a_record_that_is_measured_once(tiny, tmp_path, monkeypatch):

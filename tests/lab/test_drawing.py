@@ -12,8 +12,8 @@ from conftest import TINY
 from jupyter_client.provisioning import LocalProvisioner
 
 from simreg_core.lab import drawing, runner
-from simreg_core.lab.experiment import PROJECT
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.specs import PROJECT
 from simreg_core.lab.store import Store
 
 

@@ -9,13 +9,13 @@ from PIL import Image
 
 from simreg_core.lab import inputs, studies
 from simreg_core.lab.data import load_image_set
-from simreg_core.lab.experiment import NeuralExperiment, Predictor, Recorded
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import Checksums, Images, checksums, inputs_of
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.recordings import Recording, write_recording
 from simreg_core.lab.running.plan import plan
+from simreg_core.lab.specs import NeuralExperiment, Predictor, Recorded
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import train

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simreg_core.lab.experiment import Experiment, build
+from simreg_core.lab.specs import Experiment, build
 
 BASE = {
     "task": {"images": "photos", "size": [16, 16], "channels": 1, "validation_images": 1000, "augment": "crop-flip"},

@@ -1,8 +1,8 @@
 """The list of trainings: each once, folded over seeds, with the figures that need it."""
 
 from simreg_core.lab.drawing import missing
-from simreg_core.lab.experiment import Experiment, load_profile
 from simreg_core.lab.listing import describe, needed, trainings
+from simreg_core.lab.specs import Experiment, load_profile
 from simreg_core.lab.studies import STUDIES, experiment
 
 

@@ -6,11 +6,11 @@ from conftest import TINY
 
 from simreg_core.architectures import architecture
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import Architecture, Experiment, SpecError, build, load_profile
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import trained_network
 from simreg_core.lab.runner import a100_seconds
 from simreg_core.lab.running.plan import Plan
+from simreg_core.lab.specs import Architecture, Experiment, SpecError, build, load_profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import train

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from simreg_core.lab.experiment import Simulated
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.recordings import (
     Recording,
@@ -19,6 +18,7 @@ from simreg_core.lab.recordings import (
     simulate,
     write_recording,
 )
+from simreg_core.lab.specs import Simulated
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from simreg_core.lab import steps, studies
-from simreg_core.lab.experiment import CorruptionEvaluation, LayerWeightsEvaluation
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.runner import Costs, a100_seconds, compute, missing_image_sets
 from simreg_core.lab.running.plan import Plan, plan
+from simreg_core.lab.specs import CorruptionEvaluation, LayerWeightsEvaluation
 from simreg_core.lab.steps import seconds_per_step
 from simreg_core.lab.training import TrainingError, train
 
@@ -92,7 +92,7 @@ def test_an_official_corruption_file_that_is_missing_is_found_before_training(ti
 
 
 def test_the_authors_training_takes_the_authors_time():
-    from simreg_core.lab.experiment import load_profile
+    from simreg_core.lab.specs import load_profile
 
     paper = load_profile("paper")
     own_set = studies.experiment(paper, "S^Th", 0, images="cifar10", size=None)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from simreg_core.lab import store as store_module
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import PROJECT
+from simreg_core.lab.specs import PROJECT
 from simreg_core.lab.store import (
     Record,
     Store,

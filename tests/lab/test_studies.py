@@ -6,8 +6,8 @@ from conftest import TINY
 
 from simreg_core.lab import runner, studies
 from simreg_core.lab.claims import FEWEST_SEEDS
-from simreg_core.lab.experiment import PROJECT, FgsmEvaluation, SpecError, load_profile
 from simreg_core.lab.running.plan import plan
+from simreg_core.lab.specs import PROJECT, FgsmEvaluation, SpecError, load_profile
 from simreg_core.lab.store import Store, write_text
 
 

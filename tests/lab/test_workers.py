@@ -74,7 +74,7 @@ def test_a_second_process_waits_and_computes_only_what_is_missing(tiny, store, c
     holder = f"""
 import sys, time, torch
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import load_profile
+from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import train
 store = Store({str(store.root)!r})

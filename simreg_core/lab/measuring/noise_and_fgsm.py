@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from simreg_core import attacks, door
-from simreg_core.lab.experiment import Experiment, FgsmEvaluation, NoiseEvaluation, stream
 from simreg_core.lab.measuring.subject import Attacked, Measured, accuracy, correct
+from simreg_core.lab.specs import Experiment, FgsmEvaluation, NoiseEvaluation, stream
 
 
 def noise(subject: Attacked) -> Measured:

@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import count_images
+from simreg_core.lab.measuring import (
+    boundary,
+    corruptions,
+    layer_weights,
+    noise_and_fgsm,
+    similarity,
+    step_cost,
+    white_box,
+)
+from simreg_core.lab.measuring.subject import Attacked, Images, Look, Measured, attacked_images, lacks_nothing
+from simreg_core.lab.specs import (
     EVALUATIONS,
     BoundaryEvaluation,
     CorruptionEvaluation,
@@ -27,17 +38,6 @@ from simreg_core.lab.experiment import (
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
-from simreg_core.lab.image_files import count_images
-from simreg_core.lab.measuring import (
-    boundary,
-    corruptions,
-    layer_weights,
-    noise_and_fgsm,
-    similarity,
-    step_cost,
-    white_box,
-)
-from simreg_core.lab.measuring.subject import Attacked, Images, Look, Measured, attacked_images, lacks_nothing
 
 A_COMPARISON = 1000  # images of a recording or of a set that is shown, about: for an estimate only
 

@@ -12,7 +12,11 @@ from torch.nn import functional as F
 
 from simreg_core import pixel_similarity
 from simreg_core.lab.data import checksum_of, load_image_set
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.measuring.subject import Images, Look, Measured, chosen
+from simreg_core.lab.predictors import Fitted, fitted, recording_of
+from simreg_core.lab.recordings import Recording, population
+from simreg_core.lab.specs import (
     Condition,
     NeuralExperiment,
     Published,
@@ -20,10 +24,6 @@ from simreg_core.lab.experiment import (
     Simulated,
     stream,
 )
-from simreg_core.lab.image_files import DataError
-from simreg_core.lab.measuring.subject import Images, Look, Measured, chosen
-from simreg_core.lab.predictors import Fitted, fitted, recording_of
-from simreg_core.lab.recordings import Recording, population
 from simreg_core.lab.store import Store, Value
 from simreg_core.neural import (
     averaged_similarity,

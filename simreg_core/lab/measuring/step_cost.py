@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from simreg_core.lab.experiment import Experiment, Regularizer, StepCostEvaluation
 from simreg_core.lab.measuring.subject import Images, Measured
+from simreg_core.lab.specs import Experiment, Regularizer, StepCostEvaluation
 from simreg_core.lab.steps import random_regularizer, random_step, seconds_per_step
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import build_network

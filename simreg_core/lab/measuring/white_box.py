@@ -9,14 +9,6 @@ from torch import Tensor, nn
 
 from simreg_core import door, suspicion, whitebox
 from simreg_core.attacks import AttackResult
-from simreg_core.lab.experiment import (
-    Experiment,
-    MinimumNormEvaluation,
-    TransferEvaluation,
-    WhiteBoxEvaluation,
-    more_than_attacked,
-    stream,
-)
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import (
     Attacked,
@@ -26,6 +18,14 @@ from simreg_core.lab.measuring.subject import (
     attacked_images,
     correct,
     median,
+)
+from simreg_core.lab.specs import (
+    Experiment,
+    MinimumNormEvaluation,
+    TransferEvaluation,
+    WhiteBoxEvaluation,
+    more_than_attacked,
+    stream,
 )
 from simreg_core.lab.store import Value
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simreg_core.lab.experiment import Evaluation, Experiment, NeuralExperiment, to_train
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import changed
+from simreg_core.lab.specs import Evaluation, Experiment, NeuralExperiment, to_train
 from simreg_core.lab.store import Store
 
 Measurement = tuple[Experiment | NeuralExperiment, Evaluation]

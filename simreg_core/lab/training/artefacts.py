@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from simreg_core.lab.experiment import Fit, stream
 from simreg_core.lab.inputs import checksums
+from simreg_core.lab.specs import Fit, stream
 from simreg_core.lab.store import Store
 from simreg_core.lab.training.assembly import ARTEFACT, train_and_validation
 

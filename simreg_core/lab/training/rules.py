@@ -15,7 +15,7 @@ from simreg_core import defences
 from simreg_core.defences import FrontEnd, Parent, Plain, Rule, Stage
 
 if TYPE_CHECKING:
-    from simreg_core.lab.experiment import DefenceSpec, Experiment, FrontEndSpec, Network
+    from simreg_core.lab.specs import DefenceSpec, Experiment, FrontEndSpec, Network
 
 
 TAKEN = ("method", "kind", "key", "made", "of", "changed", "faults", "copy", "json")  # by specifications

@@ -10,7 +10,11 @@ from simreg_core import attacks
 from simreg_core.corruptions import corrupt
 from simreg_core.lab import studies
 from simreg_core.lab.data import load_image_set
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.measuring.registry import kind_of
+from simreg_core.lab.measuring.subject import Attacked, correct, evaluation_images, trained_network
+from simreg_core.lab.specs import (
     CorruptionEvaluation,
     CorruptionSpectraEvaluation,
     LayerWeightsEvaluation,
@@ -18,10 +22,6 @@ from simreg_core.lab.experiment import (
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
-from simreg_core.lab.image_files import DataError
-from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.measuring.registry import kind_of
-from simreg_core.lab.measuring.subject import Attacked, correct, evaluation_images, trained_network
 from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import load_data, train
 from simreg_core.names import CORRUPTIONS
@@ -98,7 +98,7 @@ def test_boundary_record(tiny, store, trained):
     assert record.arrays["cumulative"][-1] == pytest.approx(1)
     assert len(record.arrays["power"]) == 16
     # the size, computed again from the attack itself
-    from simreg_core.lab.experiment import stream
+    from simreg_core.lab.specs import stream
 
     result = attacks.boundary_attack(
         network, images.pixels, steps=50, protocol="released", seed=stream(0, "boundary 0"), directions=30

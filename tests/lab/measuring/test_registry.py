@@ -11,7 +11,12 @@ from pydantic import ValidationError
 
 from simreg_core import whitebox
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import (
+from simreg_core.lab.measuring import registry
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.measuring.registry import KINDS, Kind, RegistryError, in_words, kind_of, passes_of, register
+from simreg_core.lab.runner import Costs, compute, missing_image_sets
+from simreg_core.lab.running.plan import plan
+from simreg_core.lab.specs import (
     EVALUATIONS,
     PROJECT,
     Evaluation,
@@ -23,11 +28,6 @@ from simreg_core.lab.experiment import (
     WhiteBoxEvaluation,
     dependencies,
 )
-from simreg_core.lab.measuring import registry
-from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.measuring.registry import KINDS, Kind, RegistryError, in_words, kind_of, passes_of, register
-from simreg_core.lab.runner import Costs, compute, missing_image_sets
-from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Record, Store, sealed
 from simreg_core.lab.training import train
 
@@ -40,7 +40,7 @@ TOY = '''
 
 from typing import Literal
 
-from simreg_core.lab.experiment import Evaluation, Experiment
+from simreg_core.lab.specs import Evaluation, Experiment
 from simreg_core.lab.measuring.registry import Kind
 from simreg_core.lab.measuring.subject import Attacked, Measured, attacked_images
 from simreg_core.lab.store import Value

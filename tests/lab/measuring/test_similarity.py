@@ -6,7 +6,13 @@ import torch
 
 from simreg_core import neural, pixel_similarity
 from simreg_core.lab import claims, studies
-from simreg_core.lab.experiment import (
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.predictors import fit, fitted, neural_target, recording_of
+from simreg_core.lab.recordings import Recording, population, write_recording
+from simreg_core.lab.runner import compute
+from simreg_core.lab.running.plan import Plan, plan
+from simreg_core.lab.specs import (
     Condition,
     NeuralExperiment,
     NoiseEvaluation,
@@ -20,12 +26,6 @@ from simreg_core.lab.experiment import (
     build,
     dependencies,
 )
-from simreg_core.lab.image_files import DataError
-from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.predictors import fit, fitted, neural_target, recording_of
-from simreg_core.lab.recordings import Recording, population, write_recording
-from simreg_core.lab.runner import compute
-from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import build_network, build_regularizer, load_data
 

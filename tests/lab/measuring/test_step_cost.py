@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import StepCostEvaluation
 from simreg_core.lab.measuring.step_cost import Step, saved_bytes, step_cost
+from simreg_core.lab.specs import StepCostEvaluation
 
 
 def test_memory_kept_for_the_backward_pass_grows_with_the_images(tiny):

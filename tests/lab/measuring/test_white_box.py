@@ -5,7 +5,10 @@ import torch
 
 from simreg_core.lab import studies
 from simreg_core.lab.data import ImageSet
-from simreg_core.lab.experiment import (
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.measuring.subject import Attacked
+from simreg_core.lab.measuring.white_box import white_box
+from simreg_core.lab.specs import (
     DefenceSpec,
     MinimumNormEvaluation,
     SpecError,
@@ -14,9 +17,6 @@ from simreg_core.lab.experiment import (
     build,
     dependencies,
 )
-from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.measuring.subject import Attacked
-from simreg_core.lab.measuring.white_box import white_box
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import train
 

@@ -3,8 +3,8 @@
 import torch
 
 from simreg_core.lab import studies
-from simreg_core.lab.experiment import Experiment
 from simreg_core.lab.running.plan import Plan, by_network, plan
+from simreg_core.lab.specs import Experiment
 from simreg_core.lab.training import train
 
 

@@ -13,7 +13,11 @@ from simreg_core import defences, whitebox
 from simreg_core.defences import Artefact, FrontEnd, Parent, Rule, Stage, differentiated, replace_gradient
 from simreg_core.defences.base import cross_entropy
 from simreg_core.lab import audit_figures, studies
-from simreg_core.lab.experiment import (
+from simreg_core.lab.listing import describe
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.runner import Costs, _stages, compute
+from simreg_core.lab.running.plan import plan
+from simreg_core.lab.specs import (
     Experiment,
     NoiseEvaluation,
     Profile,
@@ -23,10 +27,6 @@ from simreg_core.lab.experiment import (
     dependencies,
     load_profile,
 )
-from simreg_core.lab.listing import describe
-from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.runner import Costs, _stages, compute
-from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Store, StoreError
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import build_network, fit_artefact, train

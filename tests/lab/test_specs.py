@@ -5,7 +5,8 @@ import yaml
 
 from simreg_core.lab import runner, studies
 from simreg_core.lab.drawing import missing
-from simreg_core.lab.experiment import (
+from simreg_core.lab.measuring import registry
+from simreg_core.lab.specs import (
     PROFILES,
     PROJECT,
     BoundaryEvaluation,
@@ -19,7 +20,6 @@ from simreg_core.lab.experiment import (
     build,
     load_profile,
 )
-from simreg_core.lab.measuring import registry
 from simreg_core.lab.store import Store
 
 

@@ -1,0 +1,108 @@
+"""What every specification has: frozen, validated, with a stable key.
+
+A key is a hash of the canonical JSON without empty fields, so an optional field can be added later without
+changing the keys of what has been computed before.
+"""
+
+import hashlib
+import json
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+# Raise when the code computes something else from the same specification: old results then no longer match.
+COMPUTATION_VERSION = 2
+MOST_PROBLEMS = 20  # in one message
+
+
+def no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+Int, Float = Annotated[int, BeforeValidator(no_truth)], Annotated[float, BeforeValidator(no_truth)]
+Protocol = Literal["released", "strict"]
+Size = tuple[Annotated[Int, Field(ge=8)], Annotated[Int, Field(ge=8)]]
+Count = Annotated[Int, Field(ge=1)]
+Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
+PROJECT = Path(__file__).parents[3]
+PROFILES = PROJECT / "notebooks" / "profiles"
+
+
+def stream(seed: int, purpose: str) -> int:
+    """A seed of its own for each use of randomness, so that none shifts another."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
+
+
+class SpecError(ValueError):
+    """A specification that cannot be; the message is one line and names each key, its value and what is allowed."""
+
+
+class Spec(BaseModel):
+    """A frozen specification; unknown keys and impossible values are refused.
+
+    A number may be written as text, since YAML reads 1e-3 as such, but not as true or false.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits; equal specifications have equal keys."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def changed(self, **changes):
+        """A validated copy with some fields replaced."""
+        return build(type(self), {**self.model_dump(), **changes})
+
+    def faults(self) -> Iterator[str]:
+        """What of its fields does not go together, each in words that name the values."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fields_go_together(self):
+        if found := list(self.faults()):
+            raise ValueError("; ".join(found))
+        return self
+
+
+def build(kind: type[Spec], values: dict, where: str = "") -> Spec:
+    """A specification from plain values.  Raises SpecError with one line for all that is wrong."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(where + describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """The problems of a pydantic error, in one line; of very many, the first."""
+    problems = list(dict.fromkeys(map(_problem, error.errors())))
+    more = len(problems) - MOST_PROBLEMS
+    return "; ".join(problems[:MOST_PROBLEMS] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _problem(error: dict) -> str:
+    place, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{place}' (value {SHORT.repr(error['input'])})"
+    if error["type"] == "missing":
+        return f"missing key '{place}'"
+    if error["type"] == "value_error" and isinstance(error["input"], dict | Spec):  # of fields, which it names
+        return f"{place}: {message}" if place else message
+    return f"{place or 'specification'}: got {SHORT.repr(error['input'])}; {message}"
+
+
+SHORT = reprlib.Repr()  # a value may be megabytes long
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 80, 80
+
+
+def twice(values: Iterable) -> list:
+    """Those that are there more than once."""
+    return [value for value, times in Counter(values).items() if times > 1]

@@ -1,0 +1,291 @@
+"""What is measured of a trained network."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+
+from simreg_core.lab.specs.base import (
+    COMPUTATION_VERSION,
+    SHORT,
+    Count,
+    Epsilons,
+    Float,
+    Int,
+    Protocol,
+    Size,
+    Spec,
+    describe,
+    twice,
+)
+from simreg_core.lab.specs.neural import NeuralExperiment
+from simreg_core.lab.specs.training import Experiment, Fit
+from simreg_core.names import CORRUPTIONS, NOISE_NAMES, SUBTRACTIONS
+
+EVALUATIONS: dict[str, type["Evaluation"]] = {}  # by the names of `attack`; a class is entered when it is defined
+
+
+class Evaluation(Spec):
+    """What every evaluation has.  A kind of its own: a subclass, whose field `attack` is a Literal with its names.
+
+    images: a random choice of that many (None: all), the same for all models.
+    What is to be known of a kind beside its fields is its row in `lab.measuring.registry`.
+    times_steps: it times training steps on random pixels: nothing is trained or read for it, and it is measured last,
+    with nothing beside it.
+    """
+
+    times_steps: ClassVar[bool] = False
+    protocol: Protocol = "released"
+    split: Literal["test", "validation"] = "test"
+    images: Count | None = None
+    seed: Annotated[Int, Field(ge=0)] = 0
+    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        place = (cls.__module__, cls.__qualname__)
+        for name in cls.names():
+            other = EVALUATIONS.get(name, cls)
+            if (other.__module__, other.__qualname__) != place:  # the same one again: a notebook's cell that ran twice
+                raise TypeError(f"{cls.__name__}: attack '{name}' is taken by {other.__name__}; give it another name")
+            EVALUATIONS[name] = cls
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What `attack` may be.  Raises TypeError where it is not a Literal of names."""
+        field = cls.model_fields.get("attack")
+        names = () if field is None or get_origin(field.annotation) is not Literal else get_args(field.annotation)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"{cls.__name__} needs a field 'attack', a Literal with the names of the evaluation")
+        return names
+
+    @property
+    def surrogates_needed(self) -> tuple["Experiment", ...]:
+        """The networks on which a transferred attack is made: every experiment that a field names."""
+        values = [one for _, value in self for one in (value if isinstance(value, tuple) else (value,))]
+        return tuple(one for one in values if isinstance(one, Experiment))
+
+
+def _of_its_kind(value: Any) -> Any:
+    """The specification of an evaluation from plain values, as its `attack` says."""
+    if not isinstance(value, dict):
+        return value
+    name = str(value.get("attack"))
+    if name not in EVALUATIONS:
+        import_module("simreg_core.lab.measuring.registry")  # a kind may have its specification in a file of its own
+    if name not in EVALUATIONS:
+        raise ValueError(f"unknown evaluation {SHORT.repr(name)}; allowed: {', '.join(EVALUATIONS)}")
+    try:
+        return EVALUATIONS[name].model_validate(value)
+    except ValidationError as error:
+        raise ValueError(describe(error)) from error
+
+
+# the field of a record: of whatever kind
+AnyEvaluation = Annotated[SerializeAsAny[Evaluation], BeforeValidator(_of_its_kind)]
+
+
+class NoiseEvaluation(Evaluation):
+    """Accuracy under random noise, one draw for each epsilon."""
+
+    attack: Literal[NOISE_NAMES]
+    epsilons: Epsilons
+
+
+class FgsmEvaluation(Evaluation):
+    """Accuracy under FGSM transferred from a surrogate, itself an experiment."""
+
+    attack: Literal["fgsm"] = "fgsm"
+    epsilons: Epsilons
+    surrogate: Experiment
+
+
+class BoundaryEvaluation(Evaluation):
+    """Sizes of boundary-attack perturbations, and their spectrum.
+
+    steps, directions: see `attacks.boundary_attack`.  repeats: attacks on the same images.
+    """
+
+    attack: Literal["boundary"] = "boundary"
+    steps: Count = 50
+    repeats: Count = 5
+    directions: Count = 1000
+
+
+class CorruptionEvaluation(Evaluation):
+    """Accuracy under common corruptions, and on the clean images (severity 0).
+
+    source: 'generated' by `simreg_core.corruptions`, or 'files', the official CIFAR-10-C.
+    """
+
+    attack: Literal["corruption"] = "corruption"
+    corruptions: Annotated[tuple[Literal[CORRUPTIONS], ...], Field(min_length=1)] = CORRUPTIONS
+    severities: Annotated[tuple[Annotated[Int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+    source: Literal["generated", "files"] = "generated"
+
+
+class CorruptionSpectraEvaluation(Evaluation):
+    """Spectra of what each corruption does to the test images; the network has no part in it."""
+
+    attack: Literal["corruption_spectra"] = "corruption_spectra"
+    severity: Annotated[Int, Field(ge=1, le=5)] = 4
+    source: Literal["generated", "files"] = "generated"
+
+
+class LayerWeightsEvaluation(Evaluation):
+    """gamma, the layer weights of S^CNN, after every epoch of training; no image is attacked."""
+
+    attack: Literal["layer_weights"] = "layer_weights"
+
+
+class Condition(Spec):
+    """One way of setting neural beside pixel similarity.
+
+    responses: 'predicted' or 'trial_mean'; of a simulation also 'noise_free', its 'simple' or 'complex' cells alone
+        (noise-free), and populations whose rates are affine in the pixels, 'linear' and 'luminance'.
+    weighted: neurons by their reliability (and how well they are predicted), else alike.
+    neurons: a random choice of that many.  recordings: simulated animals whose similarities are averaged, of
+        'trial_mean' and 'noise_free'.
+    crop: rows and columns of the pixels, (top, bottom, left, right), ends excluded.  size: pixels shrunk to it.
+    subtract: see `pixel_similarity`.
+    """
+
+    name: str
+    responses: Literal["predicted", "trial_mean", "noise_free", "simple", "complex", "linear", "luminance"]
+    weighted: bool = False
+    neurons: Count | None = None
+    recordings: Count = 1
+    crop: tuple[Int, Int, Int, Int] | None = None
+    size: tuple[Count, Count] | None = None
+    subtract: Literal[SUBTRACTIONS] = "mean_image"
+
+    def faults(self) -> Iterator[str]:
+        if self.crop is not None:
+            top, bottom, left, right = self.crop
+            if not (0 <= top < bottom and 0 <= left < right):
+                yield f"crop is (top, bottom, left, right), top < bottom and left < right; got {self.crop}"
+
+
+class WhiteBoxEvaluation(Evaluation):
+    """Accuracy under attacks that follow the network's own gradient, and checks that these attacks could work.
+
+    norm: 'linf' or 'l2'.  epsilons: of PGD, best up to where chance is reached.  steps, restarts: of PGD.
+    epsilon: one of them, at which more attacks are set side by side under 'linf': FGSM, PGD with fewer steps, Square
+    with `queries` queries, and, where `autoattack_images` is given, AutoAttack on that many of the images.
+    autoattack_budget: (steps, targets, queries) below AutoAttack's own; it is then called reduced.
+    """
+
+    attack: Literal["white_box"] = "white_box"
+    norm: Literal["linf", "l2"] = "linf"
+    epsilons: Epsilons
+    steps: Count = 40
+    restarts: Count = 1
+    epsilon: Annotated[Float, Field(gt=0, le=1)] | None = None
+    queries: Count = 1000
+    autoattack_images: Count | None = None
+    autoattack_budget: tuple[Count, Count, Count] | None = None
+
+    def faults(self) -> Iterator[str]:
+        if self.epsilon is not None and (self.epsilon not in self.epsilons or self.norm != "linf"):
+            yield f"epsilon {self.epsilon} must be one of epsilons, under 'linf'; got {self.epsilons}"
+        yield from more_than_attacked(self.autoattack_images, self.images)
+
+
+def more_than_attacked(autoattack_images: int | None, images: int | None) -> Iterator[str]:
+    """The fault of AutoAttack on more images than are attacked; None: not asked for, or all there are."""
+    if autoattack_images is not None and images is not None and autoattack_images > images:
+        yield f"autoattack_images={autoattack_images} exceeds the {images} images that are attacked at all"
+
+
+class MinimumNormEvaluation(Evaluation):
+    """Sizes of the smallest perturbations found, [n]: their median, and accuracy as a function of epsilon.
+
+    method: 'fast' (FMN or DDN, and DeepFool), 'deepfool', 'carlini_wagner', or 'hop_skip_jump', which asks for
+    decisions alone.  away_from: 'label', or the network's own 'prediction', as the boundary attack.
+    """
+
+    attack: Literal["minimum_norm"] = "minimum_norm"
+    method: Literal["fast", "deepfool", "carlini_wagner", "hop_skip_jump"] = "fast"
+    norm: Literal["linf", "l2", "l0"] = "l2"
+    steps: Count = 100
+    away_from: Literal["label", "prediction"] = "label"
+
+    def faults(self) -> Iterator[str]:
+        allowed = {"fast": ("linf", "l2", "l0"), "carlini_wagner": ("l2",)}.get(self.method, ("linf", "l2"))
+        if self.norm not in allowed:
+            yield f"method '{self.method}' minimizes {' or '.join(allowed)}, not {self.norm}"
+
+
+class TransferEvaluation(Evaluation):
+    """Accuracy under attacks made on other networks: FGSM, PGD and momentum on the mean of several surrogates.
+
+    name: of the surrogates, for a reader.  steps: of PGD and momentum.
+    """
+
+    attack: Literal["transfer"] = "transfer"
+    name: str
+    epsilons: Epsilons
+    surrogates: Annotated[tuple[Experiment, ...], Field(min_length=1)]
+    steps: Count = 20
+
+
+class SimilarityEvaluation(Evaluation):
+    """Correlation of neural with pixel similarity over image pairs, under each condition.
+
+    image_set: shown to a predictor; the recording's own images where empty.  resamples: of images, for the interval.
+    permutations: for the first condition's p; 0: none is computed.
+    """
+
+    attack: Literal["similarity"] = "similarity"
+    image_set: str | None = None
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
+    resamples: Annotated[Int, Field(ge=10)] = 1000
+    permutations: Annotated[Int, Field(ge=0)] = 999
+
+    def faults(self) -> Iterator[str]:
+        yield from (f"conditions name '{name}' twice" for name in twice(one.name for one in self.conditions))
+
+
+class StepCostEvaluation(Evaluation):
+    """Time and memory of a training step against the pairs k and the images N of a regularizer, on random pixels.
+
+    Of an unregularized experiment, whose own step is timed beside them.
+    pairs_per_step: the k.  image_counts: the N, each with `image_pairs` pairs.
+    size: of the regularization images; None: the task's.
+    repeats: of the measurement against k.  rounds: steps that are timed at a time.
+    """
+
+    times_steps: ClassVar[bool] = True
+    attack: Literal["step_cost"] = "step_cost"
+    pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=1)]
+    image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=1)]
+    image_pairs: Count = 16
+    size: Size | None = None
+    repeats: Count = 5
+    rounds: Count = 10
+
+
+def dependencies(experiment: "Experiment | NeuralExperiment | Fit", evaluation: Evaluation | None = None) -> tuple:
+    """What has to be trained or fitted before this one can be, or be evaluated: each after what it needs itself."""
+    surrogates = () if evaluation is None else evaluation.surrogates_needed
+    needed = [before for one in (experiment, *surrogates) for before in _before(one)]
+    return (*needed, *surrogates)
+
+
+def to_train(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
+    """What has to be trained for an evaluation, or (None) to have an experiment: what depends on others last."""
+    if evaluation is not None and evaluation.times_steps:
+        return ()
+    return tuple(one for one in (*dependencies(experiment, evaluation), experiment) if one.needs_training)
+
+
+def _before(experiment: "Experiment | NeuralExperiment | Fit") -> list:
+    if not isinstance(experiment, Experiment):
+        return []
+    needed = [*experiment.fits]
+    if experiment.parent is not None:
+        needed += [*_before(experiment.parent), experiment.parent]
+    if experiment.regularizer is not None:
+        needed += [own for own in experiment.regularizer.neural or () if own.predictor is not None]
+    return needed

@@ -1,0 +1,89 @@
+"""Profiles read from YAML files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simreg_core.lab.specs.base import PROFILES, SHORT, SpecError, build
+from simreg_core.lab.specs.profile import Profile, RegularizationSet
+from simreg_core.lab.specs.training import Regularizer, misfit, too_many_pairs
+from simreg_core.names import WIDTHS
+
+
+def load_profile(name: str | Path) -> Profile:
+    """A profile that ships, by name, or a YAML file, by path.  Raises SpecError naming what is wrong."""
+    shipped = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    path = PROFILES / f"{name}.yaml" if str(name) in shipped else Path(name)
+    if path.suffix in (".yaml", ".yml") and not path.is_file():
+        raise SpecError(f"profile file {path} does not exist")
+    if path.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(shipped)}, or the path of a .yaml file")
+    values = _read_yaml(path)
+    if not isinstance(values, dict):
+        raise SpecError(f"profile {path} must be a mapping of keys to values, got {SHORT.repr(values)}")
+    profile = build(Profile, values, where=f"profile {path}: ")
+    found = list(_faults_of_studies(profile))
+    if profile.name in shipped and path.resolve() != (PROFILES / f"{profile.name}.yaml").resolve():
+        found.append(f"name '{profile.name}' is taken by the one that ships; give it another")
+    if found:
+        raise SpecError(f"profile {path}: {'; '.join(found)}")
+    return profile
+
+
+def _faults_of_studies(profile: Profile) -> Iterator[str]:
+    """What the curves of its studies cannot be, which shows in none of its parts by itself."""
+    own, sizes = profile.regularizer, profile.studies
+    for index, k in enumerate(sizes.pairs_per_step):
+        yield from (f"studies.pairs_per_step.{index}: {fault}" for fault in too_many_pairs(k, own.count))
+    for index, count in enumerate(sizes.image_counts):
+        yield from (f"studies.image_counts.{index}: {fault}" for fault in too_many_pairs(own.pairs_per_step, count))
+    for field in ("regularization_sets", "colour_sets"):
+        for index, one in enumerate(getattr(sizes, field)):
+            yield from (f"studies.{field}.{index}: {fault}" for fault in _pairs_of(one, own))
+    yield from (f"studies.component_set: {fault}" for fault in _pairs_of(sizes.component_set, own))
+    threshold = sizes.component_set.threshold or own.threshold
+    if sizes.low_threshold >= threshold:
+        yield f"studies.low_threshold: {sizes.low_threshold:g} must lie below the threshold, {threshold:g}"
+    for index, one in enumerate(sizes.architectures):
+        misfits = misfit(one.name, profile.task.size, one.width or WIDTHS[one.name])
+        yield from (f"studies.architectures.{index}: {fault}" for fault in misfits)
+    for index, one in enumerate(sizes.variants):
+        yield from (f"studies.variants.{index}: {fault}" for fault in _pairs_of(one.regularization_set, own))
+
+
+def _pairs_of(one: RegularizationSet, own: Regularizer) -> Iterator[str]:
+    return too_many_pairs(own.pairs_per_step, one.count or own.count)
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML's own, but it notes every key that is given twice, of which the last would win."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.twice: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, getattr(key, "value", None)
+            if not isinstance(name, str):
+                continue
+            if name in seen:
+                where = f"lines {seen[name]} and {line}" if line > seen[name] else f"line {line}"
+                self.twice.append(f"key '{name}' is given twice, in {where}")
+            seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> Any:
+    """What a YAML file holds.  Raises SpecError where it is none, and for keys given twice."""
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        values = loader.get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an impossible date or number
+        raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    if loader.twice:
+        raise SpecError(f"profile {path}: {'; '.join(loader.twice)}")
+    return values

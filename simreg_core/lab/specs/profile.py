@@ -1,0 +1,214 @@
+"""How big a study is."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Protocol, Size, Spec, twice
+from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
+from simreg_core.lab.specs.evaluation import more_than_attacked
+from simreg_core.lab.specs.neural import Predictor, Simulated
+from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
+from simreg_core.names import LAYERS
+
+EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
+
+
+class EpsilonEnds(Spec):
+    """Upper ends of the ten equal attack strengths, zero included."""
+
+    gaussian: EpsilonEnd
+    uniform: EpsilonEnd
+    salt_and_pepper: EpsilonEnd
+    fgsm: EpsilonEnd
+
+
+class RegularizationSet(Spec):
+    """A regularization set of a study; empty fields are the profile's own, but for an empty size: the task's size."""
+
+    images: str
+    size: Size | None = None
+    augment_once: Literal["none", "flip", "crop-flip"] | None = None
+    count: Annotated[Int, Field(ge=2)] | None = None
+    alpha: Annotated[Float, Field(gt=0)] | None = None
+    threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
+
+    def fields(self) -> dict:
+        """What it changes of the profile's regularizer: the size always, since the profile's belongs to its images."""
+        given = self.model_dump(exclude_none=True)
+        return {**given, "size": self.size}
+
+
+class Variant(Spec):
+    """Another task or depth, none, S^pixel and S^Th of it; empty fields are the profile's own.
+
+    name: how the figure calls it.  note: what of it is not known from the paper.
+    """
+
+    name: str
+    task: Task
+    network: Network | None = None
+    optimization: Optimization | None = None
+    regularization_set: RegularizationSet
+    pixel_alpha: Annotated[Float, Field(gt=0)] | None = None
+    epsilons: EpsilonEnds
+    note: str = ""
+
+
+class Architecture(Spec):
+    """Another architecture on the profile's task, none and S^Th of it; empty fields are the profile's own.
+
+    width: `names.WIDTHS` has the one where it is empty.
+    """
+
+    name: Literal[tuple(LAYERS)]
+    width: Count | None = None
+    alpha: Annotated[Float, Field(gt=0)] | None = None
+    learning_rate: Annotated[Float, Field(gt=0)] | None = None
+
+
+class StudySizes(Spec):
+    """How much of each figure a profile computes.
+
+    test_images: attacked with noise and FGSM, all where empty.  corruption_images: likewise.
+    epsilons: see `EpsilonEnds`.  low_threshold: Th2 of S_double.  regularization_sets: of 04, 05 and 10.
+    component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
+    """
+
+    epsilons: EpsilonEnds
+    test_images: Count | None = None
+    boundary_images: Count
+    boundary_repeats: Count
+    boundary_directions: Count = 1000
+    spectrum_images: Count
+    spectrum_steps: Count
+    spectrum_seeds: Count
+    pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=2)]
+    image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=3)]
+    low_threshold: Annotated[Float, Field(gt=0, lt=1)]
+    regularization_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
+    component_set: RegularizationSet
+    colour_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
+    corruption_images: Count | None = None
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
+
+    def faults(self) -> Iterator[str]:
+        for field, names in {
+            "regularization_sets": [one.images for one in self.regularization_sets],
+            "colour_sets": [one.images for one in self.colour_sets],
+            "variants": [one.name for one in self.variants],
+            "architectures": [one.name for one in self.architectures],
+        }.items():
+            for name in twice(names):
+                yield f"{field} names '{name}' twice; each is a curve of its own name"
+        for field in ("pairs_per_step", "image_counts"):
+            for number in twice(getattr(self, field)):
+                yield f"{field} has {number} twice; each is a curve of its own"
+
+
+class WhiteBoxStudy(Spec):
+    """Notebooks 13 and 14 of a profile.
+
+    epsilons: of PGD under 'linf', zero first and up to chance.  epsilon: one of them, at which attacks are compared.
+    l2_epsilons: of PGD under 'l2'.  images: attacked.  minimum_images: by the minimum-norm attacks.
+    autoattack_images: by AutoAttack; empty: by none, it is slow.
+    steps, restarts, queries, autoattack_budget: see `WhiteBoxEvaluation`.
+    minimum_steps: of minimum-norm attacks.  query_steps: of HopSkipJump.  transfer_steps: of transferred attacks.
+    surrogates: networks that a transferred attack is made on.
+    boundary_steps: of the boundary attack, in notebook 13.
+    carlini_wagner_steps: of C&W beside it, where there is time.
+    """
+
+    epsilons: Annotated[Epsilons, Field(min_length=3)]
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    l2_epsilons: Annotated[tuple[Annotated[Float, Field(ge=0)], ...], Field(min_length=2)]
+    images: Count = 1000
+    minimum_images: Count = 200
+    autoattack_images: Count | None = 200
+    steps: Count = 40
+    restarts: Count = 5
+    queries: Count = 1000
+    autoattack_budget: tuple[Count, Count, Count] | None = None
+    minimum_steps: Count = 100
+    query_steps: Count = 30
+    transfer_steps: Count = 20
+    surrogates: Count = 3
+    boundary_steps: Annotated[tuple[Count, ...], Field(min_length=2)] = (50, 500, 5000, 25000)
+    carlini_wagner_steps: Count | None = None
+
+    def faults(self) -> Iterator[str]:
+        if self.epsilon not in self.epsilons:
+            yield f"epsilon {self.epsilon} must be one of epsilons; got {self.epsilons}"
+        yield from more_than_attacked(self.autoattack_images, self.images)
+
+
+class NeuralStudy(Spec):
+    """The neural side of a profile.
+
+    simulation, predictor: of the simulated recordings of notebook 01.  trial_counts: with which the predictor is set
+    beside the trial average.  images: compared.  resamples, permutations: see `SimilarityEvaluation`.
+    target: of S^neural in notebook 02: 'simulated', predictors fitted to `animals` simulated recordings, or the file of
+    the published predictor.  alpha: of S^neural.
+    """
+
+    simulation: Simulated = Simulated()
+    predictor: Predictor = Predictor()
+    trial_counts: Annotated[tuple[Count, ...], Field(min_length=2)] = (1, 4, 16)
+    animals: Annotated[Int, Field(ge=2)] = 4
+    images: Annotated[Int, Field(ge=10)] = 400
+    resamples: Annotated[Int, Field(ge=10)] = 1000
+    permutations: Count = 999
+    target: str = "simulated"
+    alpha: Annotated[Float, Field(gt=0)]
+
+    def faults(self) -> Iterator[str]:
+        if self.images > self.simulation.count:
+            yield f"images={self.images} exceeds the {self.simulation.count} of the simulation"
+
+
+class Selection(Spec):
+    """The grid from which alpha and the threshold are chosen, on validation images (paper, v2 Fig. 4)."""
+
+    alphas: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)]
+    thresholds: Annotated[tuple[Annotated[Float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    seeds: Annotated[Int, Field(ge=2)]
+
+
+class Profile(Spec):
+    """How big a study is.
+
+    name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
+    seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the first seed that no curve uses.
+    main_seeds: of none and S^Th in 02, where that is more.
+    neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
+    defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
+        `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
+    needs_gpu: computing it without one takes an explicit flag.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    description: str
+    task: Task
+    network: Network
+    regularizer: Regularizer
+    pixel_alpha: Annotated[Float, Field(gt=0)]
+    optimization: Optimization
+    protocol: Protocol = "released"
+    seeds: Annotated[Int, Field(ge=2)]
+    main_seeds: Count | None = None
+    selection: Selection
+    studies: StudySizes
+    neural: NeuralStudy
+    white_box: WhiteBoxStudy
+    defences: dict[str, AnyDefence]
+    needs_gpu: bool = False
+
+    def faults(self) -> Iterator[str]:
+        for label in CLAIMED_DEFENCES:
+            if label not in self.defences:
+                yield f"defences lack '{label}', with which claims of notebook 14 compare"
+        for label in ("none", "S^Th"):
+            if label in self.defences:
+                yield f"defences name '{label}', which is a curve already"
