@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from simreg_core.spectra import cumulative_radial_profile, half_power_frequency, mean_power_spectrum
+from simreg_core.spectra import (
+    cumulative_radial_profile,
+    filter_power,
+    half_power_frequency,
+    high_frequency_share,
+    mean_power_spectrum,
+)
 
 
 def cosine(fy: int, fx: int, n: int = 32, amplitude: float = 1.0):
@@ -73,3 +79,39 @@ def test_errors():
         cumulative_radial_profile(torch.ones(4, 4), bins=1)
     with pytest.raises(ValueError, match="below one half"):
         half_power_frequency(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.4]))
+
+
+def test_a_high_frequency_is_one_above_the_cutoff():
+    columns = torch.arange(32, dtype=torch.float64)
+    slow, fast = (torch.cos(2 * math.pi * f * columns).expand(1, 1, 32, 32) for f in (7 / 32, 9 / 32))
+    assert high_frequency_share(mean_power_spectrum(slow)) == pytest.approx(0, abs=1e-12)
+    assert high_frequency_share(mean_power_spectrum(fast)) == pytest.approx(1)
+    assert high_frequency_share(mean_power_spectrum(2 * slow + fast)) == pytest.approx(1 / 5)
+
+
+def test_a_frequency_at_the_cutoff_is_not_high():
+    at = torch.cos(2 * math.pi * torch.arange(32, dtype=torch.float64) / 4).expand(1, 1, 32, 32)
+    assert high_frequency_share(mean_power_spectrum(at)) == pytest.approx(0, abs=1e-12)
+
+
+def test_white_noise_has_the_share_of_the_planes_area(generator):
+    noise = torch.randn(400, 1, 32, 32, generator=generator)
+    assert high_frequency_share(mean_power_spectrum(noise)) == pytest.approx(1 - math.pi / 16, abs=0.01)
+
+
+def test_filters_count_alike_and_zero_ones_not_at_all():
+    flat, alternating = torch.ones(1, 3, 3), torch.tensor([[1.0, -1, 1]]).expand(3, 3)[None]
+    weight = torch.stack([flat, 100 * alternating, torch.zeros(1, 3, 3)])
+    alone = [filter_power(one[None], (16, 16)) for one in (flat, alternating)]
+    torch.testing.assert_close(filter_power(weight, (16, 16)), (alone[0] + alone[1]) / 2)
+    assert filter_power(weight, (16, 16)).mean().item() == pytest.approx(1)  # Parseval: unit norm
+    assert high_frequency_share(alone[0]) < 0.2 < 0.8 < high_frequency_share(alone[1])
+
+
+def test_errors_of_shares_and_filters():
+    with pytest.raises(ValueError, match="cutoff must lie in"):
+        high_frequency_share(torch.ones(8, 8), 0.8)
+    with pytest.raises(ValueError, match="every filter is zero"):
+        filter_power(torch.zeros(2, 1, 3, 3), (8, 8))
+    with pytest.raises(ValueError, match="at least the kernel's"):
+        filter_power(torch.ones(2, 1, 7, 7), (5, 8))

@@ -86,8 +86,26 @@ class Provenance(_Stored):
     inputs: dict[str, str] | None = None
 
 
-_CORRELATIONS = ("pearson", "pearson_low", "pearson_high", "spearman", "split_half", "prediction", "to_noise_free")
-_SHARES = ("accuracy", "layer_weight", "ceiling", "mantel_p", "half_power_frequency")
+_CORRELATIONS = (
+    "pearson",
+    "pearson_low",
+    "pearson_high",
+    "spearman",
+    "split_half",
+    "prediction",
+    "to_noise_free",
+    "similarity_mean",
+)
+_SHARES = (
+    "accuracy",
+    "layer_weight",
+    "ceiling",
+    "mantel_p",
+    "half_power_frequency",
+    "filter_high_frequency_share",
+    "gradient_high_frequency_share",
+    "gradient_half_power_frequency",
+)
 _SIZES = ("median_squared_l2_per_pixel", "median_l2", "median_linf", "median_l0", "silent_neurons")
 RANGES = {  # of metrics; NaN, where nothing could be measured, is allowed for all but an accuracy
     **dict.fromkeys(_CORRELATIONS, (-1, 1)),

@@ -20,7 +20,7 @@ from simreg_core.lab.specs.base import (
     twice,
 )
 from simreg_core.lab.specs.neural import NeuralExperiment
-from simreg_core.lab.specs.training import Experiment, Fit
+from simreg_core.lab.specs.training import Experiment, Fit, Regularizer
 from simreg_core.names import CORRUPTIONS, NOISE_NAMES, SUBTRACTIONS
 
 EVALUATIONS: dict[str, type["Evaluation"]] = {}  # by the names of `attack`; a class is entered when it is defined
@@ -137,6 +137,24 @@ class LayerWeightsEvaluation(Evaluation):
     """gamma, the layer weights of S^CNN, after every epoch of training; no image is attacked."""
 
     attack: Literal["layer_weights"] = "layer_weights"
+
+
+class FrequencyBiasEvaluation(Evaluation):
+    """Where in frequency a network looks: spectra of its first convolution's filters and of its input gradients."""
+
+    attack: Literal["frequency_bias"] = "frequency_bias"
+
+
+class PairSimilarityEvaluation(Evaluation):
+    """The network's similarity S^CNN of image pairs against their pixel similarity.
+
+    seen: whose images are shown, as in the training of an experiment with this regularizer, all pairs of
+        `images` of them; None: the task's images of the split, which no training has seen.
+    """
+
+    attack: Literal["pair_similarity"] = "pair_similarity"
+    images: Annotated[Int, Field(ge=2)] | None = 500
+    seen: Regularizer | None = None
 
 
 class Condition(Spec):

@@ -181,7 +181,7 @@ def build_regularizer(
     pixels = regularization_pixels(spec, images, seed)
     return SimilarityRegularizer(
         network,
-        _compared(network),
+        compared_layers(network),
         pixels,
         spec.threshold,
         targets=_targets(spec, pixels, seed, store),
@@ -201,7 +201,7 @@ def regularization_pixels(spec: RegularizerSpec, images: ImageSet, seed: int) ->
     return augment(images.pixels, spec.augment_once, generator)
 
 
-def _compared(network: nn.Module) -> Callable | Sequence[str]:
+def compared_layers(network: nn.Module) -> Callable | Sequence[str]:
     """What `SimilarityRegularizer` takes as layers: `features` of a ResNet, `layers` of others."""
     for name in ("features", "layers"):
         if hasattr(network, name):
