@@ -1,16 +1,18 @@
 """simreg: pixel-similarity regularization for robust CNNs (companion of arXiv 2410.03952).
 
-Public names are loaded when they are first used, so that each imports what it needs only.
+Public names are loaded when they are first used, so that each imports only what it needs.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see
-    from simreg_core import architectures, attacks, corruptions, defences, neural, spectra, suspicion, v1, whitebox
-    from simreg_core.loss import SimilarityRegularizer, similarity_loss
+    from simreg_core import architectures, attacks, corruptions, defences, neural, similarity, spectra
     from simreg_core.model import resnet18, resnet34
-    from simreg_core.targets import PairSampler, pixel_similarity, threshold_targets
+    from simreg_core.pairs import PairSampler
+    from simreg_core.regularizer import SimilarityRegularizer
+    from simreg_core.similarity import linear_cka, similarity_loss
+    from simreg_core.targets import pixel_similarity, threshold_targets
 
 __all__ = [
     "PairSampler",
@@ -19,26 +21,26 @@ __all__ = [
     "attacks",
     "corruptions",
     "defences",
+    "linear_cka",
     "neural",
     "pixel_similarity",
     "resnet18",
     "resnet34",
+    "similarity",
     "similarity_loss",
     "spectra",
-    "suspicion",
     "threshold_targets",
-    "v1",
-    "whitebox",
 ]
 __version__ = "0.1.0"
 
 _MODULES = {  # of the names that are no modules themselves
-    "PairSampler": "targets",
-    "SimilarityRegularizer": "loss",
+    "PairSampler": "pairs",
+    "SimilarityRegularizer": "regularizer",
+    "linear_cka": "similarity",
     "pixel_similarity": "targets",
     "resnet18": "model",
     "resnet34": "model",
-    "similarity_loss": "loss",
+    "similarity_loss": "similarity",
     "threshold_targets": "targets",
 }
 

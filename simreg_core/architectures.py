@@ -1,4 +1,4 @@
-"""Small networks of other kinds, from torchvision's own parts, and the layers whose similarity is compared.
+"""Small networks of other kinds, from torchvision's parts, and the layers whose similarity is compared.
 
 They differ from the paper's ResNet in what the regularizer meets: a stem that shrinks the image at once, no shortcuts,
 no batch norm, tokens in place of maps, no maps at all.
@@ -32,7 +32,7 @@ class Normalized(nn.Module):
 
     body: takes [b, channels, h, w].  channels: 3 repeats a gray image.
     layers: names, as in `named_modules()`, of those whose similarity is compared.
-    size: (h, w) of the only images that it takes; any where empty.
+    size: the only accepted (h, w) of images, or None for any.
     Calling it raises ValueError for images of another size.
     """
 
@@ -51,7 +51,7 @@ class Normalized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.size is not None and tuple(x.shape[2:]) != self.size:
-            raise ValueError(f"this network takes images of {by(self.size)} alone, got {by(tuple(x.shape[2:]))}")
+            raise ValueError(f"this network takes only images of {by(self.size)}, got {by(tuple(x.shape[2:]))}")
         return self.body((self.gain * (x - self.shift)).expand(-1, self.channels, -1, -1))
 
 
@@ -99,9 +99,9 @@ class _NarrowResNet18(ResNet):
         if planes == 64:  # the first stage
             self.inplanes = self._width
         layers = super()._make_layer(block, planes * self._width // 64, *arguments, **options)
-        for one in layers:
-            if one.downsample is not None:
-                one.downsample[0] = PointwiseConv2d.like(one.downsample[0])
+        for block in layers:
+            if block.downsample is not None:
+                block.downsample[0] = PointwiseConv2d.like(block.downsample[0])
         return layers
 
 
@@ -111,7 +111,7 @@ def _resnet18(size: tuple[int, int], in_channels: int, num_classes: int, width: 
 
 def _vgg(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
     """VGG11 with batch norm, without its last pooling (images are small) and its two wide linear layers."""
-    channels = [one if one == "M" else one * width // 64 for one in cfgs["A"][:-1]]
+    channels = [count if count == "M" else count * width // 64 for count in cfgs["A"][:-1]]
     body = nn.Sequential()
     body.add_module("features", make_layers(channels, batch_norm=True))
     body.add_module("avgpool", nn.AdaptiveAvgPool2d(1))

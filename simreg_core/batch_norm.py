@@ -15,22 +15,23 @@ PAIR_STATISTICS = ("shared", "separate", "frozen")
 def normalized_by_part(model: nn.Module, sizes: Sequence[int], statistics: str = "shared") -> Iterator[None]:
     """Inside, every batch norm in training mode normalizes each part of a batch by itself.
 
-    One pass over a batch of parts then equals one pass a part, in order, at less overhead. Batch norm in eval mode
+    One pass over a batch of parts then equals a pass per part, in order, at less overhead. Batch norm in eval mode
     is left as it is.
     sizes: how many images each part has; together the whole batch.
-    statistics: 'shared', each part by its own batch statistics, which move the running ones (the released code, for
-        its pair batches); 'separate', likewise, but the running ones stay; 'frozen', all by the running ones
+    statistics: 'shared', each part by the statistics of that part, which move the running ones (the released code, for
+        its pair batches); 'separate', likewise, but the running ones stay; 'frozen', all by the running ones.
+    Raises ValueError for other statistics.
     """
     if statistics not in PAIR_STATISTICS:
         raise ValueError(f"unknown pair statistics '{statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
-    norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.training]
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm) and each.training]
     for norm in norms:
         norm.forward = partial(_by_part, norm, list(sizes), statistics)
     try:
         yield
     finally:
         for norm in norms:
-            del norm.forward  # the class's own again
+            del norm.forward  # the class's again
 
 
 def _by_part(norm: nn.Module, sizes: list[int], statistics: str, x: Tensor) -> Tensor:

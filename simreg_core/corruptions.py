@@ -1,7 +1,7 @@
 """The 15 common corruptions of CIFAR-10-C at five severities (Hendrycks & Dietterich 2019).
 
 The constants are those of the script behind CIFAR-10-C (make_cifar_c.py in hendrycks/robustness), not the larger
-ones of ImageNet-C; the code is this project's own. Three things differ from the published files:
+ones of ImageNet-C; the code is this project's. Three things differ from the published files:
 
 * motion blur, also inside snow, follows ImageMagick's rule in numpy instead of calling ImageMagick;
 * frost lays procedurally made ice over the image instead of photographs of frost;
@@ -26,8 +26,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from simreg_core import door
 from simreg_core.names import CORRUPTIONS
+from simreg_core.pixels import check_pixels
 
 SEVERITIES = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation
@@ -67,7 +67,7 @@ def corrupt(images: Tensor, name: str, severity: int, generator: torch.Generator
 
     images: [n, c, h, w] float in [0, 1], n >= 1, c of 1 or 3, h and w at least 16; rounded to 256 levels first.
     name: one of `CORRUPTIONS`.  severity: 1 (weak) to 5, indexes `SEVERITIES`.
-    generator: one number drawn from it seeds the corruption; the global random states are left alone.
+    generator: a number drawn from it seeds the corruption; the global random states stay as they are.
     Returns [n, c, h, w] float32 in [0, 1] on the images' device, cut to 256 levels as CIFAR-10-C's uint8 files are.
     Gray images are treated as colour images with three equal channels would be, but for the noises and frost.
     Raises ValueError for an unknown corruption, another severity, and images of another shape, type or range.
@@ -147,10 +147,10 @@ def _motion_blur(x: np.ndarray, constants: tuple, rng: np.random.Generator) -> n
 
 
 def _streaked(x: np.ndarray, radius: int, sigma: float, degrees: np.ndarray) -> np.ndarray:
-    """Every image drawn out along its own angle, by ImageMagick's rule.
+    """Every image drawn out along an angle of its own, by ImageMagick's rule.
 
     The weights are half a Gaussian over 2 * radius + 1 whole pixels that start at the pixel itself; the image's
-    edge goes on outside it.
+    edge continues outside it.
     """
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
@@ -350,7 +350,7 @@ _FUNCTIONS = {
 
 
 def _check_images(images: Tensor) -> None:
-    door.check_pixels(images)
+    check_pixels(images)
     if images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 (gray) or 3 (colour) channels, got {images.shape[1]}")
     if min(images.shape[2:]) < LEAST_SIDE:

@@ -1,17 +1,15 @@
-"""The paper's residual networks, small versions of them, and feature taps for any network."""
+"""The paper's residual networks, and small versions of them."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-FeatureMaps = Callable[[Tensor], Sequence[Tensor]]
 BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-LISTED_LAYERS = 40  # an error message stays readable
 SOUND_CHANNELS = 16  # oneDNN's largest block of channels, that of AVX-512; 8 with AVX2
 
 
@@ -43,7 +41,7 @@ class PointwiseConv2d(nn.Conv2d):
 
     @classmethod
     def like(cls, conv: nn.Conv2d) -> "PointwiseConv2d":
-        """A 1x1 convolution of torch's as one of these, with the same weight.  Draws no random numbers."""
+        """The `PointwiseConv2d` of a 1x1 convolution of torch's, with the same weight.  Draws no random numbers."""
         with torch.device("meta"):
             copied = cls(conv.in_channels, conv.out_channels, conv.stride, conv.bias is not None)
         copied.weight, copied.bias = conv.weight, conv.bias
@@ -129,7 +127,7 @@ class ResNet(nn.Module):
         return self.head(self.features(x)[-1].mean(dim=(2, 3)))  # [b, num_classes]
 
     def folded(self) -> "ResNet":
-        """A copy for evaluation alone, its batch norms folded into the convolutions before them: a tenth faster.
+        """A copy for evaluation only, its batch norms folded into the convolutions before them: a tenth faster.
 
         Logits differ by rounding.  Raises ValueError in training mode.
         """
@@ -137,7 +135,7 @@ class ResNet(nn.Module):
             raise ValueError("only a network in eval mode can be folded; call eval() first")
         copied = copy.deepcopy(self)
         _fold(copied.stem, "0", "1")
-        for block in (one for one in copied.modules() if isinstance(one, BasicBlock)):
+        for block in (module for module in copied.modules() if isinstance(module, BasicBlock)):
             _fold(block, "conv1", "bn1")
             _fold(block, "conv2", "bn2")
             if len(block.shortcut):
@@ -161,116 +159,13 @@ def resnet34(in_channels: int = 1, num_classes: int = 10, width: int = 64, **sca
     return ResNet(BLOCKS["resnet34"], in_channels, num_classes, width, **scaling)
 
 
-class FeatureTaps:
-    """Feature maps of any network by the names of its layers.
-
-    model: any nn.Module.  layers: names as in `model.named_modules()`, at least one.
-    Calling it with images runs the network and returns the named layers' outputs, in that order;
-    a layer that runs more than once gives its last output, and one whose output a later layer changes in place
-    (batch norm before nn.ReLU(inplace=True), as in torchvision) gives the changed one.
-    `cut` lists the layers whose last output carries no gradient although they, or what they were given, do.
-    Raises ValueError for an unknown name (and says which exist), a layer that did not run, or one that gave no tensor.
-    """
-
-    def __init__(self, model: nn.Module, layers: Sequence[str]):
-        modules = {name: module for name, module in model.named_modules() if name}
-        if not layers:
-            raise ValueError(f"at least one layer is needed; layers of this network: {_listed(modules)}")
-        for name in layers:
-            if not isinstance(name, str):
-                raise ValueError(f"layers must be names, as in named_modules(), got a {type(name).__name__}")
-            if name not in modules:
-                raise ValueError(f"unknown layer '{name}'; layers of this network: {_listed(modules)}")
-        self.model = model
-        self.layers = tuple(layers)
-        self.cut: list[str] = []
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        maps: dict[str, Tensor] = {}
-        cut: dict[str, bool] = {}
-        modules = dict(self.model.named_modules())
-        with_gradient = torch.is_grad_enabled()
-
-        def note(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            maps[name] = output
-            cut[name] = with_gradient and _loses_gradient(module, modules[name.rpartition(".")[0]], inputs, output)
-
-        # hooks live for one pass, so that the network can still be copied, saved and used elsewhere
-        hooks = [modules[name].register_forward_hook(partial(note, name)) for name in self.layers]
-        try:
-            self.model(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for name in self.layers:
-            if name not in maps:
-                raise ValueError(
-                    f"layer '{name}' did not run in this pass: the network is compiled or traced (give the original "
-                    "one, which has the same weights), or uses this layer in training mode only, or never"
-                )
-            if not isinstance(maps[name], Tensor):
-                raise ValueError(f"layer '{name}' gave {type(maps[name]).__name__}, not a tensor")
-        self.cut = [name for name in self.layers if cut[name]]
-        return [maps[name] for name in self.layers]
-
-
-def trains(module: nn.Module) -> bool:
-    """Whether some parameter of a module requires a gradient."""
-    return any(parameter.requires_grad for parameter in module.parameters())
-
-
-def _loses_gradient(layer: nn.Module, parent: nn.Module, inputs: tuple, output: object) -> bool:
-    """Whether a layer's output should carry a gradient, and does not.
-
-    A frozen layer need not have one, nor a layer of a frozen part that runs under no_grad.
-    """
-    if not isinstance(output, Tensor) or output.requires_grad:
-        return False
-    if any(isinstance(one, Tensor) and one.requires_grad for one in inputs) or trains(layer):
-        return True
-    return not torch.is_grad_enabled() and trains(parent)  # a layer without parameters, such as a ReLU
-
-
-def _listed(modules: dict[str, nn.Module]) -> str:
-    """Names of the layers, the outer ones first where there are too many for a message."""
-    names = sorted(modules, key=lambda name: name.count("."))[:LISTED_LAYERS]
-    left = len(modules) - len(names)
-    return ", ".join(names) + (f" and {left} deeper ones" if left else "")
-
-
-def as_maps(given: object) -> list[Tensor]:
-    """Feature maps as a list: of a sequence, of the values of a dict, or of one tensor.
-
-    Raises ValueError for anything else than tensors, and for none.
-    """
-    if isinstance(given, Tensor):
-        given = [given]
-    maps = list(given.values() if isinstance(given, Mapping) else given) if isinstance(given, Iterable) else [given]
-    if not maps:
-        raise ValueError("layers gave no feature map; at least one is needed")
-    for one in maps:
-        if not isinstance(one, Tensor):
-            raise ValueError(f"feature maps must be tensors, but layers gave {type(one).__name__}")
-    return maps
-
-
-@torch.no_grad()
-def probe_features(model: nn.Module, features: FeatureMaps, image: Tensor) -> list[Tensor]:
-    """Feature maps of one image [1, c, h, w], leaving the network as it was (statistics, modes).
-
-    Raises ValueError where the network refuses the image, whatever it raises itself.
-    """
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode within; after it each module is in the mode in which it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return as_maps(features(image))
-    except ValueError:
-        raise  # it says already what is wrong
-    except Exception as error:
-        reason = (str(error).splitlines() or ["without a message"])[0]
-        raise ValueError(
-            f"the network refuses images of shape {list(image.shape[1:])}: {type(error).__name__}: {reason}"
-        ) from error
+        yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, training in modes:
+            module.training = training

@@ -1,8 +1,16 @@
-"""What can be chosen by name, and what goes with each name: tables that a specification needs, without torch."""
+"""What can be chosen by name, what goes with each name, and defaults: what a specification needs, without torch."""
 
 PROTOCOLS = ("released", "strict")
 NOISE_NAMES = ("gaussian", "uniform", "salt_and_pepper")  # of `attacks.NOISES`
 SUBTRACTIONS = ("mean_image", "own_mean")  # of `targets.pixel_similarity`
+
+# defaults that the method and specifications share
+THRESHOLD = 0.8  # Th
+PAIRS_PER_STEP = 16  # k
+LOSS_EPS = 1e-5  # of `similarity.similarity_loss`
+DIRECTIONS = 1000  # uniform-noise images that are tried as the start of an attack
+FIT = {"epochs": 40, "patience": 10, "learning_rate": 0.02}  # of a V1 predictor
+FIT_BATCH = 64  # images of a step of that fit
 
 CORRUPTIONS = (  # in the order of `corruptions.SEVERITIES`
     "gaussian_noise",
@@ -42,7 +50,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
     "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
 }
-OF_ONE_SIZE = ("vit", "mlp")  # they take images of the size that they were made for alone
+OF_ONE_SIZE = ("vit", "mlp")  # they take images only of the size that they were made for
 # narrow enough to train on 16x16 patches in seconds
 WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128}
 _MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1}

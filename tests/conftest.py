@@ -9,8 +9,13 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from attacked import Linear
 from crashes import pytest_handlecrashitem, pytest_xdist_make_scheduler  # noqa: F401
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
 
+from simreg_core.attacks import door
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 
@@ -60,3 +65,43 @@ def linear_classifier():
             return self.score(x).abs() / self.w.norm()
 
     return Linear().eval()
+
+
+@pytest.fixture
+def linear():
+    return Linear().eval()
+
+
+@pytest.fixture
+def middle_images(generator):
+    """Far enough from 0 and 1 that no optimal perturbation below meets the bounds."""
+    return 0.3 + 0.4 * torch.rand(200, 1, 8, 8, generator=generator)
+
+
+@pytest.fixture
+def middle_labels(linear, middle_images):
+    labels = linear(middle_images).argmax(dim=1)
+    labels[:10] = (labels[:10] + 1) % 5  # a clean accuracy of 95 %
+    return labels
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A small network trained on 1,500 digits without any defence, and 200 others that it mostly knows."""
+    data = load_digits()
+    pixels, labels = torch.tensor(data.images).float()[:, None] / 16, torch.tensor(data.target)
+    with door.seeded(0, pixels.device):
+        network = nn.Sequential(
+            *(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+            *(nn.Conv2d(8, 16, 3, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)),
+        )
+        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        for _ in range(200):
+            batch = torch.randint(0, 1500, (64,))
+            optimizer.zero_grad()
+            F.cross_entropy(network(pixels[batch]), labels[batch]).backward()
+            optimizer.step()
+    optimizer.zero_grad()
+    network.eval()
+    assert (network(pixels[1500:1700]).argmax(dim=1) == labels[1500:1700]).float().mean() > 0.85
+    return network, pixels[1500:1700], labels[1500:1700]

@@ -5,7 +5,7 @@ import torch
 
 from simreg_core import SimilarityRegularizer
 from simreg_core.architectures import architecture
-from simreg_core.model import FeatureTaps, probe_features
+from simreg_core.features import FeatureTaps, probe_features
 from simreg_core.names import LAYERS, OF_ONE_SIZE
 
 
@@ -26,7 +26,7 @@ def test_the_loss_moves_every_weight_up_to_the_last_layer(name, generator):
     images = torch.rand(6, 1, 16, 16, generator=generator)
     torch.manual_seed(0)
     network = architecture(name, (16, 16), width=4)
-    regularizer = SimilarityRegularizer(network, network.layers, images, targets=torch.zeros(6, 6), batch_pairs=4)
+    regularizer = SimilarityRegularizer(network, network.layers, images, targets=torch.zeros(6, 6), pairs_per_step=4)
     regularizer().backward()
     still = {name.split(".")[1] for name, one in network.named_parameters() if one.grad is None}
     last = {"torchvision-resnet18": {"fc"}, "vgg": {"classifier"}, "convnext": {"classifier"}, "mlp": {"13"}}
@@ -68,7 +68,7 @@ def test_convolutional_ones_take_other_sizes_too(name, generator):
 @pytest.mark.parametrize("name", OF_ONE_SIZE)
 def test_the_others_say_which_they_take(name):
     network = architecture(name, (16, 16), width=4)
-    with pytest.raises(ValueError, match="takes images of 16x16 alone, got 24x36"):
+    with pytest.raises(ValueError, match="takes only images of 16x16, got 24x36"):
         probe_features(network, FeatureTaps(network, network.layers), torch.zeros(1, 1, 24, 36))
 
 

@@ -3,16 +3,18 @@
 Images are [b, c, h, w], float in [0, 1], also where a network blurs or normalizes inside itself.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simreg_core import attacks, door
+from simreg_core.attacks import door
+from simreg_core.attacks.result import check_counts, check_epsilon
 from simreg_core.defences.base import TASK, Rule, cross_entropy
+from simreg_core.model import in_eval_mode
+from simreg_core.pixels import check_pixels
 
 STEP_SIZE = 2.5  # of a training's attack, times epsilon over its steps
 TRADES_START = 1e-3  # standard deviation of TRADES' first move: at the image itself its gradient is zero
@@ -25,8 +27,7 @@ class _Attacked(Rule):
 
     def __post_init__(self):
         check_strength(self.epsilon)
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_counts(steps=self.steps)
 
     @property
     def step_size(self) -> float:
@@ -97,14 +98,14 @@ def pgd_adversarial_examples(
     epsilon: in [0, 1].  step_size: > 0, sign steps.  steps: at least 1.
     generator: of the uniform start in the ball; on the device of x.
     The network is in eval mode while the examples are made (batch norm with its running statistics, which stay as
-    they are) and in its own modes again afterwards; its gradients are left alone.
+    they are) and in the modes it had again afterwards; its gradients stay as they are.
     Returns [b, c, h, w] in [0, 1] without gradient.
-    Raises ValueError for pixels, epsilon, step_size or steps out of bounds, labels that are no integers or not one for
-    each image, and a model that is no module or returns no logits [b, at least 2 classes].
+    Raises ValueError for pixels, epsilon, step_size or steps out of bounds, labels that are no integers or not as
+    many as images, and a model that is no module or returns no logits [b, at least 2 classes].
     """
-    x, y = _checked(x, y, epsilon, step_size, steps)
+    x, y = _checked(model, x, y, epsilon, step_size, steps)
     start = x + epsilon * (2 * torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1)
-    with _eval_mode(model):
+    with in_eval_mode(model):
         return _ascend(x, start, lambda at: F.cross_entropy(_logits(model, at), y), epsilon, step_size, steps)
 
 
@@ -121,16 +122,16 @@ def trades_loss(
     """TRADES (Zhang et al. 2019): cross-entropy of the images + beta * KL(p(image) || p(perturbed image)).
 
     The perturbed images maximize the KL within epsilon under L-infinity, from a small Gaussian start. They are made
-    in eval mode, as in `pgd_adversarial_examples`; the loss itself is computed in the network's own mode, with a
-    pass for the images and then one for the perturbed ones (in training mode batch norm follows both).
+    in eval mode, as in `pgd_adversarial_examples`; the loss itself is computed in the mode that the network has, with a
+    pass for the images and then a pass for the perturbed images (in training mode batch norm follows both).
     beta: at least 0; 6 in Zhang et al. for CIFAR-10. Other arguments and errors as `pgd_adversarial_examples`.
     Returns a scalar, mean over the batch.
     """
-    images, y = _checked(x, y, epsilon, step_size, steps)
+    images, y = _checked(model, x, y, epsilon, step_size, steps)
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0, got {beta:g}")
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    with _eval_mode(model):
+    with in_eval_mode(model):
         with torch.no_grad():
             clean = _logits(model, images).log_softmax(dim=1)
         start = images + TRADES_START * noise
@@ -156,30 +157,19 @@ def _divergence(log_clean: Tensor, logits: Tensor) -> Tensor:
     return F.kl_div(logits.log_softmax(dim=1), log_clean, reduction="batchmean", log_target=True)
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode within; each module's own mode after."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module that returns logits, got {type(model).__name__}")
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
     return door.as_logits(model(x), len(x))
 
 
-def _checked(x: Tensor, y: Tensor, epsilon: float, step_size: float, steps: int) -> tuple[Tensor, Tensor]:
-    """Images without a graph, and labels as int64. The network is not asked here: every step would pay for it."""
-    door.check_pixels(x)
-    attacks.check_epsilon(epsilon)
+def _checked(
+    model: nn.Module, x: Tensor, y: Tensor, epsilon: float, step_size: float, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Images without a graph, and labels as int64. No pass through the network: every step would pay for it."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module that returns logits, got {type(model).__name__}")
+    check_pixels(x)
+    check_epsilon(epsilon)
     if not step_size > 0:
         raise ValueError(f"step_size must be positive, got {step_size:g}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    check_counts(steps=steps)
     return x.detach(), door.class_labels(y, x)

@@ -45,7 +45,7 @@ class GaussianBlur(FrontEnd):
     """A fixed Gaussian blur as front end, for example nn.Sequential(GaussianBlur(), network).
 
     sigma: > 0, in pixels; 1.5 in Li et al. (2023). The kernel reaches ceil(2.5 * sigma) pixels to each side and the
-    image goes on circularly outside itself. [b, c, h, w] -> the same; h and w at least the reach.
+    image continues circularly outside itself. [b, c, h, w] -> the same; h and w at least the reach.
     """
 
     draws_random_numbers = False

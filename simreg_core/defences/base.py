@@ -22,7 +22,7 @@ class Stage:
     """A part of a training.
 
     epochs: at least 1.
-    optimizer: 'sgd' or 'adam', a new one; None: that of the stage before, momentum and all.
+    optimizer: 'sgd' or 'adam', a new optimizer; None: that of the stage before, momentum and all.
     rates: learning rate of each epoch; None: the experiment's schedule from its beginning.
     trainable: parameters by name, or by the beginning of their names up to a dot ('stem', 'stage1.0'); None: all.
         Batch norm of a part that is not trained still follows its batches.
@@ -117,7 +117,7 @@ class Rule(ABC):
 
     @abstractmethod
     def passes(self) -> float:
-        """For estimates: forward and backward passes of the batch in a step, beside the one of plain training."""
+        """For estimates: forward and backward passes of the batch in a step, beside those of plain training."""
 
     @abstractmethod
     def words(self) -> str:
@@ -158,7 +158,7 @@ def parameters_of(
         if not any(_belongs(name, part) for name, _ in named):
             known = ", ".join(dict.fromkeys(name.partition(".")[0] for name, _ in named))
             raise ValueError(f"{whose}: the network has no parameters '{part}'; its parts: {known}")
-    return [(name, one) for name, one in named if any(_belongs(name, part) for part in parts)]
+    return [(name, parameter) for name, parameter in named if any(_belongs(name, part) for part in parts)]
 
 
 def _belongs(name: str, part: str) -> bool:
@@ -170,7 +170,7 @@ class FrontEnd(nn.Module):
 
     draws_random_numbers: whether it does so in eval mode; attacks then average over draws.
     ways: for each of its parts the ways in which an attacker may differentiate it, the first as in training:
-        'exact', 'identity', 'smooth' and the like. `way` has the one that is on, see `differentiated`.
+        'exact', 'identity', 'smooth' and the like. `way` holds the way in use, see `differentiated`.
     A class that lacks either of the two is refused with TypeError when it is defined.
     """
 
@@ -183,7 +183,9 @@ class FrontEnd(nn.Module):
             if not hasattr(cls, facet):
                 raise TypeError(f"front end {cls.__name__} lacks '{facet}'")
         if not cls.ways or not all(cls.ways.values()):
-            raise TypeError(f"front end {cls.__name__}: 'ways' must name each part's, at least one, got {cls.ways}")
+            raise TypeError(
+                f"front end {cls.__name__}: 'ways' must name at least one way for each part, got {cls.ways}"
+            )
 
     def __init__(self):
         super().__init__()
@@ -197,23 +199,24 @@ def differentiated(network: nn.Module, **ways: str) -> Iterator[None]:
     ways: by part, for example quantizer='smooth'.
     Raises ValueError for a part that no front end of the network has, or a way that it does not know.
     """
-    front_ends = [one for one in network.modules() if isinstance(one, FrontEnd)]
+    front_ends = [module for module in network.modules() if isinstance(module, FrontEnd)]
     for part, way in ways.items():
-        owners = [one for one in front_ends if part in one.ways]
+        owners = [front_end for front_end in front_ends if part in front_end.ways]
         if not owners:
-            parts = sorted({part for one in front_ends for part in one.ways})
+            parts = sorted({part for front_end in front_ends for part in front_end.ways})
             raise ValueError(f"no front end has a part '{part}'; parts of this network: {', '.join(parts) or 'none'}")
-        for one in owners:
-            if way not in one.ways[part]:
-                raise ValueError(f"'{part}' is differentiated as {' or '.join(map(repr, one.ways[part]))}, not '{way}'")
-    before = [dict(one.way) for one in front_ends]
+        for owner in owners:
+            if way not in owner.ways[part]:
+                known = " or ".join(map(repr, owner.ways[part]))
+                raise ValueError(f"'{part}' is differentiated as {known}, not '{way}'")
+    before = [dict(front_end.way) for front_end in front_ends]
     try:
-        for one in front_ends:
-            one.way.update({part: way for part, way in ways.items() if part in one.ways})
+        for front_end in front_ends:
+            front_end.way.update({part: way for part, way in ways.items() if part in front_end.ways})
         yield
     finally:
-        for one, way in zip(front_ends, before, strict=True):
-            one.way = way
+        for front_end, way in zip(front_ends, before, strict=True):
+            front_end.way = way
 
 
 def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:

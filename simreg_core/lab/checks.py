@@ -17,7 +17,8 @@ from simreg_core.lab.image_files import (
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
 from simreg_core.lab.measuring.registry import kind_of, misplaced
 from simreg_core.lab.measuring.subject import Images, check_surrogate
-from simreg_core.lab.recordings import load_published_predictor, load_recording
+from simreg_core.lab.published_predictor import load_published_predictor
+from simreg_core.lab.recordings import load_recording
 from simreg_core.lab.specs import (
     DefenceSpec,
     Evaluation,
@@ -31,8 +32,9 @@ from simreg_core.lab.specs import (
     Task,
 )
 from simreg_core.lab.training import build_network, regularization_images, regularization_pixels
-from simreg_core.targets import PairSampler, pixel_similarity
-from simreg_core.v1 import V1Predictor
+from simreg_core.neural import V1Predictor
+from simreg_core.pairs import PairSampler
+from simreg_core.targets import pixel_similarity
 
 AnyExperiment = Experiment | NeuralExperiment | Fit
 PHOTO_SIDE = 32  # patches up to this fit into the smallest photograph

@@ -79,7 +79,8 @@ class File:
 
     def stamp(self) -> str:
         """As `Images.stamp`."""
-        from simreg_core.lab.recordings import predictor_files, recording_files, similarity_files
+        from simreg_core.lab.published_predictor import predictor_files
+        from simreg_core.lab.recordings import recording_files, similarity_files
 
         find = {"recording": recording_files, "predictor": predictor_files, "matrix": similarity_files}
         states = [(path.name, path.stat()) for path in find[self.kind](self.name)]
@@ -88,7 +89,8 @@ class File:
     def checksum(self, read_anew: bool = True) -> str:
         """As `Images.checksum`; always read anew."""
         from simreg_core.lab.data import checksum_of
-        from simreg_core.lab.recordings import load_published_predictor, load_recording, load_similarity
+        from simreg_core.lab.published_predictor import load_published_predictor
+        from simreg_core.lab.recordings import load_recording, load_similarity
 
         if self.kind == "recording":
             return load_recording(self.name).checksum

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
+from simreg_core.lab.published_predictor import load_published_predictor
 from simreg_core.lab.recordings import (
     Recording,
-    load_published_predictor,
     load_recording,
     load_similarity,
     simulate,
@@ -19,8 +19,14 @@ from simreg_core.lab.recordings import (
 from simreg_core.lab.specs import NeuralExperiment, Published, Regularizer, Simulated, stream
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import load_into
-from simreg_core.neural import averaged_similarity, reliability
-from simreg_core.v1 import V1Predictor, fit_predictor, neuron_weights, predicted_similarity
+from simreg_core.neural import (
+    V1Predictor,
+    averaged_similarity,
+    fit_predictor,
+    neuron_weights,
+    predicted_similarity,
+    reliability,
+)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,8 @@ from simreg_core.lab.data import ImageSet, checksum_of, load_image_set
 from simreg_core.lab.image_files import DataError, data_folder
 from simreg_core.lab.specs import ANTOLIK_REGIONS, Simulated
 from simreg_core.lab.store import written_whole
-from simreg_core.neural import check_similarity
-from simreg_core.v1 import GaborPopulation, V1Predictor
+from simreg_core.neural import GaborPopulation, check_similarity
 
-PUBLISHED_SOURCE = (
-    "github.com/sinzlab/sensorium (MIT), notebooks/model_tutorial/model_checkpoints/pretrained/sensorium_sota_model.pth"
-)
 SENSORIUM_SOURCE = "https://gin.g-node.org/cajal/Sensorium2022"
 SENSORIUM_TIERS = ("train", "validation", "test", "final_test")
 SENSORIUM_SHRINK = 4  # 144x256 as stored, 36x64 as the published predictors see them
@@ -275,14 +271,6 @@ def population(spec: Simulated, seed: int, cells: str = "v1") -> GaborPopulation
     return GaborPopulation(spec.size, spec.neurons, seed, spec.mean_rate, cells=cells)
 
 
-def predictor_files(file: str) -> list[Path]:
-    """The file of the published predictor.  Raises DataError where it is missing, and says where to get it."""
-    path = data_folder() / "predictors" / file
-    if not path.is_file():
-        raise DataError(f"the published V1 predictor is not at {path}; get it from {PUBLISHED_SOURCE}")
-    return [path]
-
-
 def similarity_files(path: str | Path) -> list[Path]:
     """The file of a similarity matrix.  Raises DataError where it is missing."""
     if not (found := _similarity_path(path)).is_file():
@@ -292,22 +280,6 @@ def similarity_files(path: str | Path) -> list[Path]:
 
 def _similarity_path(path: str | Path) -> Path:
     return data_folder() / "similarities" / path
-
-
-def load_published_predictor(file: str = "sensorium_sota_model.pth") -> V1Predictor:
-    """The published V1 predictor of the data folder's `predictors/`.
-
-    Raises DataError where the file is missing (it says where to get it) or is anything else.
-    """
-    (path,) = predictor_files(file)
-    try:
-        tensors = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises whatever a file that is no checkpoint makes it meet
-        raise DataError(f"{path} is not a file of tensors: {str(error).splitlines()[0]:.200}") from error
-    try:
-        return V1Predictor.from_published(tensors)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 def load_similarity(path: Path, images: int | None = None) -> Tensor:

@@ -37,10 +37,10 @@ from simreg_core.lab.training import TrainingError, steps_per_epoch
 from simreg_core.lab.training.rules import rule_of, stages_of, transforms
 from simreg_core.lab.workers import RunnerError, Workers, cores, evaluate_task, train_task
 from simreg_core.model import BLOCKS
-from simreg_core.v1 import V1Predictor
+from simreg_core.names import FIT_BATCH
+from simreg_core.neural import V1Predictor
 
 SECONDS_A_FIT = 10.0  # of an artefact, about: for an estimate alone
-FIT_BATCH = 64  # of `v1.fit_predictor`
 
 
 # runs the tasks of a stage (see `_stages`) and returns the trainings that diverged

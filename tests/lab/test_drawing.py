@@ -95,7 +95,7 @@ def test_a_call_plans_once(recompute, monkeypatch):
     ("changed", "stale"),
     [
         ("simreg_core/lab/ray_executor.py", set()),
-        ("simreg_core/whitebox.py", set()),
+        ("simreg_core/attacks/pgd.py", set()),
         ("simreg_core/lab/plotting.py", {"01_pixel_vs_neural_similarity", "16_cost", "14_white_box"}),
         ("simreg_core/lab/claims.py", {"01_pixel_vs_neural_similarity", "16_cost", "14_white_box"}),
         ("simreg_core/lab/audit_figures.py", {"14_white_box"}),

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.published_predictor import load_published_predictor
 from simreg_core.lab.recordings import (
     Recording,
-    load_published_predictor,
     load_recording,
     load_similarity,
     read_antolik,

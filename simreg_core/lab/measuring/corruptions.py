@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from simreg_core import door, spectra
+from simreg_core import spectra
+from simreg_core.attacks import door
 from simreg_core.corruptions import LEAST_SIDE, corrupt
 from simreg_core.lab.data import ImageSet, check_cifar10_c, load_cifar10_c
 from simreg_core.lab.image_files import CIFAR10_SIZE, DataError

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core import spectra
-from simreg_core.door import input_gradient
+from simreg_core.attacks.door import input_gradient
 from simreg_core.lab.measuring.subject import BATCH, Attacked, Measured
 from simreg_core.lab.specs import FrequencyBiasEvaluation
 from simreg_core.lab.store import Value

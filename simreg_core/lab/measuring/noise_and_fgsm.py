@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from simreg_core import attacks, door
+from simreg_core import attacks
+from simreg_core.attacks import door
 from simreg_core.lab.measuring.subject import Attacked, Measured, accuracy, correct
 from simreg_core.lab.specs import Experiment, FgsmEvaluation, NoiseEvaluation, stream
 

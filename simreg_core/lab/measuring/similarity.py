@@ -26,6 +26,7 @@ from simreg_core.lab.specs import (
 )
 from simreg_core.lab.store import Store, Value
 from simreg_core.neural import (
+    GaborPopulation,
     averaged_similarity,
     correlation_interval,
     mantel_test,
@@ -33,7 +34,6 @@ from simreg_core.neural import (
     response_similarity,
     similarity_correlation,
 )
-from simreg_core.v1 import GaborPopulation
 
 SHOWN_IMAGES = 40  # of the matrices that a figure shows
 DENSITY_BINS = 50  # on each side of [-1, 1]

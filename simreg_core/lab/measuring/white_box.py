@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simreg_core import door, suspicion, whitebox
-from simreg_core.attacks import AttackResult
+from simreg_core import attacks
+from simreg_core.attacks import AttackResult, door, suspicion
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import (
     Attacked,
@@ -72,14 +72,14 @@ def _side_by_side(
     """Which images each attack fools at `evaluation.epsilon`."""
     epsilon, seed = evaluation.epsilon, stream(evaluation.seed, "white box")
     found = {
-        "FGSM": whitebox.pgd(
+        "FGSM": attacks.pgd(
             network, pixels, labels, epsilon, steps=1, step_size=epsilon, random_start=False, seed=seed
         ).adversarial,
         **{
             _named(steps): _pgd(network, pixels, labels, evaluation, epsilon, steps).adversarial
             for steps in _fewer(evaluation)
         },
-        "Square": whitebox.square(network, pixels, labels, epsilon, queries=evaluation.queries, seed=seed).adversarial,
+        "Square": attacks.square(network, pixels, labels, epsilon, queries=evaluation.queries, seed=seed).adversarial,
     }
     fooled = {name: ~correct(network, adversarial, labels) for name, adversarial in found.items()}
     if evaluation.autoattack_images is not None:
@@ -88,7 +88,7 @@ def _side_by_side(
         if evaluation.autoattack_budget is not None:
             name = "AutoAttack, reduced"
             budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
-        result = whitebox.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed, **budget)
+        result = attacks.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed, **budget)
         fooled[name] = ~correct(network, result.adversarial, labels[few])
     return fooled
 
@@ -100,9 +100,9 @@ def _pgd(
     evaluation: WhiteBoxEvaluation,
     epsilon: float,
     steps: int | None = None,
-) -> whitebox.PGDResult:
+) -> attacks.PGDResult:
     """PGD at an epsilon; with a number of steps of its own, with one restart."""
-    return whitebox.pgd(
+    return attacks.pgd(
         network,
         pixels,
         labels,
@@ -156,7 +156,7 @@ def _autoattack(evaluation: WhiteBoxEvaluation) -> int:
 
     APGD and, for each target, APGD again and FAB take gradients at every step; FAB looks once more at each step.
     """
-    whole = (whitebox.AUTOATTACK_STEPS, whitebox.AUTOATTACK_TARGETS, whitebox.AUTOATTACK_QUERIES)
+    whole = (attacks.AUTOATTACK_STEPS, attacks.AUTOATTACK_TARGETS, attacks.AUTOATTACK_QUERIES)
     steps, targets, queries = evaluation.autoattack_budget or whole
     return steps * (3 + 7 * targets) + queries
 
@@ -174,14 +174,14 @@ class _Minimizer(NamedTuple):
 
 
 def _carlini_wagner(network: nn.Module, pixels: Tensor, labels: Tensor, *, norm: str, **given: int) -> AttackResult:
-    return whitebox.carlini_wagner(network, pixels, labels, **given)  # of l2 only, as its specification says
+    return attacks.carlini_wagner(network, pixels, labels, **given)  # of l2 only, as its specification says
 
 
 MINIMIZERS = {
-    "fast": _Minimizer(whitebox.minimum_norm, 30),
-    "deepfool": _Minimizer(whitebox.deep_fool, 30),
+    "fast": _Minimizer(attacks.minimum_norm, 30),
+    "deepfool": _Minimizer(attacks.deep_fool, 30),
     "carlini_wagner": _Minimizer(_carlini_wagner, 27),
-    "hop_skip_jump": _Minimizer(whitebox.hop_skip_jump, 400),
+    "hop_skip_jump": _Minimizer(attacks.hop_skip_jump, 400),
 }
 
 
@@ -223,14 +223,14 @@ def transfer(subject: Attacked) -> Measured:
     seed, values = stream(evaluation.seed, "transfer"), []
     for epsilon in evaluation.epsilons:
         made = {
-            "FGSM": whitebox.pgd(
+            "FGSM": attacks.pgd(
                 surrogates[0], pixels, labels, epsilon, steps=1, step_size=epsilon or 1.0, random_start=False,
                 early_leave=False, seed=seed,
             ),
-            "PGD": whitebox.pgd(
+            "PGD": attacks.pgd(
                 surrogates[0], pixels, labels, epsilon, steps=evaluation.steps, early_leave=False, seed=seed
             ),
-            "momentum": whitebox.momentum_transfer(surrogates, pixels, labels, epsilon, evaluation.steps, seed=seed),
+            "momentum": attacks.momentum_transfer(surrogates, pixels, labels, epsilon, evaluation.steps, seed=seed),
         }  # fmt: skip
         values += [
             accuracy(correct(network, result.adversarial, labels), epsilon, condition=f"{name} from {evaluation.name}")

@@ -21,7 +21,7 @@ from simreg_core.lab.specs.base import (
 )
 from simreg_core.lab.specs.neural import NeuralExperiment
 from simreg_core.lab.specs.training import Experiment, Fit, Regularizer
-from simreg_core.names import CORRUPTIONS, NOISE_NAMES, SUBTRACTIONS
+from simreg_core.names import CORRUPTIONS, DIRECTIONS, NOISE_NAMES, SUBTRACTIONS
 
 EVALUATIONS: dict[str, type["Evaluation"]] = {}  # by the names of `attack`; a class is entered when it is defined
 
@@ -110,7 +110,7 @@ class BoundaryEvaluation(Evaluation):
     attack: Literal["boundary"] = "boundary"
     steps: Count = 50
     repeats: Count = 5
-    directions: Count = 1000
+    directions: Count = DIRECTIONS
 
 
 class CorruptionEvaluation(Evaluation):

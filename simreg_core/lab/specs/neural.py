@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Size, Spec
+from simreg_core.names import FIT
 
 ANTOLIK_REGIONS = (1, 2, 3)  # of the pack of recordings by Antolik et al. (2016)
 
 
 class Simulated(Spec):
-    """A SIMULATED recording of V1, see `v1.GaborPopulation`; the experiment's seed chooses the animal.
+    """A SIMULATED recording of V1, see `neural.GaborPopulation`; the experiment's seed chooses the animal.
 
     images, size: what it is shown, gray, the training images of a bundled set.  count: how many.
     trials: of each image.  neurons: how many.  mean_rate: scale of the responses to a trial.
@@ -34,22 +35,22 @@ class Recorded(Spec):
 
 
 class Published(Spec):
-    """The published V1 predictor (see `recordings.load_published_predictor`), by its file in the data folder."""
+    """The published V1 predictor, see `published_predictor`, by its file in the data folder."""
 
     kind: Literal["published"] = "published"
     file: str = "sensorium_sota_model.pth"
 
 
 class Predictor(Spec):
-    """Form and fit of a `v1.V1Predictor`.  held_out: share of the images kept for early stopping."""
+    """Form and fit of a `neural.V1Predictor`.  held_out: share of the images kept for early stopping."""
 
     channels: Count = 32
     kernel: Count = 9
     layers: Annotated[Int, Field(ge=0)] = 2
     layer_kernel: Count = 3
-    epochs: Count = 40
-    patience: Count = 10
-    learning_rate: Annotated[Float, Field(gt=0)] = 0.02
+    epochs: Count = FIT["epochs"]
+    patience: Count = FIT["patience"]
+    learning_rate: Annotated[Float, Field(gt=0)] = FIT["learning_rate"]
     held_out: Annotated[Float, Field(gt=0, lt=1)] = 0.1
 
 

@@ -10,7 +10,7 @@ from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
-from simreg_core.names import LAYERS
+from simreg_core.names import DIRECTIONS, LAYERS
 
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
@@ -80,7 +80,7 @@ class StudySizes(Spec):
     test_images: Count | None = None
     boundary_images: Count
     boundary_repeats: Count
-    boundary_directions: Count = 1000
+    boundary_directions: Count = DIRECTIONS
     spectrum_images: Count
     spectrum_steps: Count
     spectrum_seeds: Count

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Protocol, Size, Spec, no_truth
 from simreg_core.lab.specs.defence import AnyFrontEnd, AnyRule, FrontEndSpec, rules_module
 from simreg_core.lab.specs.neural import NeuralExperiment, Published
-from simreg_core.names import LAYERS, OF_ONE_SIZE, check_fit
+from simreg_core.names import LAYERS, OF_ONE_SIZE, PAIRS_PER_STEP, THRESHOLD, check_fit
 
 if TYPE_CHECKING:
     from simreg_core.defences import Artefact
@@ -76,10 +76,15 @@ class Regularizer(Spec):
         data folder's `similarities/`; and 'shuffled_neural', the same with its images permuted.
     alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
 
-    What the released code does where the rest is empty, for the audit of notebook 13:
-    eps: of `similarity_loss`; 1e-5.  statistics: of batch norm on pair batches; 'shared'.  subtract: of S^pixel; the
-    mean image.  augment_each: the images are augmented anew at every draw.  mean_in_validation: the running means of
-    the feature maps follow after each epoch too, as often as there are class batches in the validation images.
+    similarity: how maps are compared; None: the paper's cosine.
+
+    None in the rest is what the released code does; other values are for the audit of notebook 13:
+    eps: of `similarity_loss`; None: 1e-5.
+    statistics: of batch norm on pair batches; None: 'shared'.
+    subtract: of S^pixel; None: the mean image.
+    augment_each: the images are augmented anew at every draw.
+    mean_in_validation: the running means of the feature maps follow after each epoch too, as often as there are class
+        batches in the validation images.
     """
 
     images: str
@@ -89,16 +94,17 @@ class Regularizer(Spec):
     target: Literal["threshold", "pixel", "shuffled", "zero", "neural", "shuffled_neural"] = "threshold"
     neural: tuple[NeuralExperiment, ...] | None = None
     matrix: str | None = None
-    threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.8
+    threshold: Annotated[Float, Field(gt=0, lt=1)] = THRESHOLD
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
     low_threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
-    pairs_per_step: Count = 16
+    pairs_per_step: Count = PAIRS_PER_STEP
     alpha: Annotated[Float, Field(ge=0)] = 10.0
     eps: Annotated[Float, Field(gt=0, lt=1)] | None = None
     statistics: Literal["separate", "frozen"] | None = None
     subtract: Literal["own_mean"] | None = None
     augment_each: Literal["flip", "crop-flip"] | None = None
     mean_in_validation: Literal[True] | None = None
+    similarity: Literal["linear_cka"] | None = None
 
     def faults(self) -> Iterator[str]:
         given = (bool(self.neural), self.matrix is not None)
@@ -109,10 +115,23 @@ class Regularizer(Spec):
                 yield "each of 'neural' needs a predictor: trials exist of the recorded images alone"
         elif any(given):
             yield f"'neural' and 'matrix' go with a neural target, not with '{self.target}'"
-        yield from too_many_pairs(self.pairs_per_step, self.count)
+        yield from self._faults_of_cka() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
         low = self.low_threshold
         if self.pairs == "double" and (low is None or low >= self.threshold):
             yield f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}"
+
+    def _faults_of_cka(self) -> Iterator[str]:
+        """The faults of settings that linear CKA does not take."""
+        for name, only in (("pairs", "all"), ("eps", None)):
+            if (given := getattr(self, name)) != only:
+                yield f"similarity '{self.similarity}' compares groups of images: {name} must be {only}, not {given}"
+        if not 2 <= self.pairs_per_step <= self.count // 2:
+            yield (
+                f"similarity '{self.similarity}' compares the 2k images of a step: pairs_per_step must lie in "
+                f"[2, {self.count // 2}] for {self.count} images, got {self.pairs_per_step}"
+            )
+        if self.target == "zero":
+            yield f"similarity '{self.similarity}' needs targets that differ from pair to pair, not target 'zero'"
 
 
 def too_many_pairs(pairs_per_step: int, count: int) -> Iterator[str]:

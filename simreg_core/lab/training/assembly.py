@@ -179,6 +179,7 @@ def build_regularizer(
     augmentation: CPU generator, where images are augmented anew at every draw.
     """
     pixels = regularization_pixels(spec, images, seed)
+    optional = {"eps": spec.eps, "pair_statistics": spec.statistics, "similarity": spec.similarity}
     return SimilarityRegularizer(
         network,
         compared_layers(network),
@@ -187,9 +188,8 @@ def build_regularizer(
         targets=_targets(spec, pixels, seed, store),
         pairs=spec.pairs,
         low_threshold=spec.low_threshold,
-        batch_pairs=spec.pairs_per_step,
-        eps=spec.eps or 1e-5,
-        pair_statistics=spec.statistics or "shared",
+        pairs_per_step=spec.pairs_per_step,
+        **{name: value for name, value in optional.items() if value is not None},
         preprocess=spec.augment_each and partial(augment, how=spec.augment_each, generator=augmentation),
         seed=stream(seed, "pairs"),
     )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from simreg_core.attacks.door import seeded
 from simreg_core.defences.base import TASK, Stage, parameters_of
-from simreg_core.door import seeded
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.specs import Experiment, stream

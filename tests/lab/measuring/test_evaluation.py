@@ -24,7 +24,7 @@ from simreg_core.lab.specs import (
 )
 from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import load_data, train
-from simreg_core.names import CORRUPTIONS
+from simreg_core.names import CORRUPTIONS, PROTOCOLS
 
 CPU = torch.device("cpu")
 
@@ -132,7 +132,7 @@ def test_colour_trains_and_the_released_score_sees_the_first_channel(tiny, store
     experiment = studies.experiment(colour, "S^Th", 0, alpha=0.001)
     train(experiment, store, CPU)
     sizes = {}
-    for protocol in attacks.PROTOCOLS:
+    for protocol in PROTOCOLS:
         attack = studies.boundary(colour).changed(protocol=protocol, directions=300)  # so that none fails
         record = evaluate(experiment, attack, store, CPU)
         assert {value.failed for value in record.values} == {0}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from simreg_core import whitebox
+from simreg_core import attacks
 from simreg_core.lab import studies
 from simreg_core.lab.measuring import registry
 from simreg_core.lab.measuring.evaluation import evaluate
@@ -281,7 +281,7 @@ def test_the_cost_of_autoattack_is_that_of_its_budget(generator, budget):
     labels = network(pixels).argmax(dim=1)
     network.passes = 0
     given = dict(zip(("steps", "targets", "queries"), budget, strict=True))
-    whitebox.autoattack(network, pixels, labels, 1e-5, norm="linf", seed=0, **given)  # which no image is fooled by
+    attacks.autoattack(network, pixels, labels, 1e-5, norm="linf", seed=0, **given)  # which no image is fooled by
     bare = WhiteBoxEvaluation(epsilons=(0.1,), epsilon=0.1, images=4)
     with_it = bare.changed(autoattack_images=4, autoattack_budget=budget)
     passes = kind_of(bare).passes

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from simreg_core import defences, whitebox
+from simreg_core import attacks, defences
 from simreg_core.defences import Artefact, FrontEnd, Parent, Rule, Stage, differentiated, replace_gradient
 from simreg_core.defences.base import cross_entropy
 from simreg_core.lab import audit_figures, studies
@@ -363,10 +363,10 @@ def test_a_front_end_is_differentiated_in_several_ways(monkeypatch, tiny, store)
     model = build_network(experiment, 10).eval()
     pixels = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = model(pixels).argmax(dim=1)
-    exact = whitebox.pgd(model, pixels, labels, 0.1, steps=5, random_start=False, seed=0)
+    exact = attacks.pgd(model, pixels, labels, 0.1, steps=5, random_start=False, seed=0)
     assert (exact.adversarial == pixels).all()  # its gradient is zero everywhere
     with differentiated(model, quantizer="identity"):
-        passed = whitebox.pgd(model, pixels, labels, 0.1, steps=5, random_start=False, seed=0)
+        passed = attacks.pgd(model, pixels, labels, 0.1, steps=5, random_start=False, seed=0)
         assert torch.equal(model(pixels).argmax(dim=1), labels)
     assert (passed.adversarial != pixels).any()
     assert model.front_end.way == {"quantizer": "exact"}

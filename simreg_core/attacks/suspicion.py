@@ -4,8 +4,8 @@ Each check takes what was measured (tensors, arrays or lists), and returns None 
 always [n] bool: which of the n images were misclassified after the attack. Two such arrays of one check are of the
 same images in the same order.
 
-What chance alone would do is taken into account: a check warns where its finding, or one further out, would come up
-with probability below `LEVEL` if nothing were wrong. Ten checks of an honest network so raise a false alarm in less
+Each check is a significance test: it warns only if its finding, or one further out, would occur by chance with
+probability below `LEVEL`. Ten checks of an honest network so raise a false alarm in less
 than one in ten reports.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 LEVEL = 0.01
 # A stronger attack is a heuristic too, and random: on an image near the border of the ball it may miss what a weaker
-# one finds. One image in a hundred is more than we saw on honest networks.
+# one finds. A share of 0.01 is more than we saw on honest networks.
 SPARED = 0.01
 # An honest network can be so sure of an image that float32 rounds its whole gradient to zero.
 ZERO_GRADIENTS = 0.01
@@ -71,7 +71,7 @@ def more_steps_help_defence(by_steps: Mapping[int, ArrayLike]) -> str | None:
 
 
 def large_epsilon_above_chance(fooled: ArrayLike, epsilon: float, chance: float) -> str | None:
-    """Where every image can be made the same gray one, no network beats chance.
+    """Where every image can be made the same gray image, no network beats chance.
 
     fooled: [n] under an L-infinity attack of this epsilon, at least 0.5.
     chance: accuracy of the best constant answer: the share of the most frequent class, in (0, 1).
@@ -118,7 +118,7 @@ def loss_does_not_increase(loss: ArrayLike, fooled: ArrayLike) -> str | None:
 
     loss: [steps + 1] mean loss at the start and after each step.  fooled: [n] by that attack; where it fooled every
     image, perhaps at its start already, the loss may stand still.
-    No tolerance: on a network whose gradient can be followed the first step alone raises it by far more than noise.
+    No tolerance: on a network whose gradient can be followed the first step already raises it by far more than noise.
     """
     loss = np.asarray(_cpu(loss), dtype=float)
     if loss.ndim != 1 or len(loss) < 2:
@@ -139,20 +139,20 @@ def suspicions(
     logits: tuple[Tensor, Tensor] | None = None,
     loss: ArrayLike | None = None,
 ) -> tuple[str, ...]:
-    """The warnings of all checks for which there is data, in the order above; empty where nothing is suspect.
+    """The warnings of all checks for which there is data, in the order above; an empty tuple where nothing is suspect.
 
     white_box: [n] fooled by the iterative white-box attack; what black_box, single_step and loss are held against.
     large_epsilon: arguments of `large_epsilon_above_chance`.  gradients: shares of zero and of not finite ones.
     logits: of two passes.
     Raises ValueError where there is nothing to check, or black_box, single_step or loss come without white_box.
     """
-    alone = [
+    unpaired = [
         name
         for name, value in (("black_box", black_box), ("single_step", single_step), ("loss", loss))
         if value is not None and white_box is None
     ]
-    if alone:
-        raise ValueError(f"{', '.join(alone)} can only be judged beside white_box")
+    if unpaired:
+        raise ValueError(f"{', '.join(unpaired)} can only be judged beside white_box")
     checks: Sequence[tuple] = (
         (black_box_beats_white_box, black_box, lambda: (white_box, black_box)),
         (single_step_beats_iterative, single_step, lambda: (single_step, white_box)),

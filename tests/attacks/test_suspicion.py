@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from simreg_core import door, suspicion, whitebox
+from simreg_core import attacks
+from simreg_core.attacks import door, suspicion
 
 EPSILON = 0.08
 
@@ -155,14 +156,14 @@ def measured(network, x, y):
             return network(result.adversarial).argmax(dim=1) != y
 
     def pgd(epsilon=EPSILON, **options):
-        return whitebox.pgd(network, x, y, epsilon, seed=0, **options)
+        return attacks.pgd(network, x, y, epsilon, seed=0, **options)
 
     white = pgd(steps=20)
     with door.seeded(0, x.device), torch.no_grad():
         logits = network(x), network(x)
     return {
         "white_box": fooled(white),
-        "black_box": fooled(whitebox.square(network, x, y, EPSILON, queries=150, seed=0)),
+        "black_box": fooled(attacks.square(network, x, y, EPSILON, queries=150, seed=0)),
         "single_step": fooled(pgd(steps=1, step_size=EPSILON, random_start=False)),
         "by_steps": {steps: fooled(pgd(steps=steps)) for steps in (5, 20, 40)},
         "large_epsilon": (fooled(pgd(0.5, steps=20)), 0.5, y.bincount().max().item() / len(y)),

@@ -69,7 +69,7 @@ def test_an_average_response_is_similar_to_nothing():
         (lambda r: (r[0],), r"shape \[images, neurons\]"),
         (lambda r: (r[:1],), "at least two images"),
         (lambda r: (torch.where(r > 0.9, torch.nan, r),), "values that are NaN"),
-        (lambda r: (r, torch.ones(7)), r"weights must have shape \[30\], one a neuron, got \[7\]"),
+        (lambda r: (r, torch.ones(7)), r"weights must have shape \[30\], one per neuron, got \[7\]"),
         (lambda r: (r, -torch.ones(30)), "weights must not be negative"),
         (lambda r: (r, torch.zeros(30)), "nor all 0"),
     ],

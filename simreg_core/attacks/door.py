@@ -1,7 +1,7 @@
 """The door of every attack: its network, images and labels are checked here, once, before anything is searched for.
 
 What an attack is shown must be a classifier in eval mode with finite logits that answers the same twice. Anything
-else would count as robust without a word: NaN logits all vote for class 0 or never improve, one logit has no rival,
+else would silently count as robust: NaN logits all vote for class 0 or never improve, one logit has no rival,
 and a network that draws random numbers loses the perturbations that were found a moment before.
 """
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simreg_core import suspicion
+from simreg_core.attacks import suspicion
+from simreg_core.pixels import check_pixels
 
 PROBE = 100  # images that are shown twice
 
@@ -21,7 +22,7 @@ PROBE = 100  # images that are shown twice
 class Classifier(nn.Module):
     """A network whose every answer is checked: float logits [b, at least 2 classes], finite where the pixels are.
 
-    network: a module, every part in eval mode.  dtype: what the network is given; None leaves the images' own.
+    network: a module, every part in eval mode.  dtype: what the network is given; None leaves it as the images are.
     draws_random_numbers: whether the network, or a module in it, says so by an attribute of this name.
     classes: how many there are, once `classifier` or `opened` has asked.
     A network that squeezes its answer to one image, [classes], gets [1, classes] made of it.
@@ -52,9 +53,9 @@ def classifier(network: nn.Module, images: Tensor, batch_size: int = PROBE) -> C
     """The network as a `Classifier` that was asked twice about the first images, `PROBE` or batch_size of them.
 
     images: [n, c, h, w], n >= 1, as the network takes them.
-    Leaves the global random state alone.
-    Raises ValueError as `Classifier`, for a network that cannot take the images, and for one that answers in two
-    ways (by `suspicion.random_logits`) without saying that it draws random numbers.
+    Leaves the global random state as it is.
+    Raises ValueError as `Classifier`, for a network that cannot take the images, and for a network that
+    answers in two ways (by `suspicion.random_logits`) without saying that it draws random numbers.
     """
     model = Classifier(network, images.dtype)
     _ask(model, images[: min(PROBE, batch_size)])
@@ -78,8 +79,8 @@ def _ask(model: Classifier, images: Tensor) -> None:
     warning = suspicion.random_logits(first, second)
     if warning and not model.draws_random_numbers:
         raise ValueError(
-            f"the network must answer the same twice: {warning}; one that draws random numbers on purpose says so by "
-            "the attribute draws_random_numbers = True"
+            f"the network must answer the same twice: {warning}; a network that draws random numbers on purpose says "
+            "so by the attribute draws_random_numbers = True"
         )
     model.classes = first.shape[1]
 
@@ -164,7 +165,7 @@ def finite_gradient(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     if dead.any():
         raise ValueError(
             f"the gradients must be finite: they are NaN or infinite for {int(dead.sum())} of {len(x)} images, which "
-            "would then count as robust; pgd counts them and goes on"
+            "would then count as robust; pgd counts them and continues"
         )
     return gradient
 
@@ -203,8 +204,8 @@ def as_logits(answer: Tensor, count: int) -> Tensor:
     if answer.ndim == 1 and count == 1:  # squeezed
         answer = answer[None]
     if answer.ndim != 2 or len(answer) != count or answer.shape[1] < 2:
-        one = answer.numel() == count
-        hint = "; make two of one logit z, as torch.stack([-z / 2, z / 2], dim=1)" if one else ""
+        single = answer.numel() == count
+        hint = "; make two of one logit z, as torch.stack([-z / 2, z / 2], dim=1)" if single else ""
         raise ValueError(
             f"the network must return logits [n, at least 2 classes], got {list(answer.shape)} for {count} images{hint}"
         )
@@ -232,15 +233,3 @@ def check_label_range(labels: Tensor, classes: int) -> None:
             f"labels must lie in [0, {classes - 1}] for this network, got {labels.min()}..{labels.max()}; "
             "was it trained on another task?"
         )
-
-
-def check_pixels(images: Tensor) -> None:
-    """Raises ValueError unless the images are a tensor [n, c, h, w], n >= 1, float in [0, 1]."""
-    if not isinstance(images, Tensor):
-        raise ValueError(f"images must be a torch tensor [n, c, h, w], got {type(images).__name__}")
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images must have shape [n, c, h, w] with n >= 1, got {list(images.shape)}")
-    if not images.is_floating_point():
-        raise ValueError(f"images must be float in [0, 1], got {images.dtype}; divide uint8 by 255")
-    if not (images.min() >= 0 and images.max() <= 1):  # false for NaN too
-        raise ValueError(f"pixels must lie in [0, 1], got [{images.min():.6g}, {images.max():.6g}]")

@@ -1,23 +1,18 @@
-"""The loss against a double loop and gradcheck; the regularizer on networks it was not made for."""
+"""The regularizer on networks that it was not made for."""
 
 import copy
-import math
-import pickle
-import warnings
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from regularized_parts import Parts, regularized, warnings_of
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18 as torchvision_resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.swin_transformer import SwinTransformer
 
 import simreg_core
-from simreg_core import SimilarityRegularizer, pixel_similarity, resnet18, similarity_loss
+from simreg_core import SimilarityRegularizer, pixel_similarity, resnet18
 
 
 @pytest.fixture
@@ -29,43 +24,6 @@ def images(generator):
 def model():
     torch.manual_seed(0)
     return resnet18(width=4)
-
-
-def test_loss_equals_a_plain_loop(generator):
-    predicted = torch.rand(40, generator=generator, dtype=torch.float64) * 1.9 - 0.95
-    target = torch.randint(-1, 2, (40,), generator=generator).double()
-    total = 0.0
-    for s, t in zip(predicted.tolist(), target.tolist(), strict=True):
-        phi_s = math.log(1 + s + 1e-5) - math.log(1 - s + 1e-5)
-        phi_t = math.log(1 + t + 1e-5) - math.log(1 - t + 1e-5)
-        total += (phi_s - phi_t) ** 2
-    np.testing.assert_allclose(similarity_loss(predicted, target).item(), total / 40, rtol=1e-12)
-
-
-def test_loss_is_four_times_the_printed_formula():
-    predicted, target = torch.tensor([0.5, -0.2], dtype=torch.float64), torch.tensor([0.1, 0.3], dtype=torch.float64)
-    printed = (predicted.atanh() - target.atanh()).square().mean()
-    torch.testing.assert_close(similarity_loss(predicted, target, eps=1e-12), 4 * printed)
-
-
-def test_known_values():
-    assert similarity_loss(torch.zeros(1), torch.ones(1)).item() == pytest.approx(12.206**2, rel=1e-4)
-    assert similarity_loss(torch.ones(3), torch.ones(3)).item() == 0
-
-
-def test_loss_gradient(generator):
-    predicted = (torch.rand(10, generator=generator, dtype=torch.float64) * 1.8 - 0.9).requires_grad_()
-    target = torch.randint(-1, 2, (10,), generator=generator).double()
-    assert torch.autograd.gradcheck(lambda s: similarity_loss(s, target), predicted)
-
-
-def test_loss_errors():
-    with pytest.raises(ValueError, match="differ in shape"):
-        similarity_loss(torch.zeros(2), torch.zeros(3))
-    with pytest.raises(ValueError, match="at least one pair"):
-        similarity_loss(torch.zeros(0), torch.zeros(0))
-    with pytest.raises(ValueError, match="eps must be positive, got 0"):
-        similarity_loss(torch.zeros(2), torch.zeros(2), eps=0)
 
 
 def test_network_similarity_equals_a_double_loop(model, images):
@@ -167,99 +125,6 @@ def test_a_module_as_layers_is_not_registered(images):
     assert [name for name, _ in regularizer.named_parameters()] == ["layer_logits"]
 
 
-def test_state_dict_goes_on_with_the_same_losses(model, images):
-    first = SimilarityRegularizer(model, model.features, images, seed=1)
-    for _ in range(3):
-        first()
-    twin_model = copy.deepcopy(model)
-    second = SimilarityRegularizer(twin_model, twin_model.features, images, seed=2)
-    second.load_state_dict(first.state_dict())
-    for _ in range(20):  # past the end of an epoch: the generator's state counts too
-        assert first().item() == second().item()
-
-
-def small_task(images, seed=0):
-    """What a user saves as a whole: a network and its regularizer."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
-    regularizer = SimilarityRegularizer(network, ["0", "1"], images, targets="pixel", batch_pairs=7, seed=seed)
-    return nn.ModuleDict({"network": network, "regularizer": regularizer})
-
-
-def drawn(task, steps=60):
-    """Rows of many draws, past the end of an epoch: the generator counts too."""
-    return task["regularizer"].draw_many(steps)[0].tolist()
-
-
-def test_a_state_dict_is_tensors_that_safetensors_takes(images, tmp_path):
-    first, second = small_task(images, seed=1), small_task(images, seed=2)
-    for steps in (0, 3):  # before the first epoch, and inside it
-        for _ in range(steps):
-            first["regularizer"]()
-        assert all(isinstance(one, torch.Tensor) for one in first.state_dict().values())
-        save_file(first.state_dict(), tmp_path / "task.safetensors")
-        second.load_state_dict(load_file(tmp_path / "task.safetensors"))
-        assert second["regularizer"]().item() == first["regularizer"]().item()
-        assert drawn(second) == drawn(first)
-
-
-@pytest.mark.parametrize("change", ["half", "double", "bfloat16", "float"])
-def test_precision_does_not_touch_the_order_of_pairs(images, change):
-    task, expected = small_task(images), small_task(images)
-    task["regularizer"]()
-    expected["regularizer"]()
-    getattr(task, change)()
-    task["regularizer"]().backward()
-    expected["regularizer"]()
-    # a user's tool may change every tensor, that of the bytes too
-    task.load_state_dict({name: getattr(one, change)() for name, one in task.state_dict().items()})
-    assert drawn(task) == drawn(expected)
-
-
-def test_copies_and_pickles_draw_the_same_pairs(images):
-    task = small_task(images)
-    task["regularizer"]()
-    copies = [copy.deepcopy(task), pickle.loads(pickle.dumps(task))]
-    expected = drawn(task)
-    assert all(drawn(one) == expected for one in copies)
-
-
-@pytest.mark.parametrize("use_buffers", [False, True])
-def test_an_averaged_model_keeps_its_own_order_of_pairs(images, use_buffers):
-    task = small_task(images)
-    averaged = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=use_buffers)
-    expected = drawn(copy.deepcopy(task))
-    for _ in range(3):
-        task["regularizer"]()
-        averaged.update_parameters(task)
-    assert drawn(averaged.module) == expected
-    other = small_task(images, seed=5)
-    other.load_state_dict(averaged.module.state_dict())
-    assert drawn(other) == drawn(averaged.module)
-
-
-def test_states_that_cannot_be_taken_up_are_refused(images):
-    task = small_task(images)
-    before = task.state_dict()
-    task["regularizer"]()
-    after = task.state_dict()
-    bytes_of = "regularizer.pair_state"
-    mean = {name: 0.9 * before[name] + 0.1 * after[name] for name in before}
-    cut = {**after, bytes_of: ((before[bytes_of].int() + after[bytes_of].int()) // 2).byte()}
-    short = {**after, bytes_of: after[bytes_of][:-1]}
-    for state in (mean, cut, short, {**after, bytes_of: torch.full((5116,), float("nan"))}):
-        with pytest.raises(RuntimeError, match=r"'pair_state', .* is not what a regularizer wrote; an average of"):
-            task.load_state_dict(state)
-    old = {name: one for name, one in after.items() if name != bytes_of}
-    with pytest.raises(RuntimeError, match=r"'regularizer\._extra_state' is of an earlier version of simreg"):
-        task.load_state_dict({**old, "regularizer._extra_state": {"position": torch.tensor(3)}})
-    with pytest.raises(RuntimeError, match=r'Missing key.*"regularizer\.pair_state"'):
-        task.load_state_dict(old)
-    expected = drawn(copy.deepcopy(task))
-    task.load_state_dict(old, strict=False)
-    assert drawn(task) == expected
-
-
 def test_moves_with_to(model, images):
     regularizer = SimilarityRegularizer(model, model.features, images).to(torch.float64)
     assert regularizer.images.dtype == regularizer.mean0.dtype == regularizer.layer_logits.dtype == torch.float64
@@ -285,11 +150,6 @@ def test_similarities_stay_in_full_precision_under_autocast(model, images):
         assert regularizer().dtype == torch.float32
 
 
-def test_a_threshold_that_no_pair_passes_is_said(model, images):
-    with pytest.warns(UserWarning, match=r"every target is 0: no pair of the images has .S. above the threshold 0\.99"):
-        SimilarityRegularizer(model, ["stem"], images, threshold=0.99)
-
-
 def test_images_take_the_precision_of_the_network(model, images):
     regularizer = SimilarityRegularizer(model, model.features, images.double())
     assert regularizer.images.dtype == torch.float32
@@ -305,83 +165,6 @@ def test_preprocess_is_applied(images):
     seen.clear()
     regularizer()
     assert seen == [torch.Size([32, 1, 16, 16])]
-
-
-class Parts(nn.Module):
-    """A stem, and a body that runs as `how` says."""
-
-    def __init__(self, how):
-        super().__init__()
-        self.how = how
-        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
-        self.body = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU())
-        self.head = nn.Conv2d(4, 3, 1)
-
-    def forward(self, x):
-        x = self.stem(x)
-        if self.how == "no_grad":
-            with torch.no_grad():
-                x = self.body(x)
-        elif self.how == "detach":
-            x = self.body(x.detach()).detach()
-        else:
-            x = checkpoint(self.body, x, use_reentrant=self.how == "reentrant")
-        return self.head(x).mean((2, 3))
-
-
-def warnings_of(regularizer, calls=2):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for _ in range(calls):
-            regularizer().backward()
-    return [str(one.message) for one in caught]
-
-
-def regularized(network, layers, images, **options):
-    return SimilarityRegularizer(network, layers, images, targets="pixel", batch_pairs=4, **options)
-
-
-@pytest.mark.parametrize(
-    ("how", "layers", "named"),
-    [
-        ("reentrant", ["body.0"], "layer 'body.0',"),
-        ("reentrant", ["body.1"], "layer 'body.1',"),
-        ("reentrant", ["stem", "body.0", "body.1"], "layer 'body.0', layer 'body.1',"),
-        ("no_grad", ["stem", "body", "head"], "layer 'body',"),
-        ("detach", ["body"], None),  # the layer itself has a gradient, it is cut after it
-        ("not reentrant", ["stem", "body.0", "body.1"], None),
-    ],
-)
-def test_a_layer_that_loses_the_gradient_is_said_once(images, how, layers, named):
-    said = warnings_of(regularized(Parts(how), layers, images))
-    if named is None:
-        assert said == []
-    else:
-        assert len(said) == 1
-        assert said[0].startswith(f"no gradient reaches the network from {named} although")
-        assert "use_reentrant=True" in said[0]
-
-
-def test_a_callable_whose_maps_carry_no_gradient_is_said(images):
-    network = Parts("detach")
-    said = warnings_of(regularized(network, lambda x: [network.stem(x).detach()], images))
-    assert len(said) == 1
-    assert "from feature map 0, although" in said[0]
-    assert warnings_of(regularized(network, lambda x: [network.stem(x).detach(), network.stem(x)], images)) == []
-
-
-def test_frozen_layers_and_passes_without_a_gradient_are_not_complained_of(images):
-    network = Parts("not reentrant")
-    network.stem.requires_grad_(False)
-    assert warnings_of(regularized(network, ["stem", "stem.1", "body"], images)) == []
-    assert "'stem'" in warnings_of(regularized(network, ["stem"], images))[0]  # the loss as a whole moves nothing
-    network.requires_grad_(False)
-    assert warnings_of(regularized(network, ["stem", "body"], images)) == []
-    regularizer = regularized(Parts("reentrant"), ["body"], images)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="no gradient reaches")
-        with torch.set_grad_enabled(False):  # how pairs pass without a loss
-            regularizer()
 
 
 def test_images_take_the_first_floating_point_type(images):
@@ -520,31 +303,6 @@ def test_preprocessing_is_probed_with_one_image(images):
     assert seen == [1, 2]
 
 
-def test_a_fault_of_onednn_is_said(images):
-    last, fault = torch.channels_last, "layer '2' is a strided 1x1 convolution of few input channels: in channels_last"
-
-    def network(channels=8):
-        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, channels, 3), nn.Conv2d(channels, 16, 1, stride=2))
-
-    with pytest.warns(UserWarning, match=fault):
-        regularized(network().to(memory_format=last), ["1"], images)
-    pixels = images.repeat(1, 8, 1, 1).to(memory_format=last)
-    with pytest.warns(UserWarning, match=fault):
-        regularized(nn.Sequential(nn.Identity(), *network()[1:]), ["1"], pixels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        later = network()
-        regularizer = regularized(later, ["1"], images)
-        for sound in (network(16), resnet18(width=4)):
-            regularized(sound.to(memory_format=last), [next(iter(dict(sound.named_children())))], images)()
-    later.to(memory_format=last)
-    with pytest.warns(UserWarning, match=fault):
-        regularizer()  # without backward, which is what goes wrong
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        regularizer()
-
-
 def test_batch_norm_sees_each_half_of_the_pairs(model, images):
     regularizer = SimilarityRegularizer(model.train(), model.features, images)
     regularizer()
@@ -560,8 +318,8 @@ def test_batch_norm_sees_each_half_of_the_pairs(model, images):
         ({"threshold": 1.0}, "threshold must lie"),
         ({"threshold": float("nan")}, "threshold must lie"),
         ({"targets": "neural"}, "unknown targets 'neural'; allowed: 'threshold', 'pixel'"),
-        ({"batch_pairs": 191}, r"batch_pairs must lie in \[1, 190\].*got 191"),
-        ({"batch_pairs": 0}, "batch_pairs must lie"),
+        ({"pairs_per_step": 191}, r"pairs_per_step must lie in \[1, 190\].*got 191"),
+        ({"pairs_per_step": 0}, "pairs_per_step must lie"),
         ({"momentum": 1.0}, "momentum must lie"),
         ({"channel_axis": "last"}, "channel_axis must be a whole number or None, got 'last'"),
         ({"images": torch.rand(20, 16, 16, 3)}, "whose last axis looks like the channels"),

@@ -19,7 +19,7 @@ def response_similarity(responses: Tensor, weights: Tensor | None = None) -> Ten
     """Cosine similarity of population responses to each pair of images, S^neural.
 
     responses: [images, neurons], at least two images; trial means or a predictor's rates.
-    weights: [neurons], finite and not negative, such as `Reliability.weights`; each neuron counts alike where empty.
+    weights: [neurons], finite and not negative, such as `Reliability.weights`; None: all neurons count alike.
     Returns [images, images] in [-1, 1]: each neuron's mean over the images is subtracted, then rows are scaled to unit
     length. An image to which the population responds as on average has similarity 0 to all.
     Raises ValueError for other shapes, values that are not finite, and weights that are negative or all 0.
@@ -32,7 +32,9 @@ def response_similarity(responses: Tensor, weights: Tensor | None = None) -> Ten
     _check_finite(responses, "responses")
     if weights is not None:
         if weights.shape != responses.shape[1:]:
-            raise ValueError(f"weights must have shape [{responses.shape[1]}], one a neuron, got {list(weights.shape)}")
+            raise ValueError(
+                f"weights must have shape [{responses.shape[1]}], one per neuron, got {list(weights.shape)}"
+            )
         _check_finite(weights, "weights")
         if weights.min() < 0 or weights.max() == 0:
             raise ValueError(
@@ -62,7 +64,7 @@ class Reliability:
 
     @property
     def ceiling(self) -> float:
-        """About the largest correlation that another similarity can have with the one of all trials: the root of its
+        """About the largest correlation that another similarity can have with that of all trials: the root of its
         reliability, by the Spearman-Brown formula from two halves. 0 where halves do not agree."""
         halves = max(self.split_half, 0.0)
         return (2 * halves / (1 + halves)) ** 0.5
@@ -72,7 +74,7 @@ def reliability(repeats: Tensor, splits: int = 50, generator: torch.Generator | 
     """Reliability of a recording with repeated images (Li et al. 2019, the weights w).
 
     repeats: [trials, images, neurons], at least two trials and three images.  splits: random halvings, >= 1.
-    generator: draws the halves; seed 0 where empty.
+    generator: draws the halves; None: seed 0.
     Raises ValueError for other shapes, one trial, values that are not finite, and a recording without a neuron that
     varies.
     """
@@ -103,7 +105,7 @@ def _split_half(repeats: Tensor, splits: int, generator: torch.Generator | None)
     for _ in range(splits):
         order = torch.randperm(len(repeats), generator=generator)
         halves = (order[:half], order[half : 2 * half])
-        found.append(similarity_correlation(*(response_similarity(repeats[own].mean(dim=0)) for own in halves)))
+        found.append(similarity_correlation(*(response_similarity(repeats[trials].mean(dim=0)) for trials in halves)))
     return sum(found) / splits
 
 
@@ -114,10 +116,10 @@ def averaged_similarity(similarities: Sequence[Tensor]) -> Tensor:
     """
     if not len(similarities):
         raise ValueError("averaged_similarity needs at least one similarity, got none")
-    sizes = sorted({len(one) for one in similarities})
+    sizes = sorted({len(similarity) for similarity in similarities})
     if len(sizes) > 1:
         raise ValueError(f"similarities of {sizes[0]} and of {sizes[1]} images cannot be averaged")
-    return torch.stack([check_similarity(one) for one in similarities]).mean(dim=0)
+    return torch.stack([check_similarity(similarity) for similarity in similarities]).mean(dim=0)
 
 
 def check_similarity(similarity: Tensor, images: int | None = None) -> Tensor:
@@ -152,7 +154,7 @@ def similarity_correlation(first: Tensor, second: Tensor, ranks: bool = False) -
     """Pearson correlation of two similarity matrices over the pairs i < j (Spearman's with `ranks`).
 
     first, second: [images, images], at least three images.
-    Returns a number in [-1, 1]; NaN where one of them does not vary.
+    Returns a number in [-1, 1]; NaN where either does not vary.
     Raises ValueError for other or different shapes.
     """
     _check_comparable(first, second)
@@ -166,9 +168,9 @@ def similarity_correlation(first: Tensor, second: Tensor, ranks: bool = False) -
 def _ranks(values: Tensor) -> Tensor:
     """Ranks along the last axis, ties sharing their mean.  values: [rows, n]."""
     ranked = torch.empty_like(values)
-    for row, own in enumerate(values):
-        _, place, counts = own.unique(return_inverse=True, return_counts=True)
-        ranked[row] = (counts.cumsum(0) - (counts - 1) / 2)[place]
+    for index, row in enumerate(values):
+        _, place, counts = row.unique(return_inverse=True, return_counts=True)
+        ranked[index] = (counts.cumsum(0) - (counts - 1) / 2)[place]
     return ranked
 
 
@@ -181,8 +183,8 @@ def correlation_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval of `similarity_correlation`, resampling IMAGES: pairs that share one are not independent.
 
-    A resample draws as many images with replacement; pairs of an image with its own copy are left out.
-    first, second: [images, images].  resamples: >= 10.  confidence: in (0, 1).  generator: seed 0 where empty.
+    A resample draws as many images with replacement; pairs of an image with a copy of it are left out.
+    first, second: [images, images].  resamples: >= 10.  confidence: in (0, 1).  generator: None: seed 0.
     Returns the interval's ends (percentiles). With few images it is rough.
     Raises ValueError for arguments outside these bounds.
     """
@@ -193,7 +195,7 @@ def correlation_interval(
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     generator = generator or torch.Generator().manual_seed(0)
     apart = 1 - torch.eye(len(first), dtype=torch.float64)
-    x, y = (one.detach().cpu().double() * apart for one in (first, second))
+    x, y = (matrix.detach().cpu().double() * apart for matrix in (first, second))
     sums_of = [apart, x, y, x * x, y * y, x * y]
     found = []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
@@ -214,7 +216,7 @@ def mantel_test(
     """One-sided permutation p of `similarity_correlation` (Mantel 1967): the images of one matrix are shuffled.
 
     Returns (1 + shuffles that correlate at least as much) / (1 + permutations), so never 0.
-    first, second: [images, images].  permutations: >= 1.  generator: seed 0 where empty.
+    first, second: [images, images].  permutations: >= 1.  generator: None: seed 0.
     Raises ValueError for arguments outside these bounds.
     """
     _check_comparable(first, second)
@@ -223,8 +225,8 @@ def mantel_test(
     generator = generator or torch.Generator().manual_seed(0)
     n = len(first)
     apart = 1 - torch.eye(n)
-    # means and spreads stay as they are under a shuffle: the sum of products alone decides
-    x, y = (one.detach().cpu().float() * apart for one in (first, second))
+    # means and spreads stay as they are under a shuffle: only the sum of products decides
+    x, y = (matrix.detach().cpu().float() * apart for matrix in (first, second))
     x = (x - x.sum() / apart.sum()) * apart
     measured = (x * y).sum()
     as_large = 0

@@ -1,33 +1,33 @@
 """The door of every attack: each attack against each network, and each kind of input, that it must refuse or mend."""
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
+from attacked import attack_functions
 from torch import nn
 from torch.nn import functional as F
 
-from simreg_core import attacks, defences, door, whitebox
+from simreg_core import attacks, defences
+from simreg_core.attacks import door
 
 AUTOATTACK = {"steps": 2, "targets": 1, "queries": 2, "seed": 0}
 # a new attack is one more line: (network, images, labels) -> result
 ATTACKS = {
     "fgsm_direction": attacks.fgsm_direction,
     "boundary_attack": lambda m, x, y: attacks.boundary_attack(m, x, steps=3, protocol="strict", seed=0, directions=20),
-    "pgd": lambda m, x, y: whitebox.pgd(m, x, y, 0.3, steps=3, seed=0),
-    "pgd l2": lambda m, x, y: whitebox.pgd(m, x, y, 2.0, norm="l2", steps=3, seed=0),
-    "momentum_transfer": lambda m, x, y: whitebox.momentum_transfer([m], x, y, 0.3, 2),
-    "autoattack": lambda m, x, y: whitebox.autoattack(m, x, y, 0.3, norm="linf", **AUTOATTACK),
-    "autoattack l2": lambda m, x, y: whitebox.autoattack(m, x, y, 2.0, norm="l2", **AUTOATTACK),
-    "square": lambda m, x, y: whitebox.square(m, x, y, 0.3, queries=5, seed=0),
-    "square l2": lambda m, x, y: whitebox.square(m, x, y, 2.0, norm="l2", queries=5, seed=0),
-    "hop_skip_jump": lambda m, x, y: whitebox.hop_skip_jump(m, x, y, steps=1, directions=20, seed=0),
-    "minimum_norm": lambda m, x, y: whitebox.minimum_norm(m, x, y, steps=3, seed=0),
-    "minimum_norm l2": lambda m, x, y: whitebox.minimum_norm(m, x, y, norm="l2", steps=3, seed=0),
-    "minimum_norm l0": lambda m, x, y: whitebox.minimum_norm(m, x, y, norm="l0", steps=3, seed=0),
-    "carlini_wagner": lambda m, x, y: whitebox.carlini_wagner(m, x, y, steps=2, binary_search_steps=1, seed=0),
-    "deep_fool": lambda m, x, y: whitebox.deep_fool(m, x, y, steps=3),
+    "pgd": lambda m, x, y: attacks.pgd(m, x, y, 0.3, steps=3, seed=0),
+    "pgd l2": lambda m, x, y: attacks.pgd(m, x, y, 2.0, norm="l2", steps=3, seed=0),
+    "momentum_transfer": lambda m, x, y: attacks.momentum_transfer([m], x, y, 0.3, 2),
+    "autoattack": lambda m, x, y: attacks.autoattack(m, x, y, 0.3, norm="linf", **AUTOATTACK),
+    "autoattack l2": lambda m, x, y: attacks.autoattack(m, x, y, 2.0, norm="l2", **AUTOATTACK),
+    "square": lambda m, x, y: attacks.square(m, x, y, 0.3, queries=5, seed=0),
+    "square l2": lambda m, x, y: attacks.square(m, x, y, 2.0, norm="l2", queries=5, seed=0),
+    "hop_skip_jump": lambda m, x, y: attacks.hop_skip_jump(m, x, y, steps=1, directions=20, seed=0),
+    "minimum_norm": lambda m, x, y: attacks.minimum_norm(m, x, y, steps=3, seed=0),
+    "minimum_norm l2": lambda m, x, y: attacks.minimum_norm(m, x, y, norm="l2", steps=3, seed=0),
+    "minimum_norm l0": lambda m, x, y: attacks.minimum_norm(m, x, y, norm="l0", steps=3, seed=0),
+    "carlini_wagner": lambda m, x, y: attacks.carlini_wagner(m, x, y, steps=2, binary_search_steps=1, seed=0),
+    "deep_fool": lambda m, x, y: attacks.deep_fool(m, x, y, steps=3),
 }
 WITH_LABELS = [name for name in ATTACKS if name != "boundary_attack"]
 UNDONE_BY_CHANCE = [
@@ -37,14 +37,13 @@ UNDONE_BY_CHANCE = [
 
 
 def test_every_attack_is_in_the_table():
-    found = {
-        name
-        for room in (attacks, whitebox)
-        for name, function in vars(room).items()
-        if inspect.isfunction(function) and function.__module__ == room.__name__ and not name.startswith("_")
-        if {"model", "surrogate", "surrogates"} & set(inspect.signature(function).parameters)
-    }
-    assert found - {"starting_points"} == {name.split()[0] for name in ATTACKS}
+    assert attack_functions() == {name.split()[0] for name in ATTACKS}
+
+
+def test_every_attack_is_public_and_in_the_docstring():
+    for name in attack_functions():
+        assert callable(getattr(attacks, name))
+        assert f"`{name}`" in attacks.__doc__
 
 
 class Net(nn.Module):
@@ -157,7 +156,7 @@ def test_what_is_no_classifier_is_refused(name, network, images, labels):
 def test_every_surrogate_is_looked_at(network, images, labels):
     network, message = bad(network)
     with pytest.raises(ValueError, match=message):
-        whitebox.momentum_transfer([linear(), network], images, labels, 0.1, 1)
+        attacks.momentum_transfer([linear(), network], images, labels, 0.1, 1)
 
 
 @pytest.mark.parametrize("network", BAD)
@@ -175,7 +174,7 @@ def test_one_logit_is_no_class_of_few_images_either(count, images, labels):
         lambda logits, x: logits[0],
     ):
         with pytest.raises(ValueError, match=r"\[n, at least 2 classes\]"):
-            whitebox.pgd(Net(change).eval(), images[:count], labels[:count] * 0, 0.1, steps=1, seed=0)
+            attacks.pgd(Net(change).eval(), images[:count], labels[:count] * 0, 0.1, steps=1, seed=0)
 
 
 @pytest.mark.parametrize("name", ["boundary_attack", "pgd", "pgd l2", "autoattack", "square", "hop_skip_jump"])
@@ -220,7 +219,7 @@ def test_a_network_that_says_that_it_draws_random_numbers(name, images, labels):
 
 def test_autoattack_for_a_network_that_draws_random_numbers(images, labels):
     network = Noisy().eval()
-    result = whitebox.autoattack(network, images, labels, 0.2, norm="linf", version="rand", steps=3, seed=0)
+    result = attacks.autoattack(network, images, labels, 0.2, norm="linf", version="rand", steps=3, seed=0)
     assert (linear()(result.adversarial).argmax(dim=1) != labels).float().mean() > 0.5
 
 
@@ -343,14 +342,14 @@ def test_a_network_that_squeezes_is_attacked_like_another(name, count, images, l
     ("surrogates", "kind"), [(nn.Sequential(linear(), linear()), "Sequential"), (lambda x: x, "function")]
 )
 def test_a_lone_surrogate_is_no_list(surrogates, kind, images, labels):
-    with pytest.raises(ValueError, match=f"surrogates must be a list of networks, got one {kind}"):
-        whitebox.momentum_transfer(surrogates, images, labels, 0.1, 1)
+    with pytest.raises(ValueError, match=f"surrogates must be a list of networks, got a {kind}"):
+        attacks.momentum_transfer(surrogates, images, labels, 0.1, 1)
 
 
 def test_the_network_is_asked_about_no_more_images_than_it_takes_at_once(images, labels):
     sizes = []
     network = Net(lambda logits, x: (sizes.append(len(x)), logits)[1]).eval()
-    whitebox.pgd(network, images, labels, 0.1, steps=2, seed=0, batch_size=3)
+    attacks.pgd(network, images, labels, 0.1, steps=2, seed=0, batch_size=3)
     assert max(sizes) == 3
 
 

@@ -1,0 +1,173 @@
+"""Feature maps of any network: taps by the names of its layers, and checks of what they give."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from simreg_core.model import in_eval_mode
+
+FeatureMaps = Callable[[Tensor], Sequence[Tensor]]
+LISTED_LAYERS = 40  # an error message stays readable
+
+
+class FeatureTaps:
+    """Feature maps of any network by the names of its layers.
+
+    model: any nn.Module.  layers: names as in `model.named_modules()`, at least one.
+    Calling it with images runs the network and returns the named layers' outputs, in that order; a layer that runs more
+    than once gives its last output. Where a later layer changes an output in place (batch norm before
+    nn.ReLU(inplace=True), as in torchvision), the changed output is given.
+    `cut` lists the layers whose last output carries no gradient although they, or what they were given, do.
+    Raises ValueError for an unknown name (and says which exist), a layer that did not run, or a layer whose output is
+    no tensor.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str]):
+        modules = {name: module for name, module in model.named_modules() if name}
+        if not layers:
+            raise ValueError(f"at least one layer is needed; layers of this network: {_listed(modules)}")
+        for name in layers:
+            if not isinstance(name, str):
+                raise ValueError(f"layers must be names, as in named_modules(), got a {type(name).__name__}")
+            if name not in modules:
+                raise ValueError(f"unknown layer '{name}'; layers of this network: {_listed(modules)}")
+        self.model = model
+        self.layers = tuple(layers)
+        self.cut: list[str] = []
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        maps: dict[str, Tensor] = {}
+        cut: dict[str, bool] = {}
+        modules = dict(self.model.named_modules())
+        with_gradient = torch.is_grad_enabled()
+
+        def note(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            maps[name] = output
+            cut[name] = with_gradient and _loses_gradient(module, modules[name.rpartition(".")[0]], inputs, output)
+
+        # hooks live for one pass, so that the network can still be copied, saved and used elsewhere
+        hooks = [modules[name].register_forward_hook(partial(note, name)) for name in self.layers]
+        try:
+            self.model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in self.layers:
+            if name not in maps:
+                raise ValueError(
+                    f"layer '{name}' did not run in this pass: the network is compiled or traced (give the original "
+                    "one, which has the same weights), or uses this layer in training mode only, or never"
+                )
+            if not isinstance(maps[name], Tensor):
+                raise ValueError(f"layer '{name}' gave {type(maps[name]).__name__}, not a tensor")
+        self.cut = [name for name in self.layers if cut[name]]
+        return [maps[name] for name in self.layers]
+
+
+def trains(module: nn.Module) -> bool:
+    """Whether some parameter of a module requires a gradient."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _loses_gradient(layer: nn.Module, parent: nn.Module, inputs: tuple, output: object) -> bool:
+    """Whether a layer's output should carry a gradient, and does not.
+
+    A frozen layer need not have one, nor a layer of a frozen part that runs under no_grad.
+    """
+    if not isinstance(output, Tensor) or output.requires_grad:
+        return False
+    if any(isinstance(given, Tensor) and given.requires_grad for given in inputs) or trains(layer):
+        return True
+    return not torch.is_grad_enabled() and trains(parent)  # a layer without parameters, such as a ReLU
+
+
+def _listed(modules: dict[str, nn.Module]) -> str:
+    """Names of the layers, the outer ones first where there are too many for a message."""
+    names = sorted(modules, key=lambda name: name.count("."))[:LISTED_LAYERS]
+    left = len(modules) - len(names)
+    return ", ".join(names) + (f" and {left} deeper ones" if left else "")
+
+
+def as_maps(given: object) -> list[Tensor]:
+    """Feature maps as a list: of a sequence, of the values of a dict, or of a single tensor.
+
+    Raises ValueError for anything else than tensors, and for no map.
+    """
+    if isinstance(given, Tensor):
+        given = [given]
+    maps = list(given.values() if isinstance(given, Mapping) else given) if isinstance(given, Iterable) else [given]
+    if not maps:
+        raise ValueError("layers gave no feature map; at least one is needed")
+    for each in maps:
+        if not isinstance(each, Tensor):
+            raise ValueError(f"feature maps must be tensors, but layers gave {type(each).__name__}")
+    return maps
+
+
+@torch.no_grad()
+def probe_features(model: nn.Module, features: FeatureMaps, image: Tensor) -> list[Tensor]:
+    """Feature maps of one image [1, c, h, w], leaving the network as it was (statistics, modes).
+
+    Raises ValueError where the network refuses the image, whatever the network raises.
+    """
+    try:
+        with in_eval_mode(model):
+            return as_maps(features(image))
+    except ValueError:
+        raise  # it says already what is wrong
+    except Exception as error:
+        reason = (str(error).splitlines() or ["without a message"])[0]
+        raise ValueError(
+            f"the network refuses images of shape {list(image.shape[1:])}: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def channel_axis_of(feature_map: Tensor, asked: int | None) -> int:
+    """The axis of the channels: the one asked for, or that of a map [b, c], [b, tokens, c] or [b, c, ...]."""
+    if asked is not None:
+        return asked % feature_map.ndim
+    return 2 if feature_map.ndim == 3 else 1
+
+
+def check_batch_axis(name: str, feature_map: Tensor, images: int) -> None:
+    """Raises ValueError for a map whose axis 0 is not the images."""
+    shape = list(feature_map.shape)
+    if len(shape) < 2:
+        raise ValueError(f"a feature map must have shape [b, channels, ...], got {shape} from {name}")
+    if shape[0] != images:
+        found = f"; axis {shape.index(images)} seems to be" if images in shape else ""
+        raise ValueError(
+            f"{name} gave a map {shape} for {images} images, whose axis 0 is not the images{found}: give a callable as "
+            "`layers` that moves them there"
+        )
+
+
+def check_channel_axis(name: str, feature_map: Tensor, pixels: Sequence[int], asked: int | None) -> None:
+    """Raises ValueError for a channel axis that the map does not have, and maps that look like [b, h, w, channels].
+
+    pixels: shape of what the network was given, [b, c, h, w] as a rule.
+    """
+    shape = list(feature_map.shape)
+    if asked is not None:
+        if not -len(shape) <= asked < len(shape) or asked % len(shape) == 0:
+            raise ValueError(
+                f"channel_axis must be an axis of the map {shape} of {name} other than 0, the images'; got {asked}"
+            )
+    elif len(shape) == len(pixels) == 4:
+        h, w = pixels[2:]
+        first, second, last = shape[1:]
+        # a map has the proportions of its image
+        if first * w == second * h and second * w != last * h:
+            raise ValueError(
+                f"{name} gave a map {shape} that looks like [b, h, w, channels]: give channel_axis=-1 if it is, "
+                "channel_axis=1 if it is [b, channels, h, w]"
+            )
+
+
+def flattened(maps: Tensor) -> Tensor:
+    """[b, all else], in the order in which it lies in memory: a cosine does not care, and nothing is copied."""
+    if maps.ndim == 4 and maps.is_contiguous(memory_format=torch.channels_last):
+        maps = maps.permute(0, 2, 3, 1)
+    return maps.flatten(1)
