@@ -5,7 +5,6 @@ from functools import cache
 
 import torch
 
-from simreg_core.lab.data import labels_of, load_image_set
 from simreg_core.lab.image_files import (
     BUNDLED,
     TORCHVISION,
@@ -14,6 +13,7 @@ from simreg_core.lab.image_files import (
     count_images,
     has_validation,
 )
+from simreg_core.lab.images import labels_of, load_image_set
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
 from simreg_core.lab.measuring.registry import kind_of, misplaced
 from simreg_core.lab.measuring.subject import Images, check_surrogate

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simreg_core import pixel_similarity
-from simreg_core.lab.data import checksum_of, load_image_set
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.images import checksum_of, load_image_set
 from simreg_core.lab.measuring.subject import Images, Look, Measured, chosen
 from simreg_core.lab.predictors import Fitted, fitted, recording_of
 from simreg_core.lab.recordings import Recording, population
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import (
     Condition,
     NeuralExperiment,
@@ -24,7 +25,7 @@ from simreg_core.lab.specs import (
     Simulated,
     stream,
 )
-from simreg_core.lab.store import Store, Value
+from simreg_core.lab.store import Store
 from simreg_core.neural import (
     GaborPopulation,
     averaged_similarity,

@@ -6,11 +6,12 @@ import torch
 
 from simreg_core import neural, pixel_similarity
 from simreg_core.lab import claims, studies
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit, fitted, neural_target, recording_of
 from simreg_core.lab.recordings import Recording, population, write_recording
-from simreg_core.lab.runner import compute
+from simreg_core.lab.running.compute import compute
 from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.specs import (
     Condition,
@@ -26,7 +27,6 @@ from simreg_core.lab.specs import (
     build,
     dependencies,
 )
-from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import build_network, build_regularizer, load_data
 
 CPU = torch.device("cpu")

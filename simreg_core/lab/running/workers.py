@@ -11,8 +11,8 @@ from simreg_core.lab.devices import default_device
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.predictors import fit
-from simreg_core.lab.processes import Processes, report
-from simreg_core.lab.progress import Progress
+from simreg_core.lab.running.processes import Processes, report
+from simreg_core.lab.running.progress import Progress
 from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, fit_artefact, train

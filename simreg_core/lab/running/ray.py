@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.progress import Progress
+from simreg_core.lab.running.progress import Progress
+from simreg_core.lab.running.workers import ALLOCATOR, RunnerError, trainer_of
 from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, dependencies
-from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
-from simreg_core.lab.workers import ALLOCATOR, RunnerError, trainer_of
 
 AnyExperiment = Experiment | NeuralExperiment | Fit
 
@@ -48,7 +49,7 @@ class Outcome:
 
 
 class RayExecutor:
-    """An executor of `runner.compute` on a Ray cluster; use as a context manager.
+    """An executor of `compute.compute` on a Ray cluster; use as a context manager.
 
     address: of the cluster's head, host:port; empty: a Ray that already runs here or that RAY_ADDRESS names, else one
     of this machine alone is started and ended again.
