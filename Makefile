@@ -8,7 +8,7 @@ ONLY ?=
 RECOMPUTE ?=
 # 1: compute a profile that needs a GPU on a machine that has none
 WITHOUT_GPU ?=
-# how many tasks run at once; empty: one a core, or four that share a GPU
+# how many tasks run at once; empty: one per core, or four that share a GPU
 WORKERS ?=
 PYTHON ?= python3
 

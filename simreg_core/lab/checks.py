@@ -62,7 +62,7 @@ def problems(
 def pair_problems(trainings: Iterable[AnyExperiment], wanted: Callable[[str], bool]) -> list[str]:
     """One line for each range of pairs that an image set has too few of.  wanted: of which sets, by name.
 
-    Of experiments that differ in their seed alone, whose images are flipped by chance, one is looked at.
+    Of experiments that differ in their seed only, whose images are flipped by chance, one is looked at.
     """
     ranged = {}
     for one in trainings:

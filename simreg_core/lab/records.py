@@ -131,7 +131,7 @@ def commit() -> tuple[str, bool]:
     try:
         git = ["git", "-C", str(PROJECT)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        # what is computed depends on the code alone, not on figures that are being redrawn
+        # what is computed depends on the code only, not on figures that are being redrawn
         changed = subprocess.run(
             [*git, "status", "--porcelain", "--", "simreg_core"], capture_output=True, text=True, check=True
         ).stdout
