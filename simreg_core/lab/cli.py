@@ -46,7 +46,7 @@ AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profi
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
 WithoutGpuOption = Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without a GPU.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="How many tasks run at once; by default one per core, or four that share a GPU.", min=1)
+    int | None, typer.Option(help="How many tasks run at once; by default one per core, or four per GPU.", min=1)
 ]
 PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if not the profile's.")]
 
