@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from simreg_core.lab.files import read_bytes, write_text
-from simreg_core.lab.make.words import describe
 from simreg_core.lab.records import parse_record
 from simreg_core.lab.studies import Study
 
@@ -43,7 +42,9 @@ def index(folder: Path, studies: Iterable[Study]) -> str:
 
 def _row(path: Path, folder: Path, used: dict[str, set[str]]) -> tuple[tuple, tuple]:
     """What rows are sorted by, and a row."""
-    from simreg_core.lab.measuring.registry import in_words  # here: it needs torch, and to draw needs none
+    # here: they need torch, and to draw needs none
+    from simreg_core.lab.make.words import describe
+    from simreg_core.lab.measuring.registry import in_words
 
     record = parse_record(read_bytes(path, f"record {path}"), path)
     one, evaluation = record.experiment, record.evaluation
