@@ -8,12 +8,12 @@ ONLY ?=
 RECOMPUTE ?=
 # 1: compute a profile that needs a GPU on a machine that has none
 WITHOUT_GPU ?=
-# how many tasks run at once; empty: one a core, or four that share a GPU
+# how many tasks run at once; empty: one per core, or four that share a GPU
 WORKERS ?=
 PYTHON ?= python3
 
 # relative folders are of this one, also in JupyterLab, whose kernels run in notebooks/
-$(foreach v,SIMREG_RUNS SIMREG_FIGURES SIMREG_DATA,$(if $($v),$(eval export $v := $(if $(filter /% ~%,$($v)),,$(CURDIR)/)$($v))))
+$(foreach v,SIMREG_RUNS SIMREG_FIGURES SIMREG_RECORDS SIMREG_DATA,$(if $($v),$(eval export $v := $(if $(filter /% ~%,$($v)),,$(CURDIR)/)$($v))))
 
 # An active conda environment made from environment.yml is used as it is; else a virtual environment in .venv.
 ifeq ($(CONDA_DEFAULT_ENV),simreg)

@@ -26,7 +26,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_handlecrashitem(crashitem, report, sched):
-    from simreg_core.lab.processes import way_of_death  # here: it takes seconds, and is rarely needed
+    from simreg_core.lab.running.processes import way_of_death  # here: it takes seconds, and is rarely needed
 
     ended = report.node.gateway._io.popen.wait(timeout=60)
     report.longrepr = f"{crashitem} did not end: its process died by {way_of_death(ended)}"

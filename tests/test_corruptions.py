@@ -6,7 +6,7 @@ import torch
 
 from simreg_core import corruptions
 from simreg_core.corruptions import SEVERITIES, corrupt
-from simreg_core.lab.data import load_image_set
+from simreg_core.lab.images import load_image_set
 from simreg_core.names import CORRUPTIONS, GROUPS
 
 EVERY_SEVERITY = range(1, 6)

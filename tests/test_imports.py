@@ -50,7 +50,8 @@ attacks.gaussian_noise(torch.rand(2, 1, 4, 4), 0.1, protocol="strict", generator
 
 def test_the_laboratory_loads_no_torch_before_a_defence_is_named(tmp_path):
     code = """
-from simreg_core.lab import claims, cli, drawing, figures, plotting, studies
+from simreg_core.lab import claims, cli, figures, plotting, studies
+from simreg_core.lab.make import figures as making, publish
 from simreg_core.lab.specs import LayerWeightsEvaluation, Experiment
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Store
@@ -70,11 +71,12 @@ NEEDS_TORCH = pytest.mark.xfail(strict=True, reason="specifications of defences 
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 def test_planning_loads_no_torch(profile, tmp_path):
     code = f"""
-from simreg_core.lab import drawing, studies
+from simreg_core.lab import studies
+from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 profile = load_profile({profile!r})
-todo = drawing.missing(profile, Store(published=studies.published_folder(profile)))
+todo = missing(profile, Store(published=studies.published_folder(profile)))
 assert bool(todo) == ({profile!r} == "paper")
 """
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "foolbox", "sklearn", "matplotlib", "papermill"}

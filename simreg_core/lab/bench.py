@@ -23,14 +23,15 @@ import torch
 from torch import Tensor, nn
 
 from simreg_core import PairSampler, attacks, pixel_similarity, threshold_targets
-from simreg_core.lab.data import load_image_set
 from simreg_core.lab.devices import device_name
+from simreg_core.lab.files import write_text
+from simreg_core.lab.images import load_image_set
 from simreg_core.lab.plain_loop import WORKERS, PlainLoop
+from simreg_core.lab.running.workers import ALLOCATOR
 from simreg_core.lab.specs import Experiment, build
 from simreg_core.lab.steps import seconds_per_step, timed
-from simreg_core.lab.store import Store, write_text
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import Run, repeatable, settings_of, steps_per_epoch
-from simreg_core.lab.workers import ALLOCATOR
 
 THRESHOLD = 0.8
 MEMORY_LIMIT = 2e9  # bytes that a sampler may take, the targets that it keeps among them

@@ -5,7 +5,6 @@ from functools import cache
 
 import torch
 
-from simreg_core.lab.data import labels_of, load_image_set
 from simreg_core.lab.image_files import (
     BUNDLED,
     TORCHVISION,
@@ -14,6 +13,7 @@ from simreg_core.lab.image_files import (
     count_images,
     has_validation,
 )
+from simreg_core.lab.images import labels_of, load_image_set
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
 from simreg_core.lab.measuring.registry import kind_of, misplaced
 from simreg_core.lab.measuring.subject import Images, check_surrogate
@@ -62,7 +62,7 @@ def problems(
 def pair_problems(trainings: Iterable[AnyExperiment], wanted: Callable[[str], bool]) -> list[str]:
     """One line for each range of pairs that an image set has too few of.  wanted: of which sets, by name.
 
-    Of experiments that differ in their seed alone, whose images are flipped by chance, one is looked at.
+    Of experiments that differ in their seed only, whose images are flipped by chance, one is looked at.
     """
     ranged = {}
     for one in trainings:

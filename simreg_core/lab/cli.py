@@ -9,18 +9,11 @@ import typer
 
 from simreg_core.lab import studies
 from simreg_core.lab.devices import default_device, device_name
-from simreg_core.lab.drawing import (
-    DrawingError,
-    compute_missing,
-    make_figures,
-    missing,
-    publish,
-    publish_recordings,
-    studies_of,
-)
 from simreg_core.lab.folders import settle_folders
 from simreg_core.lab.image_files import DataError, count_images
-from simreg_core.lab.progress import duration
+from simreg_core.lab.make.figures import compute_missing, make_figures
+from simreg_core.lab.make.notebooks import DrawingError
+from simreg_core.lab.make.publish import publish, publish_recordings
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import (
     Experiment,
@@ -51,16 +44,21 @@ TargetOption = Annotated[str, typer.Option(help="none, pixel, threshold or neura
 SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
-WithoutGpuOption = Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without one.")]
+WithoutGpuOption = Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without a GPU.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="How many tasks run at once; by default one a core, or four that share a GPU.", min=1)
+    int | None, typer.Option(help="How many tasks run at once; by default one per core, or four per GPU.", min=1)
 ]
 PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if not the profile's.")]
 
 
 @app.callback()
 def about() -> None:
-    """simreg: pixel-similarity regularization, reproduced (arXiv 2410.03952)."""
+    """simreg: pixel-similarity regularization, reproduced (arXiv 2410.03952).
+
+    Folders: SIMREG_RUNS holds checkpoints and records of this machine, SIMREG_DATA image sets and recordings,
+    SIMREG_FIGURES the figures of each profile, and SIMREG_RECORDS each profile's published records (PROFILE/records).
+    They are runs, data, figures and figures in the project's folder where these variables are not set.
+    """
     settle_folders()
 
 
@@ -101,7 +99,7 @@ def run_command(
         return
     if by_network:
         raise SpecError(f"--by-network goes with executor 'local', got '{executor}'")
-    from simreg_core.lab.ray_executor import RayExecutor
+    from simreg_core.lab.running.ray import RayExecutor
 
     with RayExecutor(address) as machines:
         print(machines.describe(), flush=True)
@@ -109,31 +107,12 @@ def run_command(
 
 
 @app.command()
-def status(profile: ProfileOption = None) -> None:
+def status(profile: ProfileOption = None, without_gpu: WithoutGpuOption = False) -> None:
     """What is done, what is missing, and how long it will take; computes nothing."""
-    from simreg_core.lab.listing import a100_hours, trainings
-    from simreg_core.lab.runner import estimate_seconds, missing_image_sets
+    from simreg_core.lab.make.status import status as lines
 
-    chosen, _ = _profile(profile)
-    store = Store(published=studies.published_folder(chosen))
-    todo = missing(chosen, store)
-    for problem in missing_image_sets(todo, store):
-        print(f"MISSING: {problem}")
-    for study in studies_of(chosen):
-        measurements = {(one.key, evaluation.key): (one, evaluation) for one, evaluation in study.measurements()}
-        own = todo.part(measurements.values())
-        left = f"{len(own.trainings)} networks to train" if own else "done"
-        print(f"{study.name}: {len(measurements) - len(own.measurements)} of {len(measurements)} records, {left}")
-    if not todo:
-        return
-    print("\nto train, shared ones once (hours on one A100 at the authors' pace of 34 min for ResNet18 on CIFAR-10):")
-    for line in trainings(chosen, todo):
-        print(f"  {line}")
-    hours = a100_hours(todo)
-    said = "hours unknown without the missing image sets" if hours is None else f"{hours:.1f} h on one A100"
-    print(f"together {len(todo.trainings)} networks and {len(todo.measurements)} attacks: {said}")
-    if hours is not None and (default_device().type == "cuda" or not chosen.needs_gpu):
-        print(f"on this machine about {duration(estimate_seconds(todo))}")
+    for line in lines(_profile(profile)[0], without_gpu):
+        print(line, flush=True)
 
 
 @app.command()
@@ -147,7 +126,7 @@ def train(
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Train one network of a profile."""
-    from simreg_core.lab.runner import check_profile, compute
+    from simreg_core.lab.running.compute import check_profile, compute
 
     chosen, _ = _profile(profile)
     one = _experiment(chosen, target, seed, alpha, threshold, k)
@@ -172,7 +151,7 @@ def evaluate(
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Attack one network of a profile, training it first if need be."""
-    from simreg_core.lab.runner import check_profile, compute
+    from simreg_core.lab.running.compute import check_profile, compute
 
     chosen, _ = _profile(profile)
     if attack not in ATTACKS:
@@ -276,8 +255,8 @@ def _is_known(error: Exception) -> bool:
         return True
     from torch import OutOfMemoryError
 
+    from simreg_core.lab.running.workers import RunnerError
     from simreg_core.lab.training import TrainingError
-    from simreg_core.lab.workers import RunnerError
 
     return isinstance(error, TrainingError | RunnerError | OutOfMemoryError)
 

@@ -1,11 +1,16 @@
-"""The folders of results, figures and data: each in the project's folder, or where an environment variable says."""
+"""Folders of results, figures, published records and data: in the project, or where environment variables say."""
 
 import os
 from pathlib import Path
 
 from simreg_core.lab.specs import PROJECT, SpecError
 
-FOLDERS = {"SIMREG_RUNS": "runs", "SIMREG_FIGURES": "figures", "SIMREG_DATA": "data"}
+FOLDERS = {
+    "SIMREG_RUNS": "runs",  # checkpoints and records of this machine
+    "SIMREG_FIGURES": "figures",  # PROFILE/NN_name.pdf and what belongs to it
+    "SIMREG_RECORDS": "figures",  # PROFILE/records: published records, read where this machine has none
+    "SIMREG_DATA": "data",  # image sets and recordings of the user
+}
 
 
 def folder_of(variable: str) -> Path:

@@ -325,6 +325,6 @@ def some_of(name: str, files: list, count: int | None) -> list:
         return files
     if count > len(files):
         raise DataError(f"{count} images are asked for, but '{name}' has {len(files)} for this")
-    from simreg_core.lab.data import spread  # here: it needs torch
+    from simreg_core.lab.images import spread  # here: it needs torch
 
     return [files[index] for index in spread(len(files), count).tolist()]

@@ -16,7 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from inspect import unwrap
 
+from simreg_core.lab.files import StoreError, write_text
 from simreg_core.lab.image_files import BUNDLED, TORCHVISION, DataError, has_validation, stamp_of
+from simreg_core.lab.records import Record
 from simreg_core.lab.specs import (
     Evaluation,
     Experiment,
@@ -27,7 +29,7 @@ from simreg_core.lab.specs import (
     Simulated,
     dependencies,
 )
-from simreg_core.lab.store import Record, Store, StoreError, write_text
+from simreg_core.lab.store import Store
 
 AnyExperiment = Experiment | NeuralExperiment | Fit
 
@@ -57,7 +59,7 @@ class Images:
 
         Raises DataError where they cannot be read.
         """
-        from simreg_core.lab.data import load_image_set  # here, as below: most plans read no input, and need no torch
+        from simreg_core.lab.images import load_image_set  # here, as below: most plans read no input, and need no torch
 
         load = unwrap(load_image_set) if read_anew else load_image_set
         given = (self.name, self.split, self.size, self.channels)
@@ -88,7 +90,7 @@ class File:
 
     def checksum(self, read_anew: bool = True) -> str:
         """As `Images.checksum`; always read anew."""
-        from simreg_core.lab.data import checksum_of
+        from simreg_core.lab.images import checksum_of
         from simreg_core.lab.published_predictor import load_published_predictor
         from simreg_core.lab.recordings import load_recording, load_similarity
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from simreg_core import pixel_similarity, threshold_targets
-from simreg_core.lab.data import ImageSet
+from simreg_core.lab.images import ImageSet
 from simreg_core.lab.specs import Experiment, stream
 from simreg_core.lab.training import CROP_PADDING, build_network, load_data
 

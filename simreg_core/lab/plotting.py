@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simreg_core.lab.claims import Verdict
+from simreg_core.lab.files import StoreError, write_text, written_whole
 from simreg_core.lab.specs import PROJECT
-from simreg_core.lab.store import StoreError, write_text, written_whole
 from simreg_core.lab.studies import NEURAL, NONE, PIXEL, SHUFFLED_NEURAL, THRESHOLD, Study
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column, two columns

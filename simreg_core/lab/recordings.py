@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simreg_core.lab.data import ImageSet, checksum_of, load_image_set
+from simreg_core.lab.files import written_whole
 from simreg_core.lab.image_files import DataError, data_folder
+from simreg_core.lab.images import ImageSet, checksum_of, load_image_set
 from simreg_core.lab.specs import ANTOLIK_REGIONS, Simulated
-from simreg_core.lab.store import written_whole
 from simreg_core.neural import GaborPopulation, check_similarity
 
 SENSORIUM_SOURCE = "https://gin.g-node.org/cajal/Sensorium2022"

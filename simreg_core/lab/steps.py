@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from simreg_core.lab.data import ImageSet
 from simreg_core.lab.devices import default_device
+from simreg_core.lab.images import ImageSet
 from simreg_core.lab.specs import Experiment
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import autocast, build_network, build_regularizer, settings_of
@@ -18,20 +18,25 @@ def seconds_per_step(experiment: Experiment, steps: int, images: int = 64, devic
     images: size of the random regularization set, where there is one.  device: by default the GPU where there is one.
     """
     device = device or default_device()
+    loss, parameters = random_step(experiment, device, images)
+    optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    with settings_of(experiment):  # as the trainings whose time this tells
+        return median_seconds(step, device, steps)
+
+
+def median_seconds(step: Callable[[], None], device: torch.device, steps: int) -> float:
+    """Median seconds of a step, on one core or the GPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        loss, parameters = random_step(experiment, device, images)
-        optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            loss().backward()
-            optimizer.step()
-
-        with settings_of(experiment):  # as the trainings whose time this tells
-            step()  # the first call allocates
-            return sorted(timed(step, device) for _ in range(steps))[steps // 2]
+        step()  # the first call allocates
+        return sorted(timed(step, device) for _ in range(steps))[steps // 2]
     finally:
         torch.set_num_threads(threads)
 

@@ -13,36 +13,23 @@ Records and histories begin with a checksum of what follows, checkpoints have on
 a file that was changed, or that has none, is refused.
 """
 
-import errno
 import fcntl
-import hashlib
 import json
-import math
 import os
-import platform
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError
-
-from simreg_core.lab.devices import device_name
+from simreg_core.lab.files import StoreError, read_bytes, sealed, unsealed, write_bytes, write_text, written_whole
 from simreg_core.lab.folders import folder_of
+from simreg_core.lab.records import Record, parse_record
 from simreg_core.lab.specs import (
-    PROJECT,
-    AnyEvaluation,
     Evaluation,
     Experiment,
-    NeuralExperiment,
-    describe,
     to_train,
 )
 
@@ -52,145 +39,7 @@ if TYPE_CHECKING:
 
 # the weights last: once they are there, the experiment is trained
 CHECKPOINT_FILES = ("experiment.json", "history.json", "resume.safetensors", "weights.safetensors")
-COMPUTE_AGAIN = "delete it to compute it again, or restore it with git where it is committed"
 TRAIN_AGAIN = "delete its folder to train again"
-ROUNDING = 1e-6  # of a share or a correlation
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "foolbox")
-
-
-class StoreError(ValueError):
-    """A file of the store that is corrupt, does not fit, or cannot be written; the message names it."""
-
-
-class _Stored(BaseModel):
-    # infinite and missing distances are results: written as strings, which JSON has
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class Provenance(_Stored):
-    """What is needed to trust a number.
-
-    inputs: of all files of the user's, with checksums, see `lab.inputs`; None where there are none.
-    """
-
-    commit: str
-    dirty: bool
-    libraries: dict[str, str]
-    python: str
-    device: str
-    seconds: float
-    image_set: str
-    checksum: str
-    regularization_set: str | None = None
-    regularization_checksum: str | None = None
-    inputs: dict[str, str] | None = None
-
-
-_CORRELATIONS = (
-    "pearson",
-    "pearson_low",
-    "pearson_high",
-    "spearman",
-    "split_half",
-    "prediction",
-    "to_noise_free",
-    "similarity_mean",
-)
-_SHARES = (
-    "accuracy",
-    "layer_weight",
-    "ceiling",
-    "mantel_p",
-    "half_power_frequency",
-    "filter_high_frequency_share",
-    "gradient_high_frequency_share",
-    "gradient_half_power_frequency",
-)
-_SIZES = ("median_squared_l2_per_pixel", "median_l2", "median_linf", "median_l0", "silent_neurons")
-RANGES = {  # of metrics; NaN, where nothing could be measured, is allowed for all but an accuracy
-    **dict.fromkeys(_CORRELATIONS, (-1, 1)),
-    **dict.fromkeys(_SHARES, (0, 1)),
-    **dict.fromkeys(_SIZES, (0, math.inf)),
-}
-
-
-class Value(_Stored):
-    """One measured number; empty where there is none of it:
-
-    epsilon: strength.  repeat: which of several attacks.  corruption, severity: of common corruptions.
-    layer: of layer weights, 0 is the stem.  condition: of a comparison of similarities.
-    Refused outside the range of its metric, see `RANGES`; of any other metric, every number is taken.
-    """
-
-    metric: str
-    value: Annotated[float, Field(allow_inf_nan=True)]
-    attempted: Annotated[int, Field(ge=1)]
-    failed: Annotated[int, Field(ge=0)] = 0
-    epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    repeat: Annotated[int, Field(ge=0)] | None = None
-    corruption: str | None = None
-    severity: Annotated[int, Field(ge=0)] | None = None
-    layer: Annotated[int, Field(ge=0)] | None = None
-    condition: str | None = None
-
-    @model_validator(mode="after")
-    def _possible(self):
-        if self.failed > self.attempted:
-            raise ValueError(f"failed must be at most attempted, {self.attempted}, got {self.failed}")
-        low, high = RANGES.get(self.metric, (-math.inf, math.inf))
-        if math.isnan(self.value):
-            possible = self.metric != "accuracy"
-        else:
-            possible = low - ROUNDING <= self.value <= high + ROUNDING
-        if not possible:
-            raise ValueError(f"{self.metric} must lie in [{low}, {high}], got {self.value:g}")
-        return self
-
-
-class Record(_Stored):
-    """The numbers of one evaluation of one trained network (or source of neural responses), which share provenance.
-
-    arrays: spectra and the like, as nested lists.  warnings: of `suspicion`, where a robustness may be an attack's
-    failure.
-    """
-
-    experiment_key: str
-    evaluation_key: str
-    experiment: Experiment | NeuralExperiment
-    evaluation: AnyEvaluation
-    values: tuple[Value, ...]
-    arrays: dict[str, Any] = {}
-    warnings: tuple[str, ...] = ()
-    provenance: Provenance
-
-
-@lru_cache(maxsize=1)
-def commit() -> tuple[str, bool]:
-    """The git commit of this code and whether files differ from it; ('unknown', True) outside a checkout."""
-    try:
-        git = ["git", "-C", str(PROJECT)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        # what is computed depends on the code alone, not on figures that are being redrawn
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "simreg_core"], capture_output=True, text=True, check=True
-        ).stdout
-        return head, bool(changed.strip())
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", True
-
-
-def provenance(device: "torch.device", seconds: float, **sets: Any) -> Provenance:
-    """Provenance of what was computed just now on a device.  sets: names and checksums of image sets and inputs."""
-    head, dirty = commit()
-    return Provenance(
-        commit=head,
-        dirty=dirty,
-        libraries={library: version(library) for library in LIBRARIES},
-        python=platform.python_version(),
-        device=device_name(device),
-        seconds=round(seconds, 2),
-        **sets,
-    )
 
 
 def _tensors() -> ModuleType:
@@ -273,19 +122,11 @@ class Store:
 
     def read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
         """The record of an evaluation, from one of its `record_paths`.  Raises StoreError where it is of no use."""
-        try:
-            return self._parse_record(path.read_bytes(), path, experiment, evaluation)
-        except OSError as error:
-            raise StoreError(f"record {path} cannot be read: {error}") from error
+        return self._parse_record(read_bytes(path, f"record {path}"), path, experiment, evaluation)
 
     @staticmethod
     def _parse_record(content: bytes, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
-        document = unsealed(content, f"record {path}", COMPUTE_AGAIN)
-        try:
-            record = Record.model_validate_json(json.dumps(document))
-        except ValidationError as error:
-            problem = describe(error)
-            raise StoreError(f"record {path} is corrupt or of another version: {problem}; {COMPUTE_AGAIN}") from error
+        record = parse_record(content, path)
         if (record.experiment, record.evaluation) != (experiment, evaluation):
             raise StoreError(f"record {path} does not belong here: it was made from another specification")
         return record
@@ -353,7 +194,8 @@ class Store:
     def history(self, experiment: Experiment) -> dict:
         """best_loss, seconds and epochs of a finished training.  Raises StoreError where it is missing or corrupt."""
         path = self._folder(experiment) / "history.json"
-        return _read_sealed(path, f"training history {path}", TRAIN_AGAIN)
+        what = f"training history {path}"
+        return unsealed(read_bytes(path, what), what, TRAIN_AGAIN)
 
     def trained_tensors(self, experiment: Experiment) -> "dict[str, Tensor]":
         """What `save_trained` wrote.  Raises StoreError where it is missing, was changed, or is not finite."""
@@ -425,81 +267,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def sealed(text: str) -> str:
-    """JSON text of an object with one more entry before the others, 'checksum', of what the others say.
-
-    text: with indent=1.  The checksum is of the values, not of their spelling: of the text that Python's json writes
-    with sorted keys and without spaces or line breaks, in ASCII.
-    """
-    document = json.loads(text)
-    return f'{{\n "checksum": "{_checksum(document)}"{"," if document else ""}{text[1:]}'
-
-
-def unsealed(content: bytes, what: str, remedy: str) -> dict:
-    """The object of a text from `sealed`, without its checksum.
-
-    what: names the file.  remedy: what to do; both for the StoreError where it was changed or has no checksum.
-    """
-    try:
-        document = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{what} is corrupt: {error}; {remedy}") from error
-    if not isinstance(document, dict):
-        raise StoreError(f"{what} is corrupt: it holds no JSON object; {remedy}")
-    checksum = document.pop("checksum", None)
-    if checksum != _checksum(document):
-        raise StoreError(f"{what} is corrupt or edited: {wrong_checksum(checksum)}; {remedy}")
-    return document
-
-
-def _checksum(document: dict) -> str:
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
-
-
-def wrong_checksum(checksum: str | None) -> str:
-    """Why a checksum is refused, in words.  None: there is none."""
-    return "it has no checksum" if checksum is None else f"its checksum {checksum!r:.40} does not fit its content"
-
-
-def _read_sealed(path: Path, what: str, remedy: str) -> dict:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{what} cannot be read: {error}; {remedy}") from error
-    return unsealed(content, what, remedy)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that replaces it at the end, or is removed where writing failed.
-
-    Raises StoreError, also where the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        reason = "no space left on the disk" if full else str(error)
-        raise StoreError(f"cannot write {path}: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from simreg_core.lab.folders import folder_of
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
+from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import (
     ADVERSARIAL,
@@ -44,7 +45,7 @@ from simreg_core.lab.specs import (
     build,
     load_profile,
 )
-from simreg_core.lab.store import Record, Store
+from simreg_core.lab.store import Store
 from simreg_core.names import NOISE_NAMES, PROTOCOLS, WIDTHS
 
 ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
@@ -214,15 +215,18 @@ class Study:
     def run(self, without_gpu: bool = False) -> "Study":
         """Compute what is missing, after saying what that is and how long it takes.
 
-        without_gpu: compute a profile that needs a GPU where there is none; else SpecError with an estimate.
+        without_gpu: compute a profile that needs a GPU where there is none; else SpecError.
         """
         todo = plan(self.measurements(), self.store)
         if todo:
-            from simreg_core.lab import runner  # here: it needs torch, and to plan and to draw needs none
+            # here: they need torch, and to plan and to draw needs none
+            from simreg_core.lab.running.compute import check_profile, compute
+            from simreg_core.lab.running.estimate import Costs, describe
 
-            runner.check_profile(self.profile, todo, self.store, without_gpu)
-            print(runner.describe(self.name, todo))
-            runner.compute(todo, self.store, self.name)
+            check_profile(self.profile, todo, self.store, without_gpu)
+            costs = Costs()
+            print(describe(self.name, todo, costs))
+            compute(todo, self.store, self.name, costs)
         return self
 
     def records(self) -> list[tuple[str, str, Record]]:
@@ -290,13 +294,13 @@ class Study:
 
 
 def figures_folder(profile: Profile) -> Path:
-    """Where a profile's figures go: figures/NAME in the project's folder, or in `$SIMREG_FIGURES`."""
+    """Where a profile's figures go: NAME in `$SIMREG_FIGURES`, else in the project's folder `figures`."""
     return folder_of("SIMREG_FIGURES") / profile.name
 
 
 def published_folder(profile: Profile) -> Path:
-    """The committed records of a profile."""
-    return figures_folder(profile) / "records"
+    """The committed records of a profile: NAME/records in `$SIMREG_RECORDS`, else in the project's folder `figures`."""
+    return folder_of("SIMREG_RECORDS") / profile.name / "records"
 
 
 def pixel_vs_neural(profile: Profile) -> tuple[Block, ...]:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from simreg_core.lab.store import StoreError, written_whole, wrong_checksum
+from simreg_core.lab.files import StoreError, written_whole, wrong_checksum
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,8 +9,8 @@ from torchvision.transforms import functional as pictures
 
 from simreg_core.lab import bench
 from simreg_core.lab.cli import main
-from simreg_core.lab.data import load_image_set
 from simreg_core.lab.devices import device_name
+from simreg_core.lab.images import load_image_set
 from simreg_core.lab.plain_loop import PicturesOneByOne, PlainLoop
 from simreg_core.lab.specs import Experiment
 from simreg_core.model import ResNet

@@ -8,7 +8,7 @@ from PIL import Image
 from simreg_core.lab import studies
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.recordings import Recording, write_recording
-from simreg_core.lab.runner import compute, missing_image_sets
+from simreg_core.lab.running.compute import compute, missing_image_sets
 from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.specs import (
     Condition,

@@ -8,7 +8,7 @@ import torch
 from conftest import TINY
 
 from simreg_core.lab.cli import main
-from simreg_core.lab.drawing import compute_missing
+from simreg_core.lab.make.figures import compute_missing
 from simreg_core.lab.measuring.evaluation import evaluate as attack
 from simreg_core.lab.training import train
 
@@ -24,6 +24,7 @@ def run(monkeypatch, *arguments):
 def places(tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SIMREG_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("SIMREG_RECORDS", str(tmp_path / "figures"))
     return tmp_path
 
 
@@ -108,7 +109,7 @@ def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys
     profile.write_text(TINY.read_text() + "needs_gpu: true\n")
     assert run(monkeypatch, "figures", "--profile", profile, "--only", "10_layer_weights") == 2
     said = capsys.readouterr().err
-    assert "profile 'tiny' needs a GPU: 4 networks and 4 attacks, about 0 h on one A100" in said
+    assert "profile 'tiny' needs a GPU for 4 networks and 4 attacks, and this machine has none" in said
     assert "--without-gpu" in said
     assert not (places / "runs" / "experiments").exists()
     arguments = ("figures", "--profile", profile, "--only", "10_layer_weights", "--without-gpu")
@@ -126,7 +127,6 @@ def test_what_computes_a_profile_that_needs_a_gpu_wants_the_flag(monkeypatch, ca
     assert run(monkeypatch, *command, "--profile", profile) == 2
     said = capsys.readouterr().err.strip()
     assert "profile 'tiny' needs a GPU" in said
-    assert "about 0 h on one A100" in said
     assert len(said.splitlines()) == 1
     assert not (places / "runs").exists()
 
@@ -141,6 +141,7 @@ def test_what_is_trained_already_needs_no_gpu(monkeypatch, capsys, places):
 
 
 def test_status_names_missing_sets_first_and_lists_the_trainings_all_the_same(monkeypatch, capsys, places):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("SIMREG_DATA", str(places))
     assert run(monkeypatch, "status", "--profile", "trimmed") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -149,8 +150,11 @@ def test_status_names_missing_sets_first_and_lists_the_trainings_all_the_same(mo
     assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-6; for 02" in "\n".join(
         lines
     )
-    assert not [line for line in lines if line.endswith(" h")]
-    assert lines[-1].endswith("attacks: hours unknown without the missing image sets")
+    assert lines[-1].endswith(
+        "attacks: for a GPU, which this machine lacks; --without-gpu says how long they take here"
+    )
+    assert run(monkeypatch, "status", "--profile", "trimmed", "--without-gpu") == 0
+    assert capsys.readouterr().out.endswith("attacks: how long is unknown without the missing image sets\n")
 
 
 def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, places):

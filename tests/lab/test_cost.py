@@ -4,7 +4,8 @@ import pytest
 
 from simreg_core.lab import studies
 from simreg_core.lab.cost import step_costs
-from simreg_core.lab.runner import Costs, _stages, compute, missing_image_sets
+from simreg_core.lab.running.compute import _stages, compute, missing_image_sets
+from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import load_profile
 

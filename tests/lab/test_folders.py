@@ -43,4 +43,9 @@ def test_home_is_expanded(given, monkeypatch):
 
 def test_empty_variables_are_those_of_the_project(given):
     given("")
-    assert [folder_of(variable) for variable in FOLDERS] == [PROJECT / "runs", PROJECT / "figures", PROJECT / "data"]
+    assert {variable: folder_of(variable) for variable in FOLDERS} == {
+        "SIMREG_RUNS": PROJECT / "runs",
+        "SIMREG_FIGURES": PROJECT / "figures",
+        "SIMREG_RECORDS": PROJECT / "figures",
+        "SIMREG_DATA": PROJECT / "data",
+    }

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from simreg_core.lab import inputs, studies
-from simreg_core.lab.data import load_image_set
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.images import load_image_set
 from simreg_core.lab.inputs import Checksums, Images, checksums, inputs_of
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit

@@ -8,8 +8,6 @@ from simreg_core.architectures import architecture
 from simreg_core.lab import studies
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import trained_network
-from simreg_core.lab.runner import a100_seconds
-from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.specs import Architecture, Experiment, SpecError, build, load_profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
@@ -93,16 +91,6 @@ def test_every_profile_that_ships_has_architectures():
         for one in profile.studies.architectures:
             for target in (studies.NONE, studies.THRESHOLD):
                 studies.experiment(studies.of_architecture(profile, one), target, 0)  # refuses what does not fit
-
-
-def test_estimates_of_a_narrow_resnet_are_near_those_of_the_papers(tiny):
-    """Stage by stage both have the same work, but torchvision's stem shrinks the image to a sixteenth."""
-    big = tiny.changed(task=tiny.task.changed(size=(32, 32)))
-    ours, theirs = (
-        a100_seconds(Plan((studies.experiment(big.changed(network={"name": name, "width": 64}), "none", 0),), ()))
-        for name in ("resnet18", "torchvision-resnet18")
-    )
-    assert 16 * theirs == pytest.approx(ours, rel=0.3)
 
 
 @pytest.mark.parametrize(

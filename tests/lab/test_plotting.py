@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from simreg_core.lab.figures import LOOKS, image_count_study, set_looks, target_components
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.plotting import published_curve, save_plain, summarize
-from simreg_core.lab.store import StoreError
 
 
 def test_published_curves():

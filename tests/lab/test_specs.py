@@ -3,9 +3,8 @@
 import pytest
 import yaml
 
-from simreg_core.lab import runner, studies
-from simreg_core.lab.drawing import missing
-from simreg_core.lab.measuring import registry
+from simreg_core.lab import studies
+from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import (
     PROFILES,
     PROJECT,
@@ -87,18 +86,13 @@ def test_the_paper_profiles_other_tasks(name, expected):
     )  # fmt: skip
 
 
-def test_the_trimmed_run_is_as_long_as_it_says(tmp_path, monkeypatch):
-    counts = {"train": 50_000, "test": 10_000}  # of CIFAR-10
-    for module in (runner, registry):
-        monkeypatch.setattr(module, "count_images", lambda name, split: counts[split])
+def test_the_trimmed_run_is_as_large_as_it_says(tmp_path):
     only = ("02_attack_curves", "04_regularization_sets", "11_target_components")
     todo = missing(load_profile("trimmed"), Store(tmp_path), only)
-    hours = round(runner.a100_seconds(todo) / 3600)
     readme, profile = (" ".join(p.read_text().split()) for p in (PROJECT / "README.md", PROFILES / "trimmed.yaml"))
     size = f"{len(todo.trainings)} networks and {len(todo.measurements)} attacks, about"
-    assert f"{size} {hours} hours on one A100" in readme
-    assert f"{size} # {hours} hours on one A100" in profile
-    assert f"for one GPU and about {hours} hours" in load_profile("trimmed").description
+    assert size in readme
+    assert size in profile
 
 
 def test_the_paper_profile_feeds_mnist_and_fashion_unscaled_and_unaugmented_as_released():

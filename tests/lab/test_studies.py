@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 from conftest import TINY
 
-from simreg_core.lab import runner, studies
+from simreg_core.lab import studies
 from simreg_core.lab.claims import FEWEST_SEEDS
+from simreg_core.lab.files import write_text
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import PROJECT, FgsmEvaluation, SpecError, load_profile
-from simreg_core.lab.store import Store, write_text
+from simreg_core.lab.store import Store
 
 
 def test_figures_share_their_experiments(tiny, store):
@@ -112,10 +113,10 @@ def test_a_notebook_too_asks_before_it_computes_a_gpus_profile_without_one(tiny,
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     computed = []
-    monkeypatch.setattr(runner, "compute", lambda *arguments: computed.append(arguments))
-    monkeypatch.setattr(runner, "describe", lambda *arguments: "")
+    monkeypatch.setattr("simreg_core.lab.running.compute.compute", lambda *arguments: computed.append(arguments))
+    monkeypatch.setattr("simreg_core.lab.running.estimate.describe", lambda *arguments: "")
     heavy = tiny.changed(needs_gpu=True)
-    with pytest.raises(SpecError, match=r"'tiny' needs a GPU: 13 networks and 50 attacks.*run\(without_gpu=True\)"):
+    with pytest.raises(SpecError, match=r"'tiny' needs a GPU for 13 networks and 50 attacks.*run\(without_gpu=True\)"):
         studies.study("02_attack_curves", heavy).run()
     assert not computed
     studies.study("02_attack_curves", heavy).run(without_gpu=True)

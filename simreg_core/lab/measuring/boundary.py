@@ -5,8 +5,8 @@ import torch
 from simreg_core import attacks, spectra
 from simreg_core.attacks import AttackResult
 from simreg_core.lab.measuring.subject import Attacked, Measured, median
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import BoundaryEvaluation, stream
-from simreg_core.lab.store import Value
 
 WALKERS = {"cpu": 256, "cuda": 5000}  # images that are moved at once
 

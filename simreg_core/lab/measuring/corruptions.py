@@ -8,11 +8,12 @@ from torch import Tensor
 from simreg_core import spectra
 from simreg_core.attacks import door
 from simreg_core.corruptions import LEAST_SIDE, corrupt
-from simreg_core.lab.data import ImageSet, check_cifar10_c, load_cifar10_c
+from simreg_core.lab.cifar10_c import check_cifar10_c, load_cifar10_c
 from simreg_core.lab.image_files import CIFAR10_SIZE, DataError
+from simreg_core.lab.images import ImageSet
 from simreg_core.lab.measuring.subject import Attacked, Look, Measured, accuracy, chosen, correct
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import CorruptionEvaluation, CorruptionSpectraEvaluation, Experiment, stream
-from simreg_core.lab.store import Value
 from simreg_core.names import CORRUPTIONS
 
 OfCorruptions = CorruptionEvaluation | CorruptionSpectraEvaluation

@@ -6,8 +6,9 @@ import torch
 
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.measuring.registry import kind_of, misplaced
+from simreg_core.lab.records import Record, provenance
 from simreg_core.lab.specs import Evaluation, Experiment, NeuralExperiment
-from simreg_core.lab.store import Record, Store, provenance
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import repeatable
 
 

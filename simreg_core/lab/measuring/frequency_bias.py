@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from simreg_core import spectra
 from simreg_core.attacks.door import input_gradient
 from simreg_core.lab.measuring.subject import BATCH, Attacked, Measured
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import FrequencyBiasEvaluation
-from simreg_core.lab.store import Value
 
 
 def frequency_bias(subject: Attacked) -> Measured:

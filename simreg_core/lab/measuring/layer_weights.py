@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from simreg_core.lab.measuring.subject import Attacked, Look, Measured
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import Experiment, LayerWeightsEvaluation
-from simreg_core.lab.store import Value
 
 NO_WEIGHTS = "an unregularized network has no layer weights"
 

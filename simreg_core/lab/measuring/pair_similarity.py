@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from simreg_core.features import FeatureTaps, as_maps
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import BATCH, Attacked, Images, Look, Measured, attacked_images, chosen
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import Experiment, PairSimilarityEvaluation
-from simreg_core.lab.store import Value
 from simreg_core.lab.training.assembly import compared_layers, regularization_images, regularization_pixels
 from simreg_core.targets import pixel_similarity
 

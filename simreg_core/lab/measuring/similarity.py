@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simreg_core import pixel_similarity
-from simreg_core.lab.data import checksum_of, load_image_set
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.images import checksum_of, load_image_set
 from simreg_core.lab.measuring.subject import Images, Look, Measured, chosen
 from simreg_core.lab.predictors import Fitted, fitted, recording_of
 from simreg_core.lab.recordings import Recording, population
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import (
     Condition,
     NeuralExperiment,
@@ -24,7 +25,7 @@ from simreg_core.lab.specs import (
     Simulated,
     stream,
 )
-from simreg_core.lab.store import Store, Value
+from simreg_core.lab.store import Store
 from simreg_core.neural import (
     GaborPopulation,
     averaged_similarity,
@@ -51,7 +52,9 @@ class Comparison:
 
     def __init__(self, experiment: NeuralExperiment, evaluation: SimilarityEvaluation, store: Store):
         self.experiment, self.evaluation, self.store = experiment, evaluation, store
-        self.recording = None if isinstance(experiment.source, Published) else recording_of(experiment)
+        # of other images than its own a recording has no responses
+        is_recorded = evaluation.image_set is None and not isinstance(experiment.source, Published)
+        self.recording = recording_of(experiment) if is_recorded else None
         self.fitted: Fitted | None = None
         if experiment.predictor is not None or isinstance(experiment.source, Published):
             self.fitted = fitted(experiment, store)
@@ -150,7 +153,7 @@ class Comparison:
 
     def _trial_mean(self, condition: Condition) -> Tensor:
         if self.recording is None:
-            raise DataError(f"condition '{condition.name}' needs trials, which a published predictor lacks")
+            raise DataError(f"condition '{condition.name}' needs trials, and '{self.name}' was not shown in any")
         if condition.recordings > 1:
             of_animals = [one.trials(*shown) for one, shown in self._shown_to_animals(condition)]
             return averaged_similarity([response_similarity(one.double().mean(dim=0)) for one in of_animals])
@@ -236,7 +239,7 @@ def _of_source(comparison: Comparison) -> list[Value]:
         plain = {name: Condition(name=name, responses=name) for name in ("noise_free", "trial_mean", "predicted")}
         truth = comparison.neural(plain.pop("noise_free"))
         for name, condition in plain.items():
-            if name == "trial_mean" or own is not None:
+            if (comparison.recording if name == "trial_mean" else own) is not None:
                 closeness = similarity_correlation(comparison.neural(condition), truth)
                 values.append(_value("to_noise_free", closeness, images, name))
     return values
@@ -305,6 +308,8 @@ def similarity_lacks(experiment: NeuralExperiment, evaluation: SimilarityEvaluat
     if min(evaluation.images or images, images) < 3:
         yield f"a comparison needs at least 3 images, got {evaluation.images or images} of '{name}'"
     for one in evaluation.conditions:
+        if shown is not None and has_predictor and one.responses == "trial_mean" and not isinstance(source, Published):
+            yield f"condition '{one.name}' of {experiment.title}: its trials are not of '{shown}'"
         for fault in _of_condition(one, source, has_predictor, size, neurons, trials):
             yield f"condition '{one.name}' of {experiment.title}: {fault}"
 

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from simreg_core.lab.data import ImageSet, load_image_set
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.images import ImageSet, load_image_set
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import Evaluation, Experiment, NeuralExperiment, stream
-from simreg_core.lab.store import Store, Value
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import build_network, load_data
 from simreg_core.lab.training.rules import rule_of, transforms
 from simreg_core.model import ResNet

@@ -19,6 +19,7 @@ from simreg_core.lab.measuring.subject import (
     correct,
     median,
 )
+from simreg_core.lab.records import Value
 from simreg_core.lab.specs import (
     Experiment,
     MinimumNormEvaluation,
@@ -27,7 +28,6 @@ from simreg_core.lab.specs import (
     more_than_attacked,
     stream,
 )
-from simreg_core.lab.store import Value
 
 FEW_STEPS = (1, 5)  # set beside the evaluation's own number: more must not help the defence
 LARGE = 0.5  # epsilon at which every image can be made the same gray one

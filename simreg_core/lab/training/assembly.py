@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
 from simreg_core.architectures import architecture
-from simreg_core.lab.data import ImageSet, load_image_set
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError, has_validation
+from simreg_core.lab.images import ImageSet, load_image_set
 from simreg_core.lab.predictors import neural_target
 from simreg_core.lab.specs import Experiment, Fit, Task, stream
 from simreg_core.lab.specs import Regularizer as RegularizerSpec
-from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.store import Store
 from simreg_core.lab.training.augmentation import augment
 from simreg_core.lab.training.rules import front_end_of, rule_of, stages_of
 from simreg_core.model import BLOCKS, ResNet

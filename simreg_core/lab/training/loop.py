@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from simreg_core.attacks.door import seeded
 from simreg_core.defences.base import TASK, Stage, parameters_of
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.specs import Experiment, stream
-from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import load_into
 from simreg_core.lab.training.assembly import begin_stage, build_regularizer, load_data, starting_network
 from simreg_core.lab.training.augmentation import augmented, draw_augmentation

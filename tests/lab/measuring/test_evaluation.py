@@ -9,8 +9,9 @@ import torch
 from simreg_core import attacks
 from simreg_core.corruptions import corrupt
 from simreg_core.lab import studies
-from simreg_core.lab.data import load_image_set
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
+from simreg_core.lab.images import load_image_set
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import kind_of
 from simreg_core.lab.measuring.subject import Attacked, correct, evaluation_images, trained_network
@@ -22,7 +23,6 @@ from simreg_core.lab.specs import (
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
-from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import load_data, train
 from simreg_core.names import CORRUPTIONS, PROTOCOLS
 

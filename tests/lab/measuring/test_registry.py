@@ -11,10 +11,13 @@ from pydantic import ValidationError
 
 from simreg_core import attacks
 from simreg_core.lab import studies
+from simreg_core.lab.files import sealed
 from simreg_core.lab.measuring import registry
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import KINDS, Kind, RegistryError, in_words, kind_of, passes_of, register
-from simreg_core.lab.runner import Costs, compute, missing_image_sets
+from simreg_core.lab.records import Record
+from simreg_core.lab.running.compute import compute, missing_image_sets
+from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import (
     EVALUATIONS,
@@ -28,7 +31,7 @@ from simreg_core.lab.specs import (
     WhiteBoxEvaluation,
     dependencies,
 )
-from simreg_core.lab.store import Record, Store, sealed
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import train
 
 CPU = torch.device("cpu")
@@ -43,7 +46,7 @@ from typing import Literal
 from simreg_core.lab.specs import Evaluation, Experiment
 from simreg_core.lab.measuring.registry import Kind
 from simreg_core.lab.measuring.subject import Attacked, Measured, attacked_images
-from simreg_core.lab.store import Value
+from simreg_core.lab.records import Value
 
 
 class BrightnessEvaluation(Evaluation):

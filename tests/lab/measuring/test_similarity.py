@@ -6,11 +6,12 @@ import torch
 
 from simreg_core import neural, pixel_similarity
 from simreg_core.lab import claims, studies
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit, fitted, neural_target, recording_of
 from simreg_core.lab.recordings import Recording, population, write_recording
-from simreg_core.lab.runner import compute
+from simreg_core.lab.running.compute import compute, missing_image_sets
 from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.specs import (
     Condition,
@@ -26,7 +27,6 @@ from simreg_core.lab.specs import (
     build,
     dependencies,
 )
-from simreg_core.lab.store import StoreError
 from simreg_core.lab.training import build_network, build_regularizer, load_data
 
 CPU = torch.device("cpu")
@@ -272,6 +272,24 @@ def test_too_many_images_and_images_of_another_set_are_refused(real, store):
         evaluate(real, similarity(plain, images=50), store, CPU)
     with pytest.raises(DataError, match="trial means are of the recording's own images, not of 'photos'"):
         evaluate(real, similarity(plain, image_set="photos"), store, CPU)
+
+
+@pytest.mark.parametrize("source", ["animal", "real"])
+def test_a_predictor_of_a_recording_is_shown_images_of_a_set(source, request, store):
+    """More images than the recording has: its own responses take no part."""
+    one = request.getfixturevalue(source).changed(predictor=SMALL)
+    fit(one, store, CPU)
+    evaluation = similarity(Condition(name="plain", responses="predicted"), image_set="digits", images=70)
+    evaluate(one, evaluation, store, CPU)
+    record = store.record(one, evaluation)
+    assert values(record).keys() == {"plain"}
+    assert record.provenance.image_set == "digits"
+    assert not values(record, "split_half")
+    trials = similarity(Condition(name="means", responses="trial_mean"), image_set="digits")
+    (problem,) = missing_image_sets(plan([(one, trials)], store))
+    assert problem.endswith("its trials are not of 'digits'")
+    with pytest.raises(DataError, match="condition 'means' needs trials, and 'digits' was not shown in any"):
+        evaluate(one, trials, store, CPU)
 
 
 def test_attacks_are_for_networks_and_comparisons_for_responses(animal, tiny, store):

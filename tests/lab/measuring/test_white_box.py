@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simreg_core.lab import studies
-from simreg_core.lab.data import ImageSet
+from simreg_core.lab.images import ImageSet
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import Attacked
 from simreg_core.lab.measuring.white_box import white_box

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from simreg_core.lab import studies
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
-from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import TrainingError, augment, build_network, build_regularizer, load_data, train
 

@@ -13,10 +13,13 @@ from simreg_core import attacks, defences
 from simreg_core.defences import Artefact, FrontEnd, Parent, Rule, Stage, differentiated, replace_gradient
 from simreg_core.defences.base import cross_entropy
 from simreg_core.lab import audit_figures, studies
-from simreg_core.lab.listing import describe
+from simreg_core.lab.files import StoreError
+from simreg_core.lab.make.words import describe
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.runner import Costs, _stages, compute
+from simreg_core.lab.running.compute import _stages, compute
+from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
+from simreg_core.lab.running.workers import trainer_of
 from simreg_core.lab.specs import (
     Experiment,
     NoiseEvaluation,
@@ -27,11 +30,10 @@ from simreg_core.lab.specs import (
     dependencies,
     load_profile,
 )
-from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import build_network, fit_artefact, train
 from simreg_core.lab.training.rules import FRONT_ENDS, RULES, Row
-from simreg_core.lab.workers import trainer_of
 
 CPU = torch.device("cpu")
 

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.progress import Progress
+from simreg_core.lab.running.progress import Progress
+from simreg_core.lab.running.workers import ALLOCATOR, RunnerError, trainer_of
 from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, dependencies
-from simreg_core.lab.store import Store, StoreError
+from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
-from simreg_core.lab.workers import ALLOCATOR, RunnerError, trainer_of
 
 AnyExperiment = Experiment | NeuralExperiment | Fit
 
@@ -48,11 +49,11 @@ class Outcome:
 
 
 class RayExecutor:
-    """An executor of `runner.compute` on a Ray cluster; use as a context manager.
+    """An executor of `compute.compute` on a Ray cluster; use as a context manager.
 
     address: of the cluster's head, host:port; empty: a Ray that already runs here or that RAY_ADDRESS names, else one
-    of this machine alone is started and ended again.
-    workers_per_gpu: tasks that share a GPU, where the cluster has any when it is entered; else a task takes a core.
+    of this machine only is started and ended again.
+    workers_per_gpu: tasks that share a GPU, where the cluster has any when it is entered; else a task takes one core.
     Raises RunnerError where Ray is not installed or not reached, or the cluster has nothing to compute on.
     """
 
@@ -160,7 +161,7 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             raise RunnerError(
                 f"experiment {experiment.key} was lost with its machine or worker {RETRIES + 1} times; what was "
-                f"finished is kept: run again to go on ({' '.join(str(error).split())})"
+                f"finished is kept: run again to continue ({' '.join(str(error).split())})"
             ) from error
         if outcome.error:
             failure = RunnerError(f"on machine {outcome.machine}: {outcome.error}")
@@ -209,7 +210,7 @@ def compute_on_machine(
     key: the experiment's, as computed where the task comes from.  checkpoints: (experiment, files) that are needed.
     """
     machine = socket.gethostname()
-    torch.set_num_threads(1)  # one task a core, as in the local executor
+    torch.set_num_threads(1)  # one task per core, as in the local executor
     try:
         if experiment.key != key:
             raise RunnerError(f"experiment {key} is {experiment.key} here: another version of simreg is installed")

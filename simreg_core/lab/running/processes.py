@@ -125,7 +125,7 @@ _connection: Connection | None = None  # of this process to the one that started
 
 
 def report(content) -> None:
-    """Tell the process that began this task how it goes on."""
+    """Tell the process that began this task how far it is."""
     _connection.send(("report", content))
 
 

@@ -13,17 +13,18 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-from simreg_core.lab import ray_executor, studies
+from simreg_core.lab import studies
 from simreg_core.lab.cli import main
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit
-from simreg_core.lab.ray_executor import RayExecutor, compute_on_machine
-from simreg_core.lab.runner import compute
+from simreg_core.lab.running import ray as ray_executor
+from simreg_core.lab.running.compute import compute
 from simreg_core.lab.running.plan import Plan, plan
+from simreg_core.lab.running.ray import RayExecutor, compute_on_machine
+from simreg_core.lab.running.workers import RunnerError
 from simreg_core.lab.specs import Experiment, dependencies
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, train
-from simreg_core.lab.workers import RunnerError
 
 ray = pytest.importorskip("ray")
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from simreg_core.lab.processes import Processes, report, way_of_death
+from simreg_core.lab.running.processes import Processes, report, way_of_death
 
 
 class Awkward(Exception):

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from simreg_core.lab import studies
-from simreg_core.lab.progress import Progress
-from simreg_core.lab.runner import compute
+from simreg_core.lab.running.compute import compute
 from simreg_core.lab.running.plan import Plan
+from simreg_core.lab.running.progress import Progress
+from simreg_core.lab.running.workers import RunnerError, Workers
 from simreg_core.lab.store import Store
-from simreg_core.lab.workers import RunnerError, Workers
 
 
 def greedy(folder: Path, name: str, cost: float) -> None:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from simreg_core.lab import steps, studies
+from simreg_core.lab import studies
 from simreg_core.lab.image_files import DataError
-from simreg_core.lab.runner import Costs, a100_seconds, compute, missing_image_sets
+from simreg_core.lab.running.compute import compute, missing_image_sets
+from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.specs import CorruptionEvaluation, LayerWeightsEvaluation
-from simreg_core.lab.steps import seconds_per_step
 from simreg_core.lab.training import TrainingError, train
 
 
@@ -24,49 +24,6 @@ def test_a_missing_image_set_is_found_before_training(tiny, store):
     with pytest.raises(DataError, match="unknown image set 'nowhere'"):
         compute(Plan((studies.experiment(tiny, "none", 0), missing), ()), store, "test")
     assert not store.root.exists()
-
-
-def test_estimates_grow_with_the_work(tiny):
-    costs = Costs()
-    short = studies.experiment(tiny, "none", 0)
-    longer = short.changed(optimization={**tiny.optimization.model_dump(), "epochs": 20})
-    assert costs.training(longer) == pytest.approx(10 * costs.training(short))
-    boundary = studies.boundary(tiny)
-    assert costs.evaluation(short, boundary.changed(repeats=3)) == pytest.approx(3 * costs.evaluation(short, boundary))
-
-
-def test_a_step_takes_time_and_leaves_the_threads_alone(tiny):
-    before = torch.get_num_threads()
-    assert seconds_per_step(studies.experiment(tiny, "S^Th", 0), steps=1) > 0
-    assert torch.get_num_threads() == before
-
-
-def test_steps_are_timed_under_the_settings_of_training(tiny, monkeypatch):
-    seen = []
-    whole = steps.random_step
-
-    def watched(*arguments):
-        loss, parameters = whole(*arguments)
-
-        def noted():
-            cudnn = torch.backends.cudnn
-            seen.append((cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32))
-            return loss()
-
-        return noted, parameters
-
-    monkeypatch.setattr(steps, "random_step", watched)
-    seconds_per_step(studies.experiment(tiny, "none", 0), steps=2)
-    assert seen == [(True, False, False)] * 3
-    assert not torch.backends.cudnn.deterministic  # as it was before
-
-
-def test_a_gpu_has_finished_before_the_clock_starts_and_before_it_stops(monkeypatch):
-    happened = []
-    monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("waited"))
-    monkeypatch.setattr("time.perf_counter", lambda: happened.append("clock") or 0.0)
-    steps.timed(lambda: happened.append("step"), torch.device("cuda"))
-    assert happened == ["waited", "clock", "step", "waited", "clock"]
 
 
 def test_a_plan_of_layer_weights_alone_has_work_to_count(tiny, store):
@@ -89,16 +46,6 @@ def test_an_official_corruption_file_that_is_missing_is_found_before_training(ti
     assert not store.root.exists()
     generated = plan([(studies.experiment(tiny, "none", 0), CorruptionEvaluation())], store)
     assert missing_image_sets(generated) == []
-
-
-def test_the_authors_training_takes_the_authors_time():
-    from simreg_core.lab.specs import load_profile
-
-    paper = load_profile("paper")
-    own_set = studies.experiment(paper, "S^Th", 0, images="cifar10", size=None)
-    assert a100_seconds(Plan((own_set,), ())) == pytest.approx(34 * 60)
-    plain = studies.experiment(paper, "none", 0)
-    assert a100_seconds(Plan((plain,), ())) == pytest.approx(34 * 60 * 64 / 96)
 
 
 def test_every_missing_set_is_named_with_how_to_get_it(tiny, tmp_path, monkeypatch):

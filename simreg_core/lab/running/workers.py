@@ -1,4 +1,4 @@
-"""Worker processes on this machine: one a core, or several that share a GPU; where its memory runs out, fewer go on."""
+"""Worker processes on this machine: one per core, or several that share a GPU, fewer where its memory runs out."""
 
 import os
 import sys
@@ -11,21 +11,21 @@ from simreg_core.lab.devices import default_device
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.predictors import fit
-from simreg_core.lab.processes import Processes, report
-from simreg_core.lab.progress import Progress
+from simreg_core.lab.running.processes import Processes, report
+from simreg_core.lab.running.progress import Progress
 from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, fit_artefact, train
 
 # glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
-A_GPU = 4  # workers that share one by default: a small network's step alone leaves most of it idle
+WORKERS_PER_GPU = 4  # workers that share one by default: a small network's step alone leaves most of it idle
 
 Task = tuple[Callable, tuple, float]  # function, arguments, cost; called with the arguments and the cost
 
 
 class RunnerError(RuntimeError):
-    """Workers that cannot go on; what they had finished is in the store."""
+    """Workers that cannot continue; what they had finished is in the store."""
 
 
 def cores() -> int:
@@ -34,8 +34,8 @@ def cores() -> int:
 
 
 def default_workers() -> int:
-    """How many workers compute at once: one a core, or a few a GPU."""
-    return A_GPU * torch.cuda.device_count() if torch.cuda.is_available() else cores()
+    """How many workers compute at once: one per core, or a few per GPU."""
+    return WORKERS_PER_GPU * torch.cuda.device_count() if torch.cuda.is_available() else cores()
 
 
 def check_workers(count: int | None) -> int:
@@ -75,7 +75,7 @@ class Workers:
         """Run tasks.  Returns the trainings that diverged; any other error ends the run.
 
         A task that finds the GPU's memory full is put back, and from then on half as many run at once.
-        Raises RunnerError where a worker died, or where one task alone is too much for the GPU.
+        Raises RunnerError where a worker died, or where a single task is too much for the GPU.
         """
         # the longest first, so that no core waits long at the end; equal ones in the order given
         waiting = deque(sorted(tasks, key=lambda task: -task[2]))
@@ -91,7 +91,7 @@ class Workers:
                 elif kind == "died":
                     raise RunnerError(
                         f"a worker process died by {content} while {_described(task)}; what was finished is kept: run "
-                        "again to go on"
+                        "again to continue"
                     )
                 elif isinstance(content, TrainingError):
                     diverged.append(content)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simreg_core.lab import progress
-from simreg_core.lab.progress import Progress, duration
+from simreg_core.lab.running import progress
+from simreg_core.lab.running.progress import Progress, duration
 
 
 @pytest.mark.parametrize(

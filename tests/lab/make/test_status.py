@@ -1,9 +1,9 @@
 """The list of trainings: each once, folded over seeds, with the figures that need it."""
 
-from simreg_core.lab.drawing import missing
-from simreg_core.lab.listing import describe, needed, trainings
+from simreg_core.lab.make.figures import missing
+from simreg_core.lab.make.status import needed, trainings
 from simreg_core.lab.specs import Experiment, load_profile
-from simreg_core.lab.studies import STUDIES, experiment
+from simreg_core.lab.studies import STUDIES
 
 
 def test_every_training_is_listed_once(tiny, store):
@@ -17,13 +17,6 @@ def test_every_training_is_listed_once(tiny, store):
     assert sorted(plain.seeds) == [0, 1, 2]  # the last is the FGSM surrogate
     assert {"02", "03", "04", "11"} <= set(plain.notebooks)
     assert "seeds 0-2; for 02, 03" in str(plain)
-
-
-def test_words(tiny):
-    control = experiment(tiny, "S^Th", 1, alpha=0.0, pairs="low")
-    assert describe(control) == (
-        "gray digits 16x16, resnet10 width 2, 2 epochs, S^Th of pairs 'low', no loss, Th 0.5, k 4, 40 images of digits"
-    )
 
 
 def test_the_paper_needs_every_set_it_names(store):

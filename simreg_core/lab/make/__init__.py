@@ -1,0 +1,1 @@
+"""Figures made: what is missing, what is stale, notebooks drawn, records published."""

@@ -1,0 +1,189 @@
+"""A profile's figures: what they lack is computed, what is not up to date is drawn, in the order of the notebooks."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simreg_core.lab.files import write_bytes, write_text
+from simreg_core.lab.image_files import DataError
+from simreg_core.lab.make.index import write_index
+from simreg_core.lab.make.notebooks import notebook_paths, run_notebooks, shown
+from simreg_core.lab.make.stale import inputs_of, is_drawn, note_drawn
+from simreg_core.lab.make.verdicts import write_claims
+from simreg_core.lab.running.plan import Measurement, Plan, by_network, plan
+from simreg_core.lab.specs import Profile, SpecError
+from simreg_core.lab.store import Store
+from simreg_core.lab.studies import STUDIES, Study, figures_folder, published_folder, study
+
+if TYPE_CHECKING:
+    from simreg_core.lab.running.compute import Executor
+
+
+def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
+    """The profile's studies, in the order of their notebooks; those named in `only`, where any is.
+
+    Raises SpecError with what is wrong in each of them.
+    """
+    found, problems = [], []
+    for name in STUDIES:
+        if not only or name in only:
+            try:
+                found.append(study(name, profile))
+            except SpecError as error:
+                problems.append(f"{name}: {error}")
+    if problems:
+        raise SpecError("; ".join(problems))
+    return found
+
+
+def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
+    """What the figures of a profile lack, each thing once."""
+    return plan(measurements_of(studies_of(profile, only)), store)
+
+
+def measurements_of(studies: Iterable[Study]) -> list[Measurement]:
+    """What the studies measure, each thing once."""
+    found = {(one.key, evaluation.key): (one, evaluation) for own in studies for one, evaluation in own.measurements()}
+    return list(found.values())
+
+
+def make_figures(
+    profile: Profile,
+    profile_name: str,
+    recompute: bool,
+    only: Sequence[str] = (),
+    without_gpu: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Compute what is missing, draw every notebook whose inputs changed, and end with the table of claims.
+
+    profile_name: what the notebooks are given, a shipped profile's name or an absolute path.
+    only: names of notebooks to draw; () for all.  without_gpu: compute a profile that needs one all the same.
+    workers: how many tasks are computed at once.
+    Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none,
+    and DrawingError for a notebook that failed.
+    """
+    paths, studies = notebook_paths(only), studies_of(profile, only)
+    measurements = measurements_of(studies)
+    store = Store() if recompute else Store(published=published_folder(profile))
+    unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 continues where it was
+    with store.computing() if recompute else nullcontext():  # or another would delete, or use, what this one deletes
+        if recompute and not unfinished.exists():
+            _begin_again(profile, measurements, store, unfinished)
+        try:
+            todo = plan(measurements, store)
+        except DataError:
+            if not recompute:
+                raise
+            # the user's files are others than when the unfinished RECOMPUTE=1 began
+            _begin_again(profile, measurements, store, unfinished)
+            todo = plan(measurements, store)
+        if todo:
+            _compute(profile, todo, store, without_gpu, workers)
+        else:
+            where = "published records" if _from_published(measurements, store) else "this machine's store"
+            print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
+        for done in store.root.glob(unfinished.name if only else f"{unfinished.name}*"):
+            done.unlink(missing_ok=True)
+    _draw(profile, profile_name, paths, studies)
+    print(write_claims(profile), flush=True)
+
+
+def compute_missing(
+    profile: Profile,
+    only: Sequence[str] = (),
+    without_gpu: bool = False,
+    workers: int | None = None,
+    executor: "Executor | None" = None,
+    network_by_network: bool = False,
+) -> None:
+    """Compute what the figures of a profile lack, and draw none.
+
+    only: names of notebooks; () for all.  without_gpu: compute a profile that needs one all the same.
+    workers: how many tasks are computed at once.  executor: where; on this machine by default.
+    network_by_network: measure each network in full, and publish its records, before the next is trained.
+    Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none.
+    """
+    notebook_paths(only)
+    store = Store(published=published_folder(profile))
+    todo = missing(profile, store, only)
+    if not todo:
+        print(f"{profile.name}: nothing to compute", flush=True)
+    elif network_by_network:
+        _compute_by_network(profile, todo, store, without_gpu, workers)
+    else:
+        _compute(profile, todo, store, without_gpu, workers, executor)
+
+
+def _compute_by_network(profile: Profile, todo: Plan, store: Store, without_gpu: bool, workers: int | None) -> None:
+    """A computation of days: what is finished is beside the figures at once, ready to be committed."""
+    # here, as below: they need torch, and to plan and to draw needs none
+    from simreg_core.lab.running.compute import check_profile, compute
+    from simreg_core.lab.running.estimate import Costs
+    from simreg_core.lab.running.workers import check_workers
+
+    check_profile(profile, todo, store, without_gpu)
+    costs, studies = Costs(), studies_of(profile)
+    parts = by_network(todo, check_workers(workers))
+    for index, part in enumerate(parts):
+        hours = sum(costs.seconds(rest) for rest in parts[index:]) / 3600
+        print(f"{profile.name}: part {index + 1} of {len(parts)}, {hours:.1f} core-hours left", flush=True)
+        compute(part, store, f"part {index + 1} of {len(parts)}", costs, workers)
+        for measurement in part.measurements:
+            own, published = store.record_paths(*measurement)
+            write_bytes(published, own.read_bytes())
+        write_index(store.published, studies)
+
+
+def _compute(
+    profile: Profile,
+    todo: Plan,
+    store: Store,
+    without_gpu: bool,
+    workers: int | None = None,
+    executor: "Executor | None" = None,
+) -> None:
+    from simreg_core.lab.running.compute import check_profile, compute
+    from simreg_core.lab.running.estimate import Costs, describe
+
+    check_profile(profile, todo, store, without_gpu)
+    costs = Costs()
+    print(describe(profile.name, todo, costs), flush=True)
+    compute(todo, store, f"computing profile '{profile.name}'", costs, workers, executor)
+
+
+def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:
+    """The file that says of a selection of notebooks that its RECOMPUTE=1 has begun; without numbers: of all."""
+    return store.root / "-".join(["recomputing", profile.key, *sorted({name[:2] for name in only})])
+
+
+def _from_published(measurements: Iterable[Measurement], store: Store) -> bool:
+    own = Store(store.root)
+    return not all(own.has_record(*one) for one in measurements)
+
+
+def _begin_again(profile: Profile, measurements: Iterable[Measurement], store: Store, unfinished: Path) -> None:
+    """Remove what these measurements have in the store, so that it is computed again."""
+    print(f"{profile.name}: computing everything again", flush=True)
+    for experiment, evaluation in measurements:
+        store.forget(experiment, evaluation)
+    write_text(unfinished, "delete this file to start over\n")
+
+
+def _draw(profile: Profile, profile_name: str, paths: list[Path], studies: Iterable[Study]) -> None:
+    """Draw the notebooks that are not up to date.  studies: of these notebooks, where they have one."""
+    by_name = {study.name: study for study in studies}
+    inputs = {path: inputs_of(path, profile, by_name.get(path.stem)) for path in paths}
+    stale = []
+    for path in paths:
+        if is_drawn(path, profile, inputs[path]):
+            print(f"{path.stem}: up to date", flush=True)
+        else:
+            stale.append(path)
+
+    def drawn(path: Path, _) -> None:
+        note_drawn(path, profile, inputs[path])
+        print(f"{path.stem}: drawn to {shown(figures_folder(profile))}", flush=True)
+
+    run_notebooks(stale, drawn, {"profile": profile_name}, Store().root / "notebooks" / profile.name)

@@ -1,0 +1,84 @@
+"""The numbered notebooks, and how they are run: several at once, each in a kernel of its own, from this process."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simreg_core.lab.files import write_text
+from simreg_core.lab.specs import PROJECT, SpecError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+NOTEBOOKS = PROJECT / "notebooks"
+AT_ONCE = 3  # kernels, which often wait for their start
+
+
+class DrawingError(RuntimeError):
+    """A notebook that failed; the message names it and its error."""
+
+
+def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
+    """The numbered notebooks, in order; those named in `only`, where any is.  Raises SpecError for an unknown name."""
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    names = [path.stem for path in paths]
+    for name in only:
+        if name not in names:
+            raise SpecError(f"unknown notebook '{name}'; allowed: {', '.join(names)}")
+    return [path for path in paths if not only or path.stem in only]
+
+
+def run_notebooks(
+    paths: Sequence[Path],
+    done: "Callable[[Path, NotebookNode], None]",
+    parameters: dict | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Run notebooks, in their folder.
+
+    done: called with each path and notebook, with its outputs, as it ends.
+    parameters: given to the notebooks.  folder: where the notebooks are written as they were run, failed ones too.
+    Raises DrawingError for the first that fails; the others are given up then.
+    """
+    if paths:
+        # one thread each: two notebooks with two threads each are many times slower
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the kernels
+        asyncio.run(_run(paths, done, parameters, folder))
+
+
+async def _run(paths, done, parameters, folder) -> None:
+    from simreg_core.lab.make.client import executed  # here: its import takes longer than drawing nothing
+
+    # one event loop for all: of two loops in two threads one has lost a kernel's answer, and then waited for ever
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def run(path: Path) -> None:
+        async with free:
+            notebook, problem = await executed(path, parameters, NOTEBOOKS)
+        if folder is not None:
+            write_notebook(folder / path.name, notebook)
+        if problem is not None:
+            raise DrawingError(f"notebook {path.name} failed: {problem}")
+        done(path, notebook)
+
+    tasks = [asyncio.ensure_future(run(path)) for path in paths]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def write_notebook(path: Path, notebook: "NotebookNode") -> None:
+    """Write a notebook, whole or not at all."""
+    import nbformat  # here: its import takes longer than drawing nothing
+
+    write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def shown(path: Path) -> str:
+    """A path as a user would type it in the project's folder."""
+    return str(path.relative_to(PROJECT)) if path.is_relative_to(PROJECT) else str(path)

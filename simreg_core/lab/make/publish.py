@@ -1,0 +1,79 @@
+"""Publishing: records beside the figures, outputs in the committed notebooks, claims in the README."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simreg_core.lab.files import StoreError
+from simreg_core.lab.make.figures import measurements_of, studies_of
+from simreg_core.lab.make.index import write_index
+from simreg_core.lab.make.notebooks import notebook_paths, run_notebooks, shown, write_notebook
+from simreg_core.lab.make.verdicts import put_claims_into, summary
+from simreg_core.lab.running.plan import Measurement, plan
+from simreg_core.lab.specs import PROJECT, Profile, load_profile
+from simreg_core.lab.store import Store
+from simreg_core.lab.studies import RECORDINGS, Study, figures_folder, published_folder, recorded_blocks
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+def publish_recordings() -> None:
+    """Compute the comparisons of real recordings from the data folder, and copy their records beside the figures.
+
+    Raises DataError where a recording, the published predictor or its images are missing; nothing is replaced then.
+    """
+    from simreg_core.lab.running.compute import compute  # here: it needs torch
+
+    store = Store()
+    measurements = [
+        (experiment, evaluation) for block in recorded_blocks() for _, experiment, evaluation in block.measurements()
+    ]
+    with store.computing():  # from what is deleted to what is copied, no other process writes or deletes here
+        for measurement in measurements:
+            store.forget(*measurement)
+        compute(plan(measurements, store), store, "comparing recordings")
+        _copy_records(measurements, store, RECORDINGS, studies_of(load_profile("quick")))
+    print(f"{len(measurements)} records in {shown(RECORDINGS)}", flush=True)
+
+
+def _copy_records(measurements: Iterable[Measurement], store: Store, folder: Path, studies: Iterable[Study]) -> None:
+    """Replace a folder of published records by the store's.  studies: whose figures are drawn from them."""
+    new = folder.with_name("records.new")
+    shutil.rmtree(new, ignore_errors=True)
+    for source in (store.record_paths(*measurement)[0] for measurement in measurements):
+        copy = new / source.relative_to(store.root / "records")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    write_index(new, studies)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def publish(profile: Profile) -> None:
+    """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
+
+    The notebooks keep the outputs of their own default profile, quick; so does the table of claims in the README.
+    Raises StoreError where the store lacks a record.
+    """
+    store, studies = Store(), studies_of(profile)
+    with store.computing():
+        measurements = measurements_of(studies)
+        if plan(measurements, store).measurements:
+            raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
+        _copy_records(measurements, store, published_folder(profile), studies)
+    if profile.name == "quick":
+        run_notebooks(notebook_paths(), lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
+        put_claims_into(PROJECT / "README.md", figures_folder(profile) / "claims.md")
+
+
+def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:
+    """Replace a committed notebook by itself with its outputs, and its summary by the verdicts of its figure."""
+    for cell in notebook.cells:
+        if "summary" in cell.metadata.get("tags", []):
+            cell.source = summary(json.loads((figures / f"{path.stem}.json").read_text()))
+    notebook.metadata.pop("widgets", None)
+    write_notebook(path, notebook)
+    print(f"{path.stem}: outputs written", flush=True)

@@ -1,0 +1,40 @@
+"""A training step on random pixels is timed as trainings run."""
+
+import torch
+
+from simreg_core.lab import steps, studies
+from simreg_core.lab.steps import seconds_per_step
+
+
+def test_a_step_takes_time_and_leaves_the_threads_alone(tiny):
+    before = torch.get_num_threads()
+    assert seconds_per_step(studies.experiment(tiny, "S^Th", 0), steps=1) > 0
+    assert torch.get_num_threads() == before
+
+
+def test_steps_are_timed_under_the_settings_of_training(tiny, monkeypatch):
+    seen = []
+    whole = steps.random_step
+
+    def watched(*arguments):
+        loss, parameters = whole(*arguments)
+
+        def noted():
+            cudnn = torch.backends.cudnn
+            seen.append((cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32))
+            return loss()
+
+        return noted, parameters
+
+    monkeypatch.setattr(steps, "random_step", watched)
+    seconds_per_step(studies.experiment(tiny, "none", 0), steps=2)
+    assert seen == [(True, False, False)] * 3
+    assert not torch.backends.cudnn.deterministic  # as it was before
+
+
+def test_a_gpu_has_finished_before_the_clock_starts_and_before_it_stops(monkeypatch):
+    happened = []
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("waited"))
+    monkeypatch.setattr("time.perf_counter", lambda: happened.append("clock") or 0.0)
+    steps.timed(lambda: happened.append("step"), torch.device("cuda"))
+    assert happened == ["waited", "clock", "step", "waited", "clock"]
