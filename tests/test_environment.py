@@ -51,8 +51,8 @@ def test_conda_python_is_one_the_project_supports():
 
 def test_every_dependency_is_locked_with_hashes():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["ray"], *(one for one in extras["test"] if one != "simreg[ray]")]
+    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    wanted = [one for one in (*project["dependencies"], *extras) if not one.startswith("simreg[")]
     versions = locked()
     for requirement in wanted:
         name = re.match(r"[A-Za-z0-9-]+", requirement).group().lower()
@@ -61,6 +61,18 @@ def test_every_dependency_is_locked_with_hashes():
         assert exact is None or versions[name] == {exact.group(1)}, name
     entries = re.split(r"^(?=[a-z0-9-]+==)", LOCK, flags=re.MULTILINE)[1:]
     assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_regularizer_needs_torch_and_numpy_and_make_installs_all():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert {re.match(r"[a-z]+", one).group() for one in project["dependencies"]} == {"torch", "numpy"}
+    extras, reached, todo = project["optional-dependencies"], set(), ["test"]  # `make lock` locks this one
+    while todo:
+        reached.add(name := todo.pop())
+        inside = (re.fullmatch(r"simreg\[(.*)\]", one) for one in extras[name])
+        todo += [other for found in inside if found for other in found.group(1).split(",")]
+    assert reached == extras.keys()
+    assert "--extra test " in (PROJECT / "Makefile").read_text()
 
 
 def test_the_lock_names_no_host():
