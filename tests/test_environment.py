@@ -79,9 +79,15 @@ def test_the_lock_names_no_host():
     assert not re.search(r"https?://|file:|index-url|find-links", LOCK)
 
 
-def test_ci_calls_make_test_alone():
+def test_the_hooks_check_style_with_the_locked_ruff():
+    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    (revision,) = (repo["rev"] for repo in hooks if "ruff" in repo["repo"])
+    assert locked()["ruff"] == {revision.removeprefix("v")}
+
+
+def test_ci_calls_make_only():
     lines = (PROJECT / ".ci" / "run").read_text().splitlines()
-    assert [line for line in lines if line.startswith("make")] == ["make test"]
+    assert [line for line in lines if line.startswith("make")] == ["make lint", "make test"]
 
 
 def test_make_is_readable_without_doing_anything():
