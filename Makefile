@@ -56,7 +56,7 @@ cifar-small: $(READY)
 	$(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers %) $(CIFAR_SMALL:%=--only %)
 
 bench: $(READY)
-	$(BIN)/python -m simreg_core bench
+	$(BIN)/python -m benchmarks.bench
 
 # the CPU's kernels differ with its instruction set: what trains, measures and draws is tried once more with AVX2
 AVX2_TESTS := tests/test_model.py tests/lab/training/test_loop.py tests/lab/measuring/test_evaluation.py \

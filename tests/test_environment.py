@@ -50,8 +50,8 @@ def test_conda_python_is_one_the_project_supports():
 
 def test_every_dependency_is_locked_with_hashes():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["ray"], *(one for one in extras["test"] if one != "simreg[ray]")]
+    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    wanted = [one for one in (*project["dependencies"], *extras) if not one.startswith("simreg[")]
     versions = locked()
     for requirement in wanted:
         name = re.match(r"[A-Za-z0-9-]+", requirement).group().lower()
@@ -62,13 +62,31 @@ def test_every_dependency_is_locked_with_hashes():
     assert all("--hash=sha256:" in entry for entry in entries)
 
 
+def test_the_regularizer_needs_torch_and_numpy_and_make_installs_all():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert {re.match(r"[a-z]+", one).group() for one in project["dependencies"]} == {"torch", "numpy"}
+    extras, reached, todo = project["optional-dependencies"], set(), ["test"]  # `make lock` locks this one
+    while todo:
+        reached.add(name := todo.pop())
+        inside = (re.fullmatch(r"simreg\[(.*)\]", one) for one in extras[name])
+        todo += [other for found in inside if found for other in found.group(1).split(",")]
+    assert reached == extras.keys()
+    assert "--extra test " in (PROJECT / "Makefile").read_text()
+
+
 def test_the_lock_names_no_host():
     assert not re.search(r"https?://|file:|index-url|find-links", LOCK)
 
 
-def test_ci_calls_make_test_alone():
+def test_the_hooks_check_style_with_the_locked_ruff():
+    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    (revision,) = (repo["rev"] for repo in hooks if "ruff" in repo["repo"])
+    assert locked()["ruff"] == {revision.removeprefix("v")}
+
+
+def test_ci_calls_make_only():
     lines = (PROJECT / ".ci" / "run").read_text().splitlines()
-    assert [line for line in lines if line.startswith("make")] == ["make test"]
+    assert [line for line in lines if line.startswith("make")] == ["make lint", "make test"]
 
 
 def test_make_is_readable_without_doing_anything():

@@ -17,7 +17,8 @@ NOTEBOOKS = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "not
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "SIMREG_RUNS": str(folder / "runs"), "SIMREG_FIGURES": str(folder / "figures")}
+    places = {"SIMREG_RUNS": "runs", "SIMREG_FIGURES": "figures", "SIMREG_RECORDS": "figures"}
+    return {**os.environ, **{name: str(folder / place) for name, place in places.items()}}
 
 
 def start(folder: Path, *only: str) -> subprocess.Popen:

@@ -63,11 +63,6 @@ assert len(plan([(one, LayerWeightsEvaluation())], Store()).trainings) == 1
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "foolbox", "sklearn", "papermill"}
 
 
-# the specification of a defence is made from its class, which is torch's; every profile that ships names one
-NEEDS_TORCH = pytest.mark.xfail(strict=True, reason="specifications of defences are made from classes that need torch")
-
-
-@NEEDS_TORCH
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 def test_planning_loads_no_torch(profile, tmp_path):
     code = f"""
@@ -82,7 +77,6 @@ assert bool(todo) == ({profile!r} == "paper")
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "foolbox", "sklearn", "matplotlib", "papermill"}
 
 
-@NEEDS_TORCH
 def test_drawing_from_records_loads_no_torch(tmp_path):
     code = """
 from simreg_core.lab import claims, figures, plotting, studies

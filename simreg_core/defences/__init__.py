@@ -3,26 +3,30 @@
 | file | what | source |
 | --- | --- | --- |
 | adversarial | `pgd_adversarial_examples`, `trades_loss`, and the rules that train with them | Madry 2018; Zhang 2019 |
-| augmentation | `noisy`, and the rule that trains with it; `GaussianBlur`, a front end | Li et al. 2023 |
-| base | `Rule`, `Stage`, `Artefact`, `FrontEnd`: what a new defence is made of | |
+| augmentation | `noisy`, the rule that trains with it, and the settings of a blur | Li et al. 2023 |
+| base | `Rule`, `Stage`, `Artefact`, `FrontEndSettings`: what a new defence is made of | |
+| blur | `GaussianBlur`, a front end | Li et al. 2023 |
+| front_end | `FrontEnd`, a module in front of a network, and `differentiated` | |
+
+Settings load no torch; the names of the last two files are loaded when they are first used, since their classes do.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from simreg_core.defences.adversarial import PGDTraining, TradesTraining, pgd_adversarial_examples, trades_loss
-from simreg_core.defences.augmentation import GaussianBlur, NoiseTraining, noisy
-from simreg_core.defences.base import (
-    Artefact,
-    FrontEnd,
-    Parent,
-    Plain,
-    Rule,
-    Stage,
-    differentiated,
-    replace_gradient,
-)
+from simreg_core.defences.augmentation import Blur, NoiseTraining, noisy
+from simreg_core.defences.base import Artefact, FrontEndSettings, Parent, Plain, Rule, Stage
+
+if TYPE_CHECKING:
+    from simreg_core.defences.blur import GaussianBlur
+    from simreg_core.defences.front_end import FrontEnd, differentiated, replace_gradient
 
 __all__ = [
     "Artefact",
+    "Blur",
     "FrontEnd",
+    "FrontEndSettings",
     "GaussianBlur",
     "NoiseTraining",
     "PGDTraining",
@@ -37,3 +41,16 @@ __all__ = [
     "replace_gradient",
     "trades_loss",
 ]
+
+_OF_TORCH = {
+    "FrontEnd": "front_end",
+    "GaussianBlur": "blur",
+    "differentiated": "front_end",
+    "replace_gradient": "front_end",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_TORCH:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_OF_TORCH[name]}"), name)

@@ -3,18 +3,21 @@
 Images are [b, c, h, w], float in [0, 1], also where a network blurs or normalizes inside itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from simreg_core.attacks import door
-from simreg_core.attacks.result import check_counts, check_epsilon
 from simreg_core.defences.base import TASK, Rule, cross_entropy
-from simreg_core.model import in_eval_mode
-from simreg_core.pixels import check_pixels
+from simreg_core.later import Later
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+torch, nn, F = Later("torch"), Later("torch.nn"), Later("torch.nn.functional")
+door, result = Later("simreg_core.attacks.door"), Later("simreg_core.attacks.result")
+networks, pixels = Later("simreg_core.model"), Later("simreg_core.pixels")
 
 STEP_SIZE = 2.5  # of a training's attack, times epsilon over its steps
 TRADES_START = 1e-3  # standard deviation of TRADES' first move: at the image itself its gradient is zero
@@ -27,7 +30,8 @@ class _Attacked(Rule):
 
     def __post_init__(self):
         check_strength(self.epsilon)
-        check_counts(steps=self.steps)
+        if self.steps < 1:  # not `check_counts`, whose room needs torch
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
 
     @property
     def step_size(self) -> float:
@@ -105,7 +109,7 @@ def pgd_adversarial_examples(
     """
     x, y = _checked(model, x, y, epsilon, step_size, steps)
     start = x + epsilon * (2 * torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1)
-    with in_eval_mode(model):
+    with networks.in_eval_mode(model):
         return _ascend(x, start, lambda at: F.cross_entropy(_logits(model, at), y), epsilon, step_size, steps)
 
 
@@ -131,7 +135,7 @@ def trades_loss(
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0, got {beta:g}")
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    with in_eval_mode(model):
+    with networks.in_eval_mode(model):
         with torch.no_grad():
             clean = _logits(model, images).log_softmax(dim=1)
         start = images + TRADES_START * noise
@@ -167,9 +171,9 @@ def _checked(
     """Images without a graph, and labels as int64. No pass through the network: every step would pay for it."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module that returns logits, got {type(model).__name__}")
-    check_pixels(x)
-    check_epsilon(epsilon)
+    pixels.check_pixels(x)
+    result.check_epsilon(epsilon)
     if not step_size > 0:
         raise ValueError(f"step_size must be positive, got {step_size:g}")
-    check_counts(steps=steps)
+    result.check_counts(steps=steps)
     return x.detach(), door.class_labels(y, x)

@@ -1,15 +1,22 @@
 """Gaussian-noise augmentation, and a blur in front of the network.  Images are [b, c, h, w], float in [0, 1]."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from simreg_core import attacks
 from simreg_core.defences.adversarial import check_strength
-from simreg_core.defences.base import TASK, FrontEnd, Rule, cross_entropy
+from simreg_core.defences.base import TASK, FrontEndSettings, Rule, cross_entropy
+from simreg_core.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from simreg_core.defences.blur import GaussianBlur
+
+attacks = Later("simreg_core.attacks")
 
 
 def noisy(x: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
@@ -41,31 +48,22 @@ class NoiseTraining(Rule):
         return f"trained on gaussian images, epsilon {self.epsilon:g}"
 
 
-class GaussianBlur(FrontEnd):
-    """A fixed Gaussian blur as front end, for example nn.Sequential(GaussianBlur(), network).
+@dataclass(frozen=True)
+class Blur(FrontEndSettings):
+    """Settings of a `GaussianBlur`."""
 
-    sigma: > 0, in pixels; 1.5 in Li et al. (2023). The kernel reaches ceil(2.5 * sigma) pixels to each side and the
-    image continues circularly outside itself. [b, c, h, w] -> the same; h and w at least the reach.
-    """
+    sigma: float = 1.5
 
-    draws_random_numbers = False
-    ways = {"blur": ("exact",)}  # noqa: RUF012
+    def __post_init__(self):
+        check_sigma(self.sigma)
 
-    def __init__(self, sigma: float = 1.5):
-        super().__init__()
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be positive, got {sigma}")
-        self.sigma, self.reach = sigma, math.ceil(2.5 * sigma)
-        weights = torch.exp(-torch.arange(-self.reach, self.reach + 1).square() / (2 * sigma**2))
-        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+    def build(self) -> GaussianBlur:
+        from simreg_core.defences.blur import GaussianBlur
 
-    def forward(self, x: Tensor) -> Tensor:
-        if min(x.shape[2:]) < self.reach:
-            raise ValueError(f"this blur needs {self.reach} pixels a side, got {x.shape[2]}x{x.shape[3]}")
-        channels, line = x.shape[1], self.weights.to(x).repeat(x.shape[1], 1, 1)
-        x = F.pad(x, (self.reach,) * 4, mode="circular")
-        x = F.conv2d(x, line[:, :, None, :], groups=channels)
-        return F.conv2d(x, line[:, :, :, None], groups=channels)
+        return GaussianBlur(self.sigma)
 
-    def extra_repr(self) -> str:
-        return f"sigma={self.sigma}"
+
+def check_sigma(sigma: float) -> None:
+    """Raises ValueError for a sigma that is not positive and finite."""
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma must be positive, got {sigma}")

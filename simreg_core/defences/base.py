@@ -2,17 +2,26 @@
 
 A rule is a frozen dataclass whose fields are what a specification may set; a front end is a module whose arguments
 are. Neither knows files or configuration; the laboratory's rows for them are in `simreg_core/lab/training/rules.py`.
+
+Planning reads the settings of every defence that a profile names. A defence may import torch at the top of its file,
+at the price of loading torch then too; those that ship use `Later`, and `FrontEndSettings` for a front end.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from simreg_core.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from simreg_core.defences.front_end import FrontEnd
+
+F = Later("torch.nn.functional")
 
 TASK = "task"  # the loss that every rule has
 
@@ -165,70 +174,9 @@ def _belongs(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-class FrontEnd(nn.Module):
-    """A module in front of a network, pixels in; its class says what an attacker must know of it.
+class FrontEndSettings(ABC):
+    """Settings of a front end: a frozen dataclass that refuses impossible values without loading torch."""
 
-    draws_random_numbers: whether it does so in eval mode; attacks then average over draws.
-    ways: for each of its parts the ways in which an attacker may differentiate it, the first as in training:
-        'exact', 'identity', 'smooth' and the like. `way` holds the way in use, see `differentiated`.
-    A class that lacks either of the two is refused with TypeError when it is defined.
-    """
-
-    draws_random_numbers: ClassVar[bool]
-    ways: ClassVar[dict[str, tuple[str, ...]]]
-
-    def __init_subclass__(cls, **options: Any):
-        super().__init_subclass__(**options)
-        for facet in ("draws_random_numbers", "ways"):
-            if not hasattr(cls, facet):
-                raise TypeError(f"front end {cls.__name__} lacks '{facet}'")
-        if not cls.ways or not all(cls.ways.values()):
-            raise TypeError(
-                f"front end {cls.__name__}: 'ways' must name at least one way for each part, got {cls.ways}"
-            )
-
-    def __init__(self):
-        super().__init__()
-        self.way = {part: ways[0] for part, ways in self.ways.items()}
-
-
-@contextmanager
-def differentiated(network: nn.Module, **ways: str) -> Iterator[None]:
-    """Within it, parts of the network's front ends are differentiated otherwise; forward they do the same.
-
-    ways: by part, for example quantizer='smooth'.
-    Raises ValueError for a part that no front end of the network has, or a way that it does not know.
-    """
-    front_ends = [module for module in network.modules() if isinstance(module, FrontEnd)]
-    for part, way in ways.items():
-        owners = [front_end for front_end in front_ends if part in front_end.ways]
-        if not owners:
-            parts = sorted({part for front_end in front_ends for part in front_end.ways})
-            raise ValueError(f"no front end has a part '{part}'; parts of this network: {', '.join(parts) or 'none'}")
-        for owner in owners:
-            if way not in owner.ways[part]:
-                known = " or ".join(map(repr, owner.ways[part]))
-                raise ValueError(f"'{part}' is differentiated as {known}, not '{way}'")
-    before = [dict(front_end.way) for front_end in front_ends]
-    try:
-        for front_end in front_ends:
-            front_end.way.update({part: way for part, way in ways.items() if part in front_end.ways})
-        yield
-    finally:
-        for front_end, way in zip(front_ends, before, strict=True):
-            front_end.way = way
-
-
-def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
-    """`value`, bit for bit, with the gradient of `surrogate`, a tensor of the same shape."""
-    return _ReplacedGradient.apply(value, surrogate)
-
-
-class _ReplacedGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value: Tensor, surrogate: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient
+    @abstractmethod
+    def build(self) -> FrontEnd:
+        """The module."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from simreg_core.lab import studies
-from simreg_core.lab.devices import default_device, device_name
+from simreg_core.lab.devices import default_device
 from simreg_core.lab.folders import settle_folders
 from simreg_core.lab.image_files import DataError, count_images
 from simreg_core.lab.make.figures import compute_missing, make_figures
@@ -204,31 +204,6 @@ def recordings() -> None:
     They must be in the data folder: the README says where each goes.
     """
     publish_recordings()
-
-
-@app.command()
-def bench(
-    only: Annotated[list[str] | None, typer.Option(help="A part, such as step; may be given several times.")] = None,
-    output: Annotated[Path | None, typer.Option(help="File whose section of this device is replaced.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="So small that the numbers mean nothing: to try it.")] = False,
-) -> None:
-    """How fast this is on this machine: ratios, measured side by side in about three minutes."""
-    from simreg_core.lab import bench as benchmarks
-
-    if output is not None:
-        if only or quick:
-            raise benchmarks.BenchError("--output takes all parts at full size: leave out --only and --quick")
-        benchmarks.check_output(output)
-    device = default_device()
-    scale = benchmarks.QUICK if quick else benchmarks.GPU if device.type == "cuda" else benchmarks.CPU
-    print(f"## {device_name(device)}\n", flush=True)
-    tables = []
-    with benchmarks.one_thread():
-        for table in benchmarks.bench(scale, device, only or ()):
-            print(table.markdown(), flush=True)
-            tables.append(table)
-    if output is not None:
-        benchmarks.write_section(output, device, tables)
 
 
 @app.command(name="publish")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def rules_module() -> ModuleType:
-    """`training.rules`; loaded with the first defence, since its classes need torch, and other specifications none."""
+    """`training.rules`; loaded with the first defence: its rows may need torch, and its types are made from `specs`."""
     return import_module("simreg_core.lab.training.rules")
 
 
@@ -25,7 +25,7 @@ class _Defence(Spec):
 
     @property
     def made(self) -> Any:
-        """The rule or front end; made anew at each call."""
+        """The rule, front end or settings of a front end; made anew at each call."""
         raise NotImplementedError
 
     def faults(self) -> Iterator[str]:

@@ -13,23 +13,68 @@ from simreg_core.names import WIDTHS
 
 
 def load_profile(name: str | Path) -> Profile:
-    """A profile that ships, by name, or a YAML file, by path.  Raises SpecError naming what is wrong."""
-    shipped = sorted(path.stem for path in PROFILES.glob("*.yaml"))
-    path = PROFILES / f"{name}.yaml" if str(name) in shipped else Path(name)
-    if path.suffix in (".yaml", ".yml") and not path.is_file():
-        raise SpecError(f"profile file {path} does not exist")
-    if path.suffix not in (".yaml", ".yml"):
-        raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(shipped)}, or the path of a .yaml file")
-    values = _read_yaml(path)
-    if not isinstance(values, dict):
-        raise SpecError(f"profile {path} must be a mapping of keys to values, got {SHORT.repr(values)}")
+    """A profile that ships, by name, or a YAML file, by path.
+
+    `extends` in a profile names another one, likewise, with paths from its own folder; the profile then says only what
+    differs. Mappings are merged key by key, lists and single values replaced, and what is `null` is left out. Its name
+    it gives itself.
+    Raises SpecError naming what is wrong.
+    """
+    path = _path(str(name))
+    values = _values(path)
     profile = build(Profile, values, where=f"profile {path}: ")
     found = list(_faults_of_studies(profile))
-    if profile.name in shipped and path.resolve() != (PROFILES / f"{profile.name}.yaml").resolve():
+    if profile.name in _shipped() and path.resolve() != (PROFILES / f"{profile.name}.yaml").resolve():
         found.append(f"name '{profile.name}' is taken by the one that ships; give it another")
     if found:
         raise SpecError(f"profile {path}: {'; '.join(found)}")
     return profile
+
+
+def _shipped() -> list[str]:
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def _path(name: str, folder: Path = Path()) -> Path:
+    """The file of a profile; a relative path is one in `folder`."""
+    path = PROFILES / f"{name}.yaml" if name in _shipped() else folder / name
+    if path.suffix in (".yaml", ".yml") and not path.is_file():
+        raise SpecError(f"profile file {path} does not exist")
+    if path.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(_shipped())}, or the path of a .yaml file")
+    return path
+
+
+def _values(path: Path, children: tuple[Path, ...] = ()) -> dict:
+    """What a profile's file says, together with what it extends.  children: the files that led here."""
+    chain = (*children, path)
+    if path.resolve() in (child.resolve() for child in children):
+        raise SpecError(f"profile {chain[0]} extends itself: {' -> '.join(map(str, chain))}")
+    values = _read_yaml(path)
+    if not isinstance(values, dict):
+        raise SpecError(f"profile {path} must be a mapping of keys to values, got {SHORT.repr(values)}")
+    if (parent := values.pop("extends", None)) is None:
+        return values
+    if not isinstance(parent, str):
+        raise SpecError(f"profile {path}: extends: must name a profile or its file, got {SHORT.repr(parent)}")
+    if "name" not in values:
+        raise SpecError(f"profile {path}: missing key 'name': it is not taken from '{parent}'")
+    try:
+        file = _path(parent, path.parent)
+    except SpecError as error:
+        raise SpecError(f"profile {path}: extends: {error}") from error
+    return _merged(_values(file, chain), {"description": f"As '{parent}', with changes.", **values})
+
+
+def _merged(parent: dict, child: dict) -> dict:
+    """Both mappings in one, see `load_profile`."""
+    both = dict(parent)
+    for key, value in child.items():
+        if isinstance(value, dict) and isinstance(parent.get(key), dict):
+            both[key] = _merged(parent[key], value)
+        else:
+            both[key] = value
+    return {key: value for key, value in both.items() if value is not None}
 
 
 def _faults_of_studies(profile: Profile) -> Iterator[str]:

@@ -113,7 +113,7 @@ class WhiteBoxStudy(Spec):
 
     epsilons: of PGD under 'linf', zero first and up to chance.  epsilon: one of them, at which attacks are compared.
     l2_epsilons: of PGD under 'l2'.  images: attacked.  minimum_images: by the minimum-norm attacks.
-    autoattack_images: by AutoAttack; empty: by none, it is slow.
+    autoattack_images: by AutoAttack, which is slow; None: none.
     steps, restarts, queries, autoattack_budget: see `WhiteBoxEvaluation`.
     minimum_steps: of minimum-norm attacks.  query_steps: of HopSkipJump.  transfer_steps: of transferred attacks.
     surrogates: networks that a transferred attack is made on.
@@ -126,7 +126,7 @@ class WhiteBoxStudy(Spec):
     l2_epsilons: Annotated[tuple[Annotated[Float, Field(ge=0)], ...], Field(min_length=2)]
     images: Count = 1000
     minimum_images: Count = 200
-    autoattack_images: Count | None = 200
+    autoattack_images: Count | None = None
     steps: Count = 40
     restarts: Count = 5
     queries: Count = 1000

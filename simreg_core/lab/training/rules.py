@@ -1,8 +1,10 @@
 """The registry of defences: one row for each rule of training and for each front end.
 
 A row's specification, which a profile gives by `method` or `kind`, has the arguments of its class; see
-`experiment.DefenceSpec` and `experiment.FrontEndSpec`.
+`specs.DefenceSpec` and `specs.FrontEndSpec`. Planning reads this table, so it loads no torch by itself.
 """
+
+from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field, is_dataclass
@@ -12,9 +14,10 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from simreg_core import defences
-from simreg_core.defences import FrontEnd, Parent, Plain, Rule, Stage
+from simreg_core.defences import FrontEndSettings, Parent, Plain, Rule, Stage
 
 if TYPE_CHECKING:
+    from simreg_core.defences import FrontEnd
     from simreg_core.lab.specs import DefenceSpec, Experiment, FrontEndSpec, Network
 
 
@@ -25,22 +28,26 @@ TAKEN = ("method", "kind", "key", "made", "of", "changed", "faults", "copy", "js
 class Row:
     """A defence that a profile may name.
 
-    name: its `method`, of a rule, or `kind`, of a front end.  made: its class.
+    name: its `method`, of a rule, or `kind`, of a front end.
+    made: the class of the rule, of the front end's settings, or of the front end itself, which needs torch.
     kept: fields of the specification that the class has no use for, with type and default: without them the keys of
         experiments that were trained before would move.
     Raises TypeError for a class that lacks something, naming it.
     """
 
     name: str
-    made: type[Rule] | type[FrontEnd]
+    made: type[Rule | FrontEndSettings | FrontEnd]
     kept: dict[str, tuple[Any, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self):
-        if not issubclass(self.made, Rule | FrontEnd):
-            raise TypeError(f"defence '{self.name}': {self.made.__name__} must be a Rule or a FrontEnd")
+        of_settings = issubclass(self.made, Rule | FrontEndSettings)
+        if not of_settings and not issubclass(self.made, defences.FrontEnd):
+            raise TypeError(
+                f"defence '{self.name}': {self.made.__name__} must be a Rule, a FrontEnd or its FrontEndSettings"
+            )
         if lacking := sorted(getattr(self.made, "__abstractmethods__", ())):
             raise TypeError(f"defence '{self.name}': {self.made.__name__} lacks {', '.join(lacking)}")
-        if issubclass(self.made, Rule) and not (is_dataclass(self.made) and self.made.__dataclass_params__.frozen):
+        if of_settings and not (is_dataclass(self.made) and self.made.__dataclass_params__.frozen):
             raise TypeError(f"defence '{self.name}': {self.made.__name__} must be a frozen dataclass")
         if untyped := [one.name for one in self.arguments() if one.annotation is inspect.Parameter.empty]:
             raise TypeError(f"defence '{self.name}': argument '{untyped[0]}' of {self.made.__name__} has no type")
@@ -63,8 +70,8 @@ class Row:
         }
         return {**own, **self.kept}
 
-    def build(self, spec: "DefenceSpec | FrontEndSpec") -> Rule | FrontEnd:
-        """The rule or front end of a specification.  Raises ValueError for settings that cannot be."""
+    def build(self, spec: DefenceSpec | FrontEndSpec) -> Rule | FrontEndSettings | FrontEnd:
+        """An object of its class with the specification's settings.  Raises ValueError for settings that cannot be."""
         return self.made(**{one.name: getattr(spec, one.name) for one in self.arguments()})
 
 
@@ -90,20 +97,21 @@ RULES = _by_name(
     Row("gaussian", defences.NoiseTraining, kept={"steps": (Literal[10], 10)}),
 )
 FRONT_ENDS = _by_name(
-    Row("blur", defences.GaussianBlur),
+    Row("blur", defences.Blur),
 )
 
 
-def rule_of(spec: "DefenceSpec | None") -> Rule:
+def rule_of(spec: DefenceSpec | None) -> Rule:
     """The rule of an experiment's `adversarial`."""
     return Plain() if spec is None else RULES[spec.method].build(spec)
 
 
-def front_end_of(network: "Network") -> FrontEnd | None:
+def front_end_of(network: Network) -> FrontEnd | None:
     """The front end of a network's specification, where it has one."""
-    if network.blur is not None:
-        return defences.GaussianBlur(network.blur)
-    return None if network.front_end is None else FRONT_ENDS[network.front_end.kind].build(network.front_end)
+    if network.blur is None and network.front_end is None:
+        return None
+    made = network.front_end.made if network.blur is None else defences.Blur(network.blur)
+    return made.build() if isinstance(made, FrontEndSettings) else made
 
 
 def transforms(rule: Rule) -> bool:
@@ -111,7 +119,7 @@ def transforms(rule: Rule) -> bool:
     return type(rule).network is not Rule.network or type(rule).begin is not Rule.begin
 
 
-def stages_of(experiment: "Experiment") -> tuple[Stage, ...]:
+def stages_of(experiment: Experiment) -> tuple[Stage, ...]:
     """The stages of an experiment's training.  Raises ValueError for what cannot be."""
     stages = tuple(rule_of(experiment.adversarial).stages(experiment.optimization.epochs))
     if not stages:

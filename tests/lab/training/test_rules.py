@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from simreg_core import attacks, defences
-from simreg_core.defences import Artefact, FrontEnd, Parent, Rule, Stage, differentiated, replace_gradient
+from simreg_core.defences import (
+    Artefact,
+    FrontEnd,
+    FrontEndSettings,
+    Parent,
+    Rule,
+    Stage,
+    differentiated,
+    replace_gradient,
+)
 from simreg_core.defences.base import cross_entropy
 from simreg_core.lab import audit_figures, studies
 from simreg_core.lab.files import StoreError
@@ -356,8 +365,23 @@ class Quantized(FrontEnd):
         return value if self.way["quantizer"] == "exact" else replace_gradient(value, x)
 
 
-def test_a_front_end_is_differentiated_in_several_ways(monkeypatch, tiny, store):
-    monkeypatch.setitem(FRONT_ENDS, "quantized", Row("quantized", Quantized))
+@dataclass(frozen=True)
+class QuantizedSettings(FrontEndSettings):
+    """The same, for a file that loads torch only where the module is built."""
+
+    levels: int = 4
+
+    def __post_init__(self):
+        if self.levels < 2:
+            raise ValueError(f"levels must be at least 2, got {self.levels}")
+
+    def build(self):
+        return Quantized(self.levels)
+
+
+@pytest.mark.parametrize("made", [Quantized, QuantizedSettings])
+def test_a_front_end_is_differentiated_in_several_ways(made, monkeypatch, tiny):
+    monkeypatch.setitem(FRONT_ENDS, "quantized", Row("quantized", made))
     network = {"name": "resnet10", "width": 8, "front_end": {"kind": "quantized", "levels": 3}}
     experiment = studies.experiment(tiny.changed(network=network), "none", 0)
     assert experiment.network.front_end.levels == 3
@@ -534,7 +558,14 @@ def test_a_row_that_lacks_a_facet_is_refused_by_name():
 
     with pytest.raises(TypeError, match="defence 'half': argument 'strength' of NoSettings has no type"):
         Row("half", NoSettings)
-    with pytest.raises(TypeError, match="defence 'half': Linear must be a Rule or a FrontEnd"):
+
+    class Thawed(FrontEndSettings):
+        def build(self):
+            return Quantized()
+
+    with pytest.raises(TypeError, match="defence 'half': Thawed must be a frozen dataclass"):
+        Row("half", Thawed)
+    with pytest.raises(TypeError, match="defence 'half': Linear must be a Rule, a FrontEnd or its FrontEndSettings"):
         Row("half", nn.Linear)
 
 

@@ -1,6 +1,6 @@
-"""The obvious training loop, as most would write it: what `bench` measures ours against. Nothing else uses it.
+"""The obvious training loop, as most would write it: `bench` measures ours against it. Nothing else uses it.
 
-The same network, images, losses and optimizer as `training`; but images are decoded and augmented one by one in
+The same network, images, losses and optimizer as `lab.training`; but images are decoded and augmented one by one in
 workers, all pairs are listed and shuffled on the host, each half of a pair batch is picked there and moved, and
 the loss is read at every step.
 """
@@ -58,9 +58,9 @@ class PlainLoop:
     def __init__(self, experiment: Experiment, device: torch.device, workers: int = WORKERS):
         spec, settings = experiment.regularizer, experiment.optimization
         if spec is None or (spec.target, spec.pairs, spec.augment_once) != ("threshold", "all", "none"):
-            raise ValueError("the plain loop trains with target 'threshold', pairs 'all' and augment_once 'none' alone")
+            raise ValueError("the plain loop trains with target 'threshold', pairs 'all' and augment_once 'none' only")
         if experiment.task.channels != 1:
-            raise ValueError(f"the plain loop trains on gray images alone, got {experiment.task.channels} channels")
+            raise ValueError(f"the plain loop trains on gray images only, got {experiment.task.channels} channels")
         data = load_data(experiment)
         self.device, self.alpha, self.k = device, spec.alpha, spec.pairs_per_step
         self.network = build_network(experiment, len(data.train.classes)).to(device).train()
@@ -98,7 +98,7 @@ class PlainLoop:
         self.position = 0
 
     def run(self, steps: int) -> None:
-        """The next steps; those of an unended epoch where there are pairs enough."""
+        """Run `steps` updates, reshuffling the pairs when they run out."""
         if self._batches is None:
             self._batches = iter(self._loader)
         for _ in range(steps):

@@ -1,0 +1,1 @@
+"""How fast simreg is, beside the obvious ways: `make bench`. Not installed with the package."""

@@ -1,0 +1,113 @@
+"""Profiles that extend one another: nothing that ships has moved, little need be said, and faults are one line."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from simreg_core.lab.specs import PROFILES, SpecError, load_profile
+
+PROJECT = Path(__file__).parents[3]
+
+# of the profiles when each was still written out in full
+KEYS = {
+    "quick": "ef782b9a062677b7",
+    "cifar-small": "ad21a737b99a5e03",
+    "paper": "6ef2069764f7d8ec",
+    "recorded": "579bdeff3c7df159",
+    "trimmed": "63adf71270012469",
+    "neural": "9085d80c4bad7ac2",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes a file and gives its path."""
+
+    def write(text: str, name: str = "mine.yaml") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_every_profile_that_ships_is_pinned():
+    assert {path.stem for path in PROFILES.glob("*.yaml")} == KEYS.keys()
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_profiles_that_ship_have_not_moved(name):
+    assert load_profile(name).key == KEYS[name]
+
+
+def test_a_profile_of_five_lines(write):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    assert len(text.splitlines()) == 5
+    mine, quick = load_profile(write(text)), load_profile("quick")
+    assert mine.description == "As 'quick', with changes."
+    changed = {
+        "name": "mine",
+        "description": mine.description,
+        "seeds": 3,
+        "main_seeds": None,
+        "regularizer": {**quick.regularizer.model_dump(), "alpha": 0.4},
+    }
+    assert mine == quick.changed(**changed)
+
+
+def test_mappings_merge_lists_and_values_replace_and_null_leaves_out(write):
+    text = """
+name: mine
+description: Mine.
+extends: paper
+needs_gpu: null
+regularizer: {size: null}
+defences:
+  TRADES: null
+  adversarial training: {steps: 3}
+  more noise: {method: gaussian, epsilon: 0.2}
+selection: {alphas: [1, 2]}
+"""
+    mine, paper = load_profile(write(text)), load_profile("paper")
+    assert mine.needs_gpu is False
+    assert mine.regularizer == paper.regularizer.changed(size=None)
+    assert list(mine.defences) == ["adversarial training", "noise augmentation", "blur", "more noise"]
+    assert mine.defences["adversarial training"] == paper.defences["adversarial training"].changed(steps=3)
+    assert mine.selection == paper.selection.changed(alphas=(1, 2))
+    assert mine.description == "Mine."
+
+
+def test_a_parent_is_a_file_beside_its_child(write, tiny):
+    write((PROJECT / "tests" / "profiles" / "tiny.yaml").read_text(), "sub/tiny.yaml")
+    write("{name: middle, extends: tiny.yaml, seeds: 3}", "sub/middle.yaml")
+    child = load_profile(write("{name: mine, extends: sub/middle.yaml, pixel_alpha: 0.2}"))
+    assert (child.name, child.seeds, child.pixel_alpha, child.studies) == ("mine", 3, 0.2, tiny.studies)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{name: mine, extends: mine.yaml}", r"{mine} extends itself: {mine} -> {mine}$"),
+        ("{name: mine, extends: other.yaml}", r"{mine} extends itself: {mine} -> {other} -> {mine}$"),
+        ("{name: mine, extends: huge}", r"{mine}: extends: unknown profile 'huge'; allowed: cifar-small, .*, or the"),
+        ("{name: mine, extends: gone.yaml}", r"{mine}: extends: profile file {gone} does not exist$"),
+        ("{name: mine, extends: list.yaml}", r"profile {list} must be a mapping of keys to values, got \['a'\]$"),
+        ("{name: mine, extends: [quick]}", r"{mine}: extends: must name a profile or its file, got \['quick'\]$"),
+        ("{extends: quick, seeds: 3}", r"{mine}: missing key 'name': it is not taken from 'quick'$"),
+        ("{name: quick, extends: quick}", r"{mine}: name 'quick' is taken"),
+        ("{name: mine, extends: quick, pixel_alpha: null}", r"{mine}: missing key 'pixel_alpha'$"),
+        ("{name: mine, extends: quick, task: {sise: 8}}", r"{mine}: unknown key 'task.sise' \(value 8\)$"),
+    ],
+)
+def test_what_cannot_be_extended_is_said_in_one_line(write, text, message):
+    mine = write(text)
+    write("{name: other, extends: mine.yaml}", "other.yaml")
+    write(yaml.safe_dump(["a"]), "list.yaml")
+    for name in ("mine", "other", "gone", "list"):
+        message = message.replace(f"{{{name}}}", re.escape(str(mine.with_name(f"{name}.yaml"))))
+    with pytest.raises(SpecError, match=message) as said:
+        load_profile(mine)
+    assert "\n" not in str(said.value)
