@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from simreg_core.attacks import AUTOATTACK_QUERIES, AUTOATTACK_STEPS, AUTOATTACK_TARGETS
-from simreg_core.lab.claims import table_of_claims
 from simreg_core.lab.image_files import BUNDLED
+from simreg_core.lab.make.claims_table import table_of_claims
 from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store

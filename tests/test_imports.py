@@ -50,13 +50,15 @@ attacks.gaussian_noise(torch.rand(2, 1, 4, 4), 0.1, protocol="strict", generator
 
 def test_the_laboratory_loads_no_torch_before_a_defence_is_named(tmp_path):
     code = """
-from simreg_core.lab import claims, cli, figures, plotting, studies
+from simreg_core.lab import cli, recipes, select, series, study
+from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.make import figures as making, publish
 from simreg_core.lab.specs import LayerWeightsEvaluation, Experiment
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.store import Store
 task = {"images": "photos", "size": (16, 16)}
 spec = {"images": "photos", "count": 20, "pairs_per_step": 4}
+assert len(FIGURES) > 16
 one = Experiment(task=task, network={"width": 8}, regularizer=spec)
 assert len(plan([(one, LayerWeightsEvaluation())], Store()).trainings) == 1
 """
@@ -66,12 +68,12 @@ assert len(plan([(one, LayerWeightsEvaluation())], Store()).trainings) == 1
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 def test_planning_loads_no_torch(profile, tmp_path):
     code = f"""
-from simreg_core.lab import studies
+from simreg_core.lab.study import published_folder
 from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 profile = load_profile({profile!r})
-todo = missing(profile, Store(published=studies.published_folder(profile)))
+todo = missing(profile, Store(published=published_folder(profile)))
 assert bool(todo) == ({profile!r} == "paper")
 """
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "foolbox", "sklearn", "matplotlib", "papermill"}
@@ -79,11 +81,10 @@ assert bool(todo) == ({profile!r} == "paper")
 
 def test_drawing_from_records_loads_no_torch(tmp_path):
     code = """
-from simreg_core.lab import claims, figures, plotting, studies
-study = studies.open_study("02_attack_curves", "quick").run()
-table = study.table()
-figures.attack_curves(table, "released", study.profile.neural.target)
-claims.verdicts("02_attack_curves", table)
+from simreg_core.lab.figures import figure
+study = figure("02_attack_curves").open("quick").run()
+study.draw()
+study.verdicts()
 """
     assert not loaded_by(code, tmp_path) & {"torch", "torchvision", "foolbox", "sklearn"}
 

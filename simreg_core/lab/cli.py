@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes, series
 from simreg_core.lab.devices import default_device
 from simreg_core.lab.folders import settle_folders
 from simreg_core.lab.image_files import DataError, count_images
@@ -15,6 +15,7 @@ from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
 from simreg_core.lab.running.plan import plan
+from simreg_core.lab.select import chosen_pair, grid_of, selection_ratios
 from simreg_core.lab.specs import (
     Experiment,
     FgsmEvaluation,
@@ -25,6 +26,7 @@ from simreg_core.lab.specs import (
     load_profile,
 )
 from simreg_core.lab.store import Store
+from simreg_core.lab.study import Study, published_folder
 
 # modules that need torch are imported in the commands that compute: to plan and to draw needs none
 
@@ -33,7 +35,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 EXECUTORS = ("local", "ray")
 ATTACKS = (*NoiseEvaluation.model_fields["attack"].annotation.__args__, "fgsm", "boundary")
 TARGETS = {
-    "none": studies.NONE, "pixel": studies.PIXEL, "threshold": studies.THRESHOLD, "neural": studies.NEURAL,
+    "none": series.NONE, "pixel": series.PIXEL, "threshold": series.THRESHOLD, "neural": series.NEURAL,
 }  # fmt: skip
 
 ProfileOption = Annotated[
@@ -158,7 +160,7 @@ def evaluate(
         raise SpecError(f"unknown attack '{attack}'; allowed: {', '.join(ATTACKS)}")
     one = _experiment(chosen, target, seed, alpha, threshold, k)
     evaluation = _evaluation(chosen, attack, epsilon, protocol)
-    store = Store(published=studies.published_folder(chosen))
+    store = Store(published=published_folder(chosen))
     todo = plan([(one, evaluation)], store)
     check_profile(chosen, todo, store, without_gpu)
     compute(todo, store, f"{attack} on {one.key}")
@@ -184,16 +186,16 @@ def select(
 ) -> None:
     """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
     chosen, _ = _profile(profile)
-    base = studies.base_of(chosen, images, colour, variant, architecture)
+    base = recipes.base_of(chosen, images, colour, variant, architecture)
     if learning_rate is not None:
         base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
     grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: values for name, values in grid.items() if values}
     base = base.changed(selection=base.selection.changed(**given))
-    grid = studies.Study("selection", base, studies.selection(base, _target(target)))
+    grid = Study("selection", base, grid_of(base, _target(target)))
     table = grid.run(without_gpu).table()
-    print(studies.selection_ratios(table).to_string(index=False, float_format="%.3f"))
-    pair = studies.chosen_pair(table)
+    print(selection_ratios(table).to_string(index=False, float_format="%.3f"))
+    pair = chosen_pair(table)
     print("none is accepted" if pair is None else f"chosen: alpha = {pair[0]:g}, Th = {pair[1]:g}")
 
 
@@ -264,7 +266,7 @@ def _experiment(
     changes = {name: value for name, value in given.items() if value is not None}
     if target == "none" and changes:
         raise SpecError(f"target 'none' has no {', '.join(changes)}")
-    return studies.experiment(profile, _target(target), seed, **changes)
+    return recipes.experiment(profile, _target(target), seed, **changes)
 
 
 def _target(name: str) -> str:
@@ -277,11 +279,11 @@ def _evaluation(profile: Profile, attack: str, epsilons: list[float] | None, pro
     if attack == "boundary":
         if epsilons:
             raise SpecError("attack 'boundary' has no epsilon: it looks for the smallest one")
-        return studies.boundary(profile).changed(protocol=protocol)
+        return recipes.boundary(profile).changed(protocol=protocol)
     if attack == "fgsm":
-        base = studies.fgsm(profile)
+        base = recipes.fgsm(profile)
         return build(FgsmEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
-    base = studies.noise(profile, attack)
+    base = recipes.noise(profile, attack)
     return build(NoiseEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
 
 

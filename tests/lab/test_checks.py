@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
+from simreg_core.lab.figures import FIGURES, figure
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.recordings import Recording, write_recording
 from simreg_core.lab.running.compute import compute, missing_image_sets
@@ -56,7 +57,7 @@ def problems_of(experiment, *evaluations):
 
 def test_a_test_split_that_is_missing_or_too_small_is_found_before_training(folder, mine, store):
     folder("train", 40)
-    one, attack = studies.experiment(mine, "S^Th", 0), studies.noise(mine, "gaussian")
+    one, attack = recipes.experiment(mine, "S^Th", 0), recipes.noise(mine, "gaussian")
     todo = plan([(one, attack)], store)
     (problem,) = missing_image_sets(todo)
     assert "image set 'mine' has no test images" in problem
@@ -73,19 +74,19 @@ def test_a_test_split_that_is_missing_or_too_small_is_found_before_training(fold
 
 def test_validation_images_need_no_test_split(folder, mine):
     folder("train", 40)
-    one = studies.experiment(mine, "none", 0)
-    assert problems_of(one, studies.noise(mine, "gaussian").changed(split="validation", images=10)) == []
-    (problem,) = problems_of(one, studies.noise(mine, "gaussian").changed(split="validation", images=11))
+    one = recipes.experiment(mine, "none", 0)
+    assert problems_of(one, recipes.noise(mine, "gaussian").changed(split="validation", images=10)) == []
+    (problem,) = problems_of(one, recipes.noise(mine, "gaussian").changed(split="validation", images=11))
     assert problem == "11 images are asked for, but 'mine' has 10 to attack"
 
 
 def test_all_problems_come_together(folder, mine, store):
     folder("train", 10)
     folder("test", 3, "abc")  # a class that no training image has
-    one = studies.experiment(mine, "S^Th", 0)
+    one = recipes.experiment(mine, "S^Th", 0)
     crowded = one.changed(optimization=one.optimization.changed(batch_size=64))
     few = one.changed(task=one.task.changed(validation_images=20), regularizer=None)
-    todo = Plan((crowded, few), ((crowded, studies.noise(mine, "gaussian")),))
+    todo = Plan((crowded, few), ((crowded, recipes.noise(mine, "gaussian")),))
     problems = missing_image_sets(todo)
     assert set(problems) == {
         "40 images are asked for, but 'mine' has 20 for this",
@@ -100,14 +101,14 @@ def test_all_problems_come_together(folder, mine, store):
 
 
 def test_images_kept_out_under_strict_are_counted(tiny):
-    one = studies.experiment(tiny, "S^Th", 0, count=1250)  # of 1,297 digits, 100 of them for validation
+    one = recipes.experiment(tiny, "S^Th", 0, count=1250)  # of 1,297 digits, 100 of them for validation
     assert problems_of(one) == []
     assert problems_of(one.changed(protocol="strict")) == ["1250 images are asked for, but 'digits' has 1197 for this"]
 
 
 def test_more_validation_images_than_a_set_has_of_its_own(tiny):
     task = tiny.task.changed(images="photos", validation_images=1001)
-    (problem,) = problems_of(studies.experiment(tiny, "none", 0).changed(task=task))
+    (problem,) = problems_of(recipes.experiment(tiny, "none", 0).changed(task=task))
     assert problem == "validation_images is 1001, but 'photos' has 1000 of them"
 
 
@@ -115,21 +116,21 @@ def test_a_damaged_image_of_any_split_is_found(folder, mine):
     folder("train", 40)
     damaged = folder("test", 30) / "b" / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:50])
-    (problem,) = problems_of(studies.experiment(mine, "none", 0), studies.noise(mine, "gaussian"))
+    (problem,) = problems_of(recipes.experiment(mine, "none", 0), recipes.noise(mine, "gaussian"))
     assert f"image file {damaged} cannot be read" in problem
 
 
 def test_a_predictor_of_another_size_is_found_before_it_is_fitted(tiny, store):
     large = tiny.changed(task=tiny.task.changed(size=(20, 20)))
-    one = studies.experiment(large, "S^neural", 0)
+    one = recipes.experiment(large, "S^neural", 0)
     message = (
         "the V1 predictor takes images of 16x16, but the regularization set 'digits' has 20x20; give the set that size"
     )
     assert problems_of(one) == [message]
     with pytest.raises(DataError, match="takes images of 16x16"):
-        compute(plan([(one, studies.noise(tiny, "gaussian"))], store), store, "test")
+        compute(plan([(one, recipes.noise(tiny, "gaussian"))], store), store, "test")
     assert not store.root.exists()
-    assert problems_of(studies.experiment(large, "S^neural", 0, size=(16, 16))) == []
+    assert problems_of(recipes.experiment(large, "S^neural", 0, size=(16, 16))) == []
 
 
 def test_a_predictors_form_and_its_images(tiny):
@@ -146,7 +147,7 @@ def test_a_predictors_form_and_its_images(tiny):
 
 def test_a_matrix_that_is_missing_or_of_other_images(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    one = studies.experiment(tiny, "S^Th", 0, target="neural", matrix="mine.npy")
+    one = recipes.experiment(tiny, "S^Th", 0, target="neural", matrix="mine.npy")
     path = tmp_path / "similarities" / "mine.npy"
     assert problems_of(one) == [f"the similarity matrix {path} is missing"]
     path.parent.mkdir()
@@ -158,14 +159,14 @@ def test_a_matrix_that_is_missing_or_of_other_images(tiny, tmp_path, monkeypatch
 
 def test_a_set_of_one_class_is_no_task(folder, mine):
     folder("train", 40, "a")
-    assert "image set 'mine' has 1 class; a task needs at least 2" in problems_of(studies.experiment(mine, "none", 0))
+    assert "image set 'mine' has 1 class; a task needs at least 2" in problems_of(recipes.experiment(mine, "none", 0))
 
 
 def test_autoattack_wants_four_classes(folder, mine):
     folder("train", 40)
     folder("test", 30)
     attack = WhiteBoxEvaluation(epsilons=(0.0, 0.1), epsilon=0.1, autoattack_images=61)
-    problems = problems_of(studies.experiment(mine, "none", 0), attack)
+    problems = problems_of(recipes.experiment(mine, "none", 0), attack)
     assert problems == [
         "AutoAttack needs at least 4 classes, but 'mine' has 2; leave autoattack_images empty",
         "autoattack_images=61 exceeds the 60 images that are attacked at all",
@@ -173,7 +174,7 @@ def test_autoattack_wants_four_classes(folder, mine):
 
 
 def test_official_corruptions_go_with_cifar10_and_generated_ones_with_16_pixels(tiny):
-    one = studies.experiment(tiny, "none", 0)
+    one = recipes.experiment(tiny, "none", 0)
     (problem,) = problems_of(one, CorruptionEvaluation(source="files"))
     assert problem == (
         "the files of CIFAR-10-C go with the test images of 'cifar10' at 32x32, not with 'digits' at 16x16; take "
@@ -184,7 +185,7 @@ def test_official_corruptions_go_with_cifar10_and_generated_ones_with_16_pixels(
 
 
 def test_attacks_that_cannot_be(tiny):
-    none, attack = studies.experiment(tiny, "none", 0), studies.fgsm(tiny)
+    none, attack = recipes.experiment(tiny, "none", 0), recipes.fgsm(tiny)
     other = attack.surrogate.changed(task=tiny.task.changed(images="photos"))
     problems = problems_of(
         none, attack.changed(surrogate=other), attack.changed(surrogate=none), LayerWeightsEvaluation()
@@ -197,7 +198,7 @@ def test_attacks_that_cannot_be(tiny):
 
 
 def test_a_network_that_cannot_take_its_images(tiny):
-    one = studies.experiment(tiny, "none", 0)
+    one = recipes.experiment(tiny, "none", 0)
     blurred = one.changed(network=tiny.network.changed(blur=7))
     (problem,) = problems_of(blurred)
     assert problem == "resnet10 of width 2 cannot take 2 images of 16x16: this blur needs 18 pixels a side, got 16x16"
@@ -209,9 +210,9 @@ def test_a_network_that_cannot_take_its_images(tiny):
 
 
 def test_a_range_without_enough_pairs(tiny):
-    (problem,) = problems_of(studies.experiment(tiny, "S^Th", 0, pairs="high", threshold=0.99, count=10))
+    (problem,) = problems_of(recipes.experiment(tiny, "S^Th", 0, pairs="high", threshold=0.99, count=10))
     assert problem.startswith("regularization set 'digits': no pair")
-    (problem,) = problems_of(studies.experiment(tiny, "S^Th", 0, pairs="high", threshold=0.8, pairs_per_step=700))
+    (problem,) = problems_of(recipes.experiment(tiny, "S^Th", 0, pairs="high", threshold=0.8, pairs_per_step=700))
     assert "pairs_per_step=700 exceeds the" in problem
 
 
@@ -258,9 +259,9 @@ def test_comparisons_that_cannot_be(tmp_path, monkeypatch):
 def test_only_what_is_computed_is_looked_at(mine, tiny, store, monkeypatch, tmp_path):
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path))  # without any image
     assert missing_image_sets(plan([], store)) == []
-    assert problems_of(studies.experiment(tiny, "S^Th", 0), studies.noise(tiny, "gaussian")) == []
+    assert problems_of(recipes.experiment(tiny, "S^Th", 0), recipes.noise(tiny, "gaussian")) == []
 
 
 def test_the_studies_of_the_smallest_profile_lack_nothing(tiny, store):
-    measurements = [one for name in studies.STUDIES for one in studies.study(name, tiny).measurements()]
+    measurements = [one for name in FIGURES for one in figure(name).study(tiny).measurements()]
     assert missing_image_sets(plan(measurements, store)) == []

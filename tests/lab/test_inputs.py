@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from simreg_core.lab import inputs, studies
+from simreg_core.lab import inputs, recipes
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.images import load_image_set
 from simreg_core.lab.inputs import Checksums, Images, checksums, inputs_of
@@ -56,7 +56,7 @@ def profile(tiny, fill):
 @pytest.fixture
 def measured(profile, store):
     """A trained network and a record of it."""
-    one, attack = studies.experiment(profile, "S^Th", 0), studies.noise(profile, "gaussian").changed(images=12)
+    one, attack = recipes.experiment(profile, "S^Th", 0), recipes.noise(profile, "gaussian").changed(images=12)
     train(one, store, CPU)
     evaluate(one, attack, store, CPU)
     assert not plan([(one, attack)], store)
@@ -119,7 +119,7 @@ def test_a_record_that_lists_no_inputs_is_compared_by_its_checksums(measured, st
 
 def test_a_training_begun_on_other_images_starts_over(profile, store, tmp_path, fill):
     two = profile.optimization.changed(epochs=2)
-    one = studies.experiment(profile, "none", 0).changed(optimization=two)
+    one = recipes.experiment(profile, "none", 0).changed(optimization=two)
 
     def killed(share):
         if share == 0.5:
@@ -156,8 +156,8 @@ def test_a_recording_that_was_replaced_is_noticed(tmp_path, monkeypatch, store):
 
 
 def test_bundled_sets_have_no_inputs_and_leave_records_and_histories_as_they_were(tiny, store):
-    one = studies.experiment(tiny, "S^Th", 0)
-    assert inputs_of(one, studies.fgsm(tiny)) == []
+    one = recipes.experiment(tiny, "S^Th", 0)
+    assert inputs_of(one, recipes.fgsm(tiny)) == []
     assert checksums(one) == {}
 
 

@@ -5,7 +5,8 @@ import torch
 from conftest import TINY
 
 from simreg_core.architectures import architecture
-from simreg_core.lab import studies
+from simreg_core.lab import recipes, series
+from simreg_core.lab.figures import figure
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import trained_network
 from simreg_core.lab.specs import Architecture, Experiment, SpecError, build, load_profile
@@ -21,12 +22,12 @@ def smallest(profile, name):
     one = Architecture(name=name, width=4, learning_rate=0.02)
     sizes = profile.studies.changed(architectures=(one,), test_images=20, boundary_images=2)
     small = profile.changed(studies=sizes, regularizer=profile.regularizer.changed(alpha=0.01))
-    return studies.of_architecture(small, one)
+    return recipes.of_architecture(small, one)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_killed_run_resumes_to_the_same_weights(tiny, tmp_path, name):
-    experiment = studies.experiment(smallest(tiny, name), "S^Th", 0)
+    experiment = recipes.experiment(smallest(tiny, name), "S^Th", 0)
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
     train(experiment, undisturbed, CPU)
     epochs = []
@@ -47,8 +48,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny, tmp_path, name):
 
 def test_an_architecture_is_attacked(tiny, store):
     base = smallest(tiny, "vit")
-    experiment = studies.experiment(base, "S^Th", 0)
-    attacks = studies.three_attacks(base)
+    experiment = recipes.experiment(base, "S^Th", 0)
+    attacks = recipes.three_attacks(base)
     for one in (experiment, attacks[2].surrogate):
         assert one.network.name == "vit"
         train(one, store, CPU)
@@ -59,28 +60,28 @@ def test_an_architecture_is_attacked(tiny, store):
 
 
 def test_the_study_has_none_and_threshold_of_each_with_a_surrogate_of_its_kind(tiny):
-    blocks = studies.study("15_architectures", tiny).blocks
+    blocks = figure("15_architectures").study(tiny).blocks
     assert [block.group for block in blocks] == ["vgg", "mlp"]
     for block in blocks:
-        assert list(block.series) == [studies.NONE, studies.THRESHOLD]
+        assert list(block.series) == [series.NONE, series.THRESHOLD]
         gaussian, _, fgsm, _, boundary = block.evaluations  # noise and FGSM under both protocols
         assert (gaussian.attack, boundary.attack) == ("gaussian", "boundary")
-        assert fgsm.surrogate.network == block.series[studies.NONE][0].network
+        assert fgsm.surrogate.network == block.series[series.NONE][0].network
         assert fgsm.surrogate.regularizer is None
-        assert fgsm.surrogate.seed not in {one.seed for one in block.series[studies.NONE]}
-    vgg, mlp = (block.series[studies.THRESHOLD][0] for block in blocks)
+        assert fgsm.surrogate.seed not in {one.seed for one in block.series[series.NONE]}
+    vgg, mlp = (block.series[series.THRESHOLD][0] for block in blocks)
     assert (vgg.regularizer.alpha, vgg.optimization) == (tiny.regularizer.alpha, tiny.optimization)
     assert (mlp.regularizer.alpha, mlp.optimization.learning_rate) == (0.2, 0.05)
 
 
 def test_widths_alphas_and_sizes_that_are_left_out(tiny):
     profile = tiny.changed(regularizer=tiny.regularizer.changed(size=(24, 36)))
-    bare = studies.of_architecture(profile, Architecture(name="mlp"))
+    bare = recipes.of_architecture(profile, Architecture(name="mlp"))
     assert bare.network.width == WIDTHS["mlp"]
     assert bare.regularizer.size is None  # the task's
     alphas = [
-        block.series[studies.THRESHOLD][0].regularizer.alpha
-        for block in studies.study("15_architectures", studies.adapt(tiny, alpha=0.7)).blocks
+        block.series[series.THRESHOLD][0].regularizer.alpha
+        for block in figure("15_architectures").study(recipes.adapt(tiny, alpha=0.7)).blocks
     ]
     assert alphas == [0.7, 0.7]
 
@@ -89,8 +90,8 @@ def test_every_profile_that_ships_has_architectures():
     for name in ("quick", "cifar-small", "paper", "trimmed", "neural", "recorded", TINY):
         profile = load_profile(name)
         for one in profile.studies.architectures:
-            for target in (studies.NONE, studies.THRESHOLD):
-                studies.experiment(studies.of_architecture(profile, one), target, 0)  # refuses what does not fit
+            for target in (series.NONE, series.THRESHOLD):
+                recipes.experiment(recipes.of_architecture(profile, one), target, 0)  # refuses what does not fit
 
 
 @pytest.mark.parametrize(
@@ -113,4 +114,4 @@ def test_an_architecture_is_named_once_and_known(tiny):
     with pytest.raises(SpecError, match="architectures names 'vgg' twice"):
         tiny.studies.changed(architectures=(twice, twice))
     with pytest.raises(SpecError, match="unknown architecture 'vit'; allowed: vgg, mlp"):
-        studies.base_of(tiny, architecture="vit")
+        recipes.base_of(tiny, architecture="vit")

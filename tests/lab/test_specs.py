@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import (
     PROFILES,
@@ -23,9 +23,9 @@ from simreg_core.lab.store import Store
 
 
 def test_equal_specifications_share_a_key(tiny):
-    first, second = (studies.experiment(tiny, "S^Th", 0) for _ in range(2))
+    first, second = (recipes.experiment(tiny, "S^Th", 0) for _ in range(2))
     assert first.key == second.key == build(Experiment, first.model_dump(mode="json")).key
-    assert len({studies.experiment(tiny, target, seed).key for target in ("none", "S^Th") for seed in (0, 1)}) == 4
+    assert len({recipes.experiment(tiny, target, seed).key for target in ("none", "S^Th") for seed in (0, 1)}) == 4
 
 
 def test_keys_are_stable():
@@ -78,7 +78,7 @@ def test_the_paper_profile_has_the_papers_numbers():
 )
 def test_the_paper_profiles_other_tasks(name, expected):
     paper = load_profile("paper")
-    one = studies.base_of(paper, variant=name)
+    one = recipes.base_of(paper, variant=name)
     ends = one.studies.epsilons
     assert expected == (
         one.task.images, one.regularizer.images, one.regularizer.alpha, one.regularizer.threshold,
@@ -98,7 +98,7 @@ def test_the_trimmed_run_is_as_large_as_it_says(tmp_path):
 def test_the_paper_profile_feeds_mnist_and_fashion_unscaled_and_unaugmented_as_released():
     paper = load_profile("paper")
     for variant in paper.studies.variants:
-        one = studies.of_variant(paper, variant)
+        one = recipes.of_variant(paper, variant)
         is_small = one.task.images in ("mnist", "fashion-mnist")
         assert (one.network.shift, one.network.gain) == ((0, 1) if is_small else (0.5, 5))
         assert one.regularizer.augment_once == ("none" if is_small else "flip")
@@ -109,10 +109,10 @@ def test_empty_fields_of_a_regularization_set_are_the_profiles_own_but_for_the_s
     own = tiny.regularizer.changed(augment_once="flip", size=(16, 16))
     profile = tiny.changed(regularizer=own)
     bare = RegularizationSet(images="photos-foreign")
-    one = studies.experiment(profile, "S^Th", 0, **bare.fields()).regularizer
+    one = recipes.experiment(profile, "S^Th", 0, **bare.fields()).regularizer
     assert one == own.changed(images="photos-foreign", size=None)
     plain = RegularizationSet(images="photos-foreign", augment_once="none")
-    assert studies.experiment(profile, "S^Th", 0, **plain.fields()).regularizer.augment_once == "none"
+    assert recipes.experiment(profile, "S^Th", 0, **plain.fields()).regularizer.augment_once == "none"
 
 
 @pytest.mark.parametrize("low", [None, 0.5, 0.6])

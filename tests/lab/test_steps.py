@@ -2,13 +2,13 @@
 
 import torch
 
-from simreg_core.lab import steps, studies
+from simreg_core.lab import recipes, steps
 from simreg_core.lab.steps import seconds_per_step
 
 
 def test_a_step_takes_time_and_leaves_the_threads_alone(tiny):
     before = torch.get_num_threads()
-    assert seconds_per_step(studies.experiment(tiny, "S^Th", 0), steps=1) > 0
+    assert seconds_per_step(recipes.experiment(tiny, "S^Th", 0), steps=1) > 0
     assert torch.get_num_threads() == before
 
 
@@ -27,7 +27,7 @@ def test_steps_are_timed_under_the_settings_of_training(tiny, monkeypatch):
         return noted, parameters
 
     monkeypatch.setattr(steps, "random_step", watched)
-    seconds_per_step(studies.experiment(tiny, "none", 0), steps=2)
+    seconds_per_step(recipes.experiment(tiny, "none", 0), steps=2)
     assert seen == [(True, False, False)] * 3
     assert not torch.backends.cudnn.deterministic  # as it was before
 

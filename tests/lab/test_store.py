@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.files import StoreError, unsealed, write_text
 from simreg_core.lab.records import Record, Value, provenance
 from simreg_core.lab.specs import PROJECT
@@ -20,12 +20,12 @@ from simreg_core.lab.training import build_network
 
 @pytest.fixture
 def experiment(tiny):
-    return studies.experiment(tiny, "S^Th", 0)
+    return recipes.experiment(tiny, "S^Th", 0)
 
 
 @pytest.fixture
 def record(tiny, experiment):
-    evaluation = studies.noise(tiny, "gaussian", "strict")
+    evaluation = recipes.noise(tiny, "gaussian", "strict")
     return Record(
         experiment_key=experiment.key,
         evaluation_key=evaluation.key,
@@ -242,7 +242,7 @@ def test_a_checkpoint_travels_whole_or_not_at_all(store, tmp_path, tiny, experim
         there.receive_checkpoint(experiment, broken)
     assert not there.is_trained(experiment)
     with pytest.raises(StoreError, match=f"belongs to experiment {experiment.key}, not "):
-        there.receive_checkpoint(studies.experiment(tiny, "S^Th", 1), files)
+        there.receive_checkpoint(recipes.experiment(tiny, "S^Th", 1), files)
     with pytest.raises(StoreError, match=r"came with '\.\./evil', which is no file of a checkpoint"):
         there.receive_checkpoint(experiment, {"../evil": b""})
     there.receive_checkpoint(experiment, files)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import write_bytes, write_text
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.make.index import write_index
@@ -14,7 +15,7 @@ from simreg_core.lab.make.verdicts import write_claims
 from simreg_core.lab.running.plan import Measurement, Plan, by_network, plan
 from simreg_core.lab.specs import Profile, SpecError
 from simreg_core.lab.store import Store
-from simreg_core.lab.studies import STUDIES, Study, figures_folder, published_folder, study
+from simreg_core.lab.study import Study, figures_folder, published_folder
 
 if TYPE_CHECKING:
     from simreg_core.lab.running.compute import Executor
@@ -26,10 +27,10 @@ def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
     Raises SpecError with what is wrong in each of them.
     """
     found, problems = [], []
-    for name in STUDIES:
+    for name, figure in FIGURES.items():
         if not only or name in only:
             try:
-                found.append(study(name, profile))
+                found.append(figure.study(profile))
             except SpecError as error:
                 problems.append(f"{name}: {error}")
     if problems:

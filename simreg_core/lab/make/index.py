@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simreg_core.lab.files import read_bytes, write_text
 from simreg_core.lab.records import parse_record
-from simreg_core.lab.studies import Study
+from simreg_core.lab.study import Study
 
 COLUMNS = ("experiment", "what", "seed", "measured", "attack", "protocol", "notebooks", "file")
 

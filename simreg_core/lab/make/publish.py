@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simreg_core.lab.figures.pixel_vs_neural import recorded_blocks
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.figures import measurements_of, studies_of
 from simreg_core.lab.make.index import write_index
@@ -14,7 +15,7 @@ from simreg_core.lab.make.verdicts import put_claims_into, summary
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import PROJECT, Profile, load_profile
 from simreg_core.lab.store import Store
-from simreg_core.lab.studies import RECORDINGS, Study, figures_folder, published_folder, recorded_blocks
+from simreg_core.lab.study import RECORDINGS, Study, figures_folder, published_folder
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

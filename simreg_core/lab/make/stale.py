@@ -5,21 +5,13 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from simreg_core.lab.figures import figure
 from simreg_core.lab.files import write_text
 from simreg_core.lab.specs import PROJECT, Profile
 from simreg_core.lab.store import Store
-from simreg_core.lab.studies import Study, figures_folder
+from simreg_core.lab.study import Study, figures_folder
 
 DRAWING_LIBRARIES = ("matplotlib", "seaborn", "pandas")  # a part of the style
-SHARED = ("lab/plotting.py", "lab/claims.py", "lab/studies.py")  # style, kits and judge
-OWN = {  # of each notebook's figure, where it is not in `lab/figures.py` only
-    "00_start_here": ("lab/figures.py", "targets.py"),
-    "01_pixel_vs_neural_similarity": ("lab/similarity_figure.py",),
-    "07_batch_size_study": ("lab/figures.py", "lab/cost.py"),
-    "13_protocol_audit": ("lab/audit_figures.py", "lab/figures.py"),
-    "14_white_box": ("lab/audit_figures.py", "lab/figures.py"),
-    "16_cost": ("lab/figures.py", "lab/cost.py"),
-}
 
 
 def is_drawn(path: Path, profile: Profile, inputs: str) -> bool:
@@ -39,7 +31,7 @@ def _stamp(path: Path, profile: Profile) -> Path:
 
 def sources_of(notebook: str) -> list[Path]:
     """The files that a notebook's figure depends on beside its records, profile and cells, by the notebook's name."""
-    modules = [PROJECT / "simreg_core" / name for name in (*SHARED, *OWN.get(notebook, ("lab/figures.py",)))]
+    modules = [PROJECT / "simreg_core" / name for name in figure(notebook).sources]
     return [*modules, *sorted((PROJECT / "figures" / "reference").glob("*.csv"))]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.make.figures import measurements_of, missing, studies_of
 from simreg_core.lab.make.words import describe
@@ -13,7 +14,7 @@ from simreg_core.lab.running.estimate import Costs, seconds_here
 from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.specs import Experiment, Fit, NeuralExperiment, Profile, to_train
 from simreg_core.lab.store import Store
-from simreg_core.lab.studies import STUDIES, published_folder, study
+from simreg_core.lab.study import published_folder
 
 
 def status(profile: Profile, without_gpu: bool = False) -> Iterator[str]:
@@ -70,7 +71,7 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
     wanted = {experiment.key for experiment in todo.trainings}
     found: dict[str, Training] = {}
     counted: set[str] = set()
-    for name in STUDIES:
+    for name in FIGURES:
         for experiment in needed(profile, name):
             if experiment.key not in wanted:
                 continue
@@ -86,7 +87,7 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
 def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment | Fit]:
     """The experiments that a study trains, FGSM surrogates and predictors among them, each once."""
     experiments: dict[str, Experiment | NeuralExperiment | Fit] = {}
-    for experiment, evaluation in study(name, profile).measurements():
+    for experiment, evaluation in FIGURES[name].study(profile).measurements():
         for one in to_train(experiment, evaluation):
             experiments[one.key] = one
     return list(experiments.values())

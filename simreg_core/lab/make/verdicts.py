@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from simreg_core.lab.claims import claims_markdown, table_of_claims
 from simreg_core.lab.files import StoreError, write_text
+from simreg_core.lab.make.claims_table import claims_markdown, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
-from simreg_core.lab.studies import figures_folder
+from simreg_core.lab.study import figures_folder
 
 
 def write_claims(profile: Profile) -> str:

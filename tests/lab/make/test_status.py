@@ -1,9 +1,9 @@
 """The list of trainings: each once, folded over seeds, with the figures that need it."""
 
+from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.make.figures import missing
 from simreg_core.lab.make.status import needed, trainings
 from simreg_core.lab.specs import Experiment, load_profile
-from simreg_core.lab.studies import STUDIES
 
 
 def test_every_training_is_listed_once(tiny, store):
@@ -21,7 +21,7 @@ def test_every_training_is_listed_once(tiny, store):
 
 def test_the_paper_needs_every_set_it_names(store):
     paper = load_profile("paper")
-    experiments = [one for name in STUDIES for one in needed(paper, name) if isinstance(one, Experiment)]
+    experiments = [one for name in FIGURES for one in needed(paper, name) if isinstance(one, Experiment)]
     sets = {one.regularizer.images for one in experiments if one.regularizer}
     assert sets == {"cifar10", "cifar100", "imagenet", "mnist", "fashion-mnist"}
     assert {one.task.images for one in experiments} == {"cifar10", "cifar100", "mnist", "fashion-mnist"}

@@ -1,7 +1,7 @@
 """Experiments in words."""
 
 from simreg_core.lab.make.words import describe
-from simreg_core.lab.studies import experiment
+from simreg_core.lab.recipes import experiment
 
 
 def test_words(tiny):

@@ -8,7 +8,7 @@ import torch
 
 from simreg_core import attacks
 from simreg_core.corruptions import corrupt
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.images import load_image_set
@@ -31,33 +31,33 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def trained(tiny, store):
-    experiment = studies.experiment(tiny, "S^Th", 0)
+    experiment = recipes.experiment(tiny, "S^Th", 0)
     train(experiment, store, CPU)
-    train(studies.fgsm(tiny, "released").surrogate, store, CPU)
+    train(recipes.fgsm(tiny, "released").surrogate, store, CPU)
     return experiment
 
 
 @pytest.mark.parametrize("protocol", ["released", "strict"])
 def test_noise_accuracy_is_what_the_network_does(tiny, store, trained, protocol):
-    record = evaluate(trained, studies.noise(tiny, "gaussian", protocol), store, CPU)
-    assert [value.epsilon for value in record.values] == list(studies.levels(0.3))
-    images = evaluation_images(trained, studies.noise(tiny, "gaussian", protocol))
+    record = evaluate(trained, recipes.noise(tiny, "gaussian", protocol), store, CPU)
+    assert [value.epsilon for value in record.values] == list(recipes.levels(0.3))
+    images = evaluation_images(trained, recipes.noise(tiny, "gaussian", protocol))
     network = trained_network(trained, 10, store, CPU)
     clean = correct(network, images.pixels, images.labels).double().mean().item()
     assert record.values[0].value == clean
     assert {value.attempted for value in record.values} == {60}
-    assert store.record(trained, studies.noise(tiny, "gaussian", protocol)) == record
+    assert store.record(trained, recipes.noise(tiny, "gaussian", protocol)) == record
 
 
 def test_evaluation_is_repeatable(tiny, store, trained):
-    for evaluation in (studies.noise(tiny, "gaussian", "strict"), studies.fgsm(tiny, "strict"), studies.boundary(tiny)):
+    for evaluation in (recipes.noise(tiny, "gaussian", "strict"), recipes.fgsm(tiny, "strict"), recipes.boundary(tiny)):
         first, second = (evaluate(trained, evaluation, store, CPU) for _ in range(2))
         assert first.values == second.values
         assert first.arrays == second.arrays
 
 
 def test_transferred_fgsm_is_the_surrogates_direction_shown_to_the_attacked_network(tiny, store, trained):
-    evaluation = studies.fgsm(tiny, "strict")
+    evaluation = recipes.fgsm(tiny, "strict")
     found = [value.value for value in evaluate(trained, evaluation, store, CPU).values]
     images = evaluation_images(trained, evaluation)
     attacked, surrogate = (trained_network(one, 10, store, CPU) for one in (trained, evaluation.surrogate))
@@ -76,23 +76,23 @@ def test_transferred_fgsm_is_the_surrogates_direction_shown_to_the_attacked_netw
 
 
 def test_a_network_is_no_surrogate_of_itself(tiny, store):
-    evaluation = studies.fgsm(tiny, "strict")
+    evaluation = recipes.fgsm(tiny, "strict")
     with pytest.raises(ValueError, match=f"experiment {evaluation.surrogate.key}, seed 2. is the surrogate of this"):
         evaluate(evaluation.surrogate, evaluation, store, CPU)  # said before its weights are looked for
 
 
 def test_a_surrogate_of_another_task_is_refused(tiny, store, trained):
     other = tiny.changed(task={**tiny.task.model_dump(), "validation_images": 50})
-    evaluation = studies.fgsm(tiny, "strict").changed(surrogate=studies.experiment(other, "none", 0).model_dump())
+    evaluation = recipes.fgsm(tiny, "strict").changed(surrogate=recipes.experiment(other, "none", 0).model_dump())
     with pytest.raises(ValueError, match="trained on another task"):
         evaluate(trained, evaluation, store, CPU)
 
 
 def test_boundary_record(tiny, store, trained):
-    record = evaluate(trained, studies.boundary(tiny), store, CPU)
+    record = evaluate(trained, recipes.boundary(tiny), store, CPU)
     values = {value.metric: value for value in record.values}
     assert values["median_l2"].attempted == 12
-    images = evaluation_images(trained, studies.boundary(tiny))
+    images = evaluation_images(trained, recipes.boundary(tiny))
     network = trained_network(trained, 10, store, CPU)
     assert len(images) == 12
     assert record.arrays["cumulative"][-1] == pytest.approx(1)
@@ -115,7 +115,7 @@ def test_a_network_that_no_image_can_fool_is_recorded_as_such(tiny, store, train
     torch.nn.init.zeros_(constant.head.weight)
     store.save_trained(trained, constant.state_dict(), {})
     for protocol, size in (("released", math.nan), ("strict", math.inf)):
-        evaluation = studies.boundary(tiny).changed(protocol=protocol)
+        evaluation = recipes.boundary(tiny).changed(protocol=protocol)
         evaluate(trained, evaluation, store, CPU)
         record = store.record(trained, evaluation)  # as read back from its file
         assert all(value.failed == value.attempted == 12 for value in record.values)
@@ -129,11 +129,11 @@ def test_colour_trains_and_the_released_score_sees_the_first_channel(tiny, store
         regularizer={**tiny.regularizer.model_dump(), "images": "photos-foreign"},
         optimization={**tiny.optimization.model_dump(), "epochs": 1},
     )
-    experiment = studies.experiment(colour, "S^Th", 0, alpha=0.001)
+    experiment = recipes.experiment(colour, "S^Th", 0, alpha=0.001)
     train(experiment, store, CPU)
     sizes = {}
     for protocol in PROTOCOLS:
-        attack = studies.boundary(colour).changed(protocol=protocol, directions=300)  # so that none fails
+        attack = recipes.boundary(colour).changed(protocol=protocol, directions=300)  # so that none fails
         record = evaluate(experiment, attack, store, CPU)
         assert {value.failed for value in record.values} == {0}
         sizes[protocol] = {value.metric: value.value for value in record.values}
@@ -143,31 +143,31 @@ def test_colour_trains_and_the_released_score_sees_the_first_channel(tiny, store
 
 
 def test_every_model_is_attacked_on_the_same_images(tiny):
-    evaluation = studies.boundary(tiny)
+    evaluation = recipes.boundary(tiny)
     chosen = [
-        evaluation_images(studies.experiment(tiny, target, seed), evaluation).checksum
+        evaluation_images(recipes.experiment(tiny, target, seed), evaluation).checksum
         for target, seed in (("none", 0), ("S^Th", 1))
     ]
     assert chosen[0] == chosen[1]
 
 
 def test_validation_images_are_not_test_images(tiny):
-    experiment = studies.experiment(tiny, "none", 0)
-    evaluation = studies.noise(tiny, "gaussian", "strict").changed(split="validation", images=None)
+    experiment = recipes.experiment(tiny, "none", 0)
+    evaluation = recipes.noise(tiny, "gaussian", "strict").changed(split="validation", images=None)
     images = evaluation_images(experiment, evaluation)
     assert images.checksum == load_data(experiment).validation.checksum
-    assert images.checksum != evaluation_images(experiment, studies.noise(tiny, "gaussian", "strict")).checksum
+    assert images.checksum != evaluation_images(experiment, recipes.noise(tiny, "gaussian", "strict")).checksum
 
 
 def test_too_many_images(tiny):
     with pytest.raises(DataError, match="501 images are asked for, but 'digits' has 500"):
-        evaluation_images(studies.experiment(tiny, "none", 0), studies.boundary(tiny).changed(images=501))
+        evaluation_images(recipes.experiment(tiny, "none", 0), recipes.boundary(tiny).changed(images=501))
 
 
 def test_an_untrained_experiment_is_named(tiny, store):
-    experiment = studies.experiment(tiny, "none", 0)
+    experiment = recipes.experiment(tiny, "none", 0)
     with pytest.raises(StoreError, match=r"weights\.safetensors is missing"):
-        evaluate(experiment, studies.noise(tiny, "gaussian", "strict"), store, CPU)
+        evaluate(experiment, recipes.noise(tiny, "gaussian", "strict"), store, CPU)
 
 
 def test_corruptions_are_measured_on_corrupted_images(tiny, store, trained):
@@ -195,7 +195,7 @@ def test_every_network_sees_the_same_corrupted_images(tiny, store, trained, monk
 def test_official_files_are_read(tiny, store, monkeypatch):
     task = {"images": "photos", "size": (32, 32), "validation_images": 100, "channels": 3}
     quick = tiny.changed(task=task, optimization={**tiny.optimization.model_dump(), "epochs": 1})
-    experiment = studies.experiment(quick, "none", 0)
+    experiment = recipes.experiment(quick, "none", 0)
     train(experiment, store, CPU)
     images = load_image_set("photos", "test", (32, 32), 3)
     dark = dataclasses.replace(images, images=torch.zeros_like(images.images))
@@ -242,12 +242,12 @@ class Broken(torch.nn.Module):
 
 def attacks_of(profile):
     """Every kind of evaluation that shows images to a network."""
-    surrogate = studies.fgsm(profile, "strict").surrogate
+    surrogate = recipes.fgsm(profile, "strict").surrogate
     return (
-        studies.noise(profile, "gaussian", "strict"),
-        studies.noise(profile, "uniform", "released"),
-        studies.fgsm(profile, "strict"),
-        studies.boundary(profile),
+        recipes.noise(profile, "gaussian", "strict"),
+        recipes.noise(profile, "uniform", "released"),
+        recipes.fgsm(profile, "strict"),
+        recipes.boundary(profile),
         CorruptionEvaluation(corruptions=("contrast",), severities=(1,), images=20),
         WhiteBoxEvaluation(epsilons=(0.0, 0.1), epsilon=0.1, images=10, steps=2, queries=5),
         MinimumNormEvaluation(images=10, steps=2),
@@ -293,7 +293,7 @@ def test_layer_weights_are_those_of_training(tiny, store, trained):
     assert record.arrays["layer_weights"] == [epoch["layer_weights"] for epoch in history]
     assert [value.value for value in record.values] == history[-1]["layer_weights"]
     assert [value.layer for value in record.values] == list(range(5))
-    plain = studies.experiment(tiny, "none", 0)
+    plain = recipes.experiment(tiny, "none", 0)
     train(plain, store, CPU)
     with pytest.raises(ValueError, match="unregularized network has no layer weights"):
         evaluate(plain, LayerWeightsEvaluation(), store, CPU)

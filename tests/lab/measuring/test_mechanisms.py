@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.pair_similarity import OWN, UNIFORM, bin_of
@@ -33,7 +33,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny, store):
-    experiments = [studies.experiment(tiny, target, 0) for target in ("none", "S^Th")]
+    experiments = [recipes.experiment(tiny, target, 0) for target in ("none", "S^Th")]
     for one in experiments:
         train(one, store, CPU)
     return experiments

@@ -10,7 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from simreg_core import attacks
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
+from simreg_core.lab.figures import FIGURES, figure
 from simreg_core.lab.files import sealed
 from simreg_core.lab.measuring import registry
 from simreg_core.lab.measuring.evaluation import evaluate
@@ -188,8 +189,8 @@ def test_committed_records_of_every_kind_are_read_found_by_their_keys_and_writte
 
 
 def test_a_new_kind_is_one_file_and_one_row(toy, tiny, store):
-    surrogate = studies.experiment(tiny, "none", 1)
-    measurement = (studies.experiment(tiny, "none", 0), toy.BrightnessEvaluation(images=30, factor=2.0))
+    surrogate = recipes.experiment(tiny, "none", 1)
+    measurement = (recipes.experiment(tiny, "none", 0), toy.BrightnessEvaluation(images=30, factor=2.0))
     todo = plan([measurement], store)
     assert missing_image_sets(todo) == []
     dark = (measurement[0], toy.BrightnessEvaluation(factor=0.0))
@@ -208,11 +209,11 @@ def test_a_new_kind_is_one_file_and_one_row(toy, tiny, store):
 def test_a_kind_without_a_row_is_named_when_it_is_asked_for(toy, tiny, store):
     del KINDS["brightness"]
     with pytest.raises(RegistryError, match=r"evaluation 'brightness' \(BrightnessEvaluation\) has no row"):
-        evaluate(studies.experiment(tiny, "none", 0), toy.BrightnessEvaluation(), store, CPU)
+        evaluate(recipes.experiment(tiny, "none", 0), toy.BrightnessEvaluation(), store, CPU)
 
 
 def test_a_record_of_an_unknown_kind_says_what_is_known(tiny, store):
-    one, attack = studies.experiment(tiny, "none", 0), studies.noise(tiny, "gaussian")
+    one, attack = recipes.experiment(tiny, "none", 0), recipes.noise(tiny, "gaussian")
     train(one, store, CPU)
     values = json.loads(evaluate(one, attack, store, CPU).model_dump_json())
     assert Record.model_validate(values).evaluation == attack
@@ -228,31 +229,31 @@ def test_a_record_of_an_unknown_kind_says_what_is_known(tiny, store):
 
 
 def test_what_has_to_be_trained_is_found_in_the_fields(tiny):
-    one, two = (studies.experiment(tiny, "none", seed) for seed in (1, 2))
+    one, two = (recipes.experiment(tiny, "none", seed) for seed in (1, 2))
     assert FgsmEvaluation(epsilons=(0.1,), surrogate=one).surrogates_needed == (one,)
     assert TransferEvaluation(name="a", epsilons=(0.1,), surrogates=(one, two)).surrogates_needed == (one, two)
-    assert studies.noise(tiny, "gaussian").surrogates_needed == ()
+    assert recipes.noise(tiny, "gaussian").surrogates_needed == ()
 
 
 def test_words_tell_the_evaluations_of_a_network_apart(tiny):
-    for name in studies.STUDIES:
-        for block in studies.study(name, tiny).blocks:
+    for name in FIGURES:
+        for block in figure(name).study(tiny).blocks:
             words = [in_words(one) for one in block.evaluations]
             assert len(set(words)) == len(words), name
-    noise = studies.noise(tiny, "salt_and_pepper", "strict")
+    noise = recipes.noise(tiny, "salt_and_pepper", "strict")
     assert in_words(noise) == "salt and pepper noise, strict"
     assert in_words(noise.changed(split="validation")) == "salt and pepper noise, strict, validation images"
     assert in_words(WhiteBoxEvaluation(epsilons=(0.1,), protocol="strict")) == "white-box attacks (linf)"
 
 
 def test_every_evaluation_of_every_study_costs_something(tiny):
-    for name in studies.STUDIES:
-        for one, evaluation in studies.study(name, tiny).measurements():
+    for name in FIGURES:
+        for one, evaluation in figure(name).study(tiny).measurements():
             assert passes_of(one, evaluation) > 0
 
 
 def test_validation_images_are_those_that_are_counted(tiny):
-    one, few = studies.experiment(tiny, "none", 0), NoiseEvaluation(attack="gaussian", epsilons=(0.1, 0.2))
+    one, few = recipes.experiment(tiny, "none", 0), NoiseEvaluation(attack="gaussian", epsilons=(0.1, 0.2))
     assert passes_of(one, few) == 2 * 500
     assert passes_of(one, few.changed(split="validation")) == 2 * 100
     assert passes_of(one, few.changed(images=7)) == 2 * 7

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from simreg_core import neural, pixel_similarity
-from simreg_core.lab import claims, studies
+from simreg_core.lab import recipes, series
+from simreg_core.lab.figures import figure, pixel_vs_neural
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.evaluation import evaluate
@@ -26,7 +27,9 @@ from simreg_core.lab.specs import (
     SpecError,
     build,
     dependencies,
+    load_profile,
 )
+from simreg_core.lab.study import Study
 from simreg_core.lab.training import build_network, build_regularizer, load_data
 
 CPU = torch.device("cpu")
@@ -117,12 +120,12 @@ def test_the_target_is_the_mean_of_the_predicted_similarities(animal, store):
 
 
 def test_networks_are_trained_towards_a_neural_target_and_its_shuffle(tiny, store):
-    own = studies.experiment(tiny, studies.NEURAL, 0)
-    todo = plan([(own, studies.noise(tiny, "gaussian"))], store)
+    own = recipes.experiment(tiny, series.NEURAL, 0)
+    todo = plan([(own, recipes.noise(tiny, "gaussian"))], store)
     assert [one.key for one in todo.trainings] == [*(one.key for one in dependencies(own)), own.key]
     compute(Plan(todo.trainings, ()), store, "test")
     assert store.is_trained(own)
-    shuffled = studies.experiment(tiny, studies.SHUFFLED_NEURAL, 0)
+    shuffled = recipes.experiment(tiny, series.SHUFFLED_NEURAL, 0)
     network = build_network(own, 10)
     images = load_data(own).regularization
     matrices = [
@@ -297,7 +300,7 @@ def test_attacks_are_for_networks_and_comparisons_for_responses(animal, tiny, st
         evaluate(animal, NoiseEvaluation(attack="gaussian", epsilons=(0.0,)), store, CPU)
     with pytest.raises(ValueError, match="evaluation 'similarity' is not for a Experiment"):
         evaluate(
-            studies.experiment(tiny, studies.NONE, 0), similarity(Condition(name="a", responses="simple")), store, CPU
+            recipes.experiment(tiny, series.NONE, 0), similarity(Condition(name="a", responses="simple")), store, CPU
         )
 
 
@@ -321,31 +324,31 @@ def test_a_comparison_that_cannot_be_is_refused(values, message):
 
 @pytest.fixture(scope="module")
 def committed():
-    profile = studies.load_profile("quick")
-    blocks = studies.recorded_blocks()
-    return studies.Study("01_pixel_vs_neural_similarity", profile, blocks).table()
+    profile = load_profile("quick")
+    blocks = pixel_vs_neural.recorded_blocks()
+    return Study("01_pixel_vs_neural_similarity", profile, blocks).table()
 
 
 def test_the_committed_records_meet_the_numbers_computed_independently(committed):
-    found = claims.correlations(committed).set_index(["series", "condition"])["pearson"]
+    found = pixel_vs_neural.correlations(committed).set_index(["series", "condition"])["pearson"]
     full = {region: found[f"mouse V1, region {region}", "full frame"] for region in (1, 2, 3)}
     assert full == pytest.approx({1: 0.298, 2: 0.166, 3: 0.162}, abs=0.001)
-    assert found[studies.PUBLISHED_V1, "full frame"] == pytest.approx(0.218, abs=0.001)
-    assert found[studies.PUBLISHED_V1, studies.CROP] == pytest.approx(0.367, abs=0.001)
+    assert found[pixel_vs_neural.PUBLISHED_V1, "full frame"] == pytest.approx(0.218, abs=0.001)
+    assert found[pixel_vs_neural.PUBLISHED_V1, pixel_vs_neural.CROP] == pytest.approx(0.367, abs=0.001)
 
 
 def test_the_main_claims_are_judged_by_the_real_series(committed):
-    quick = studies.load_profile("quick")
-    table = studies.study("01_pixel_vs_neural_similarity", quick).table()
-    positive, printed = claims.similarity_verdicts(table)[:2]
+    quick = load_profile("quick")
+    found = pixel_vs_neural.correlations(committed)
+    positive, printed = figure("01_pixel_vs_neural_similarity").study(quick).judge()[:2]
     assert (positive.key, positive.verdict, positive.unit) == ("pixel-neural", "holds", "images")
-    assert positive.estimate == claims.correlations(committed).query("condition == 'full frame'")["pearson"].min()
+    assert positive.estimate == found.query("condition == 'full frame'")["pearson"].min()
     assert (printed.key, printed.verdict) == ("as-printed", "does not hold")
-    assert printed.estimate == claims.correlations(committed)["pearson"].max()
+    assert printed.estimate == found["pearson"].max()
 
 
 def test_real_series_are_never_computed_with_a_profile(tiny):
-    own = studies.study("01_pixel_vs_neural_similarity", tiny)
+    own = figure("01_pixel_vs_neural_similarity").study(tiny)
     kinds = {type(experiment.source) for experiment, _ in own.measurements()}
     assert kinds == {Simulated}
     assert Published in {type(one.source) for block in own.blocks for _, one, _ in block.measurements()}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
+from simreg_core.lab.figures import figure, protocol_audit
 from simreg_core.lab.images import ImageSet
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import Attacked
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def trained(tiny, store):
-    experiment = studies.experiment(tiny, "none", 0)
+    experiment = recipes.experiment(tiny, "none", 0)
     train(experiment, store, CPU)
     return experiment
 
@@ -82,7 +83,7 @@ def test_a_record_of_smallest_perturbations(trained, store, norm):
 
 
 def test_transferred_attacks_need_their_surrogates(tiny, trained, store):
-    surrogates = tuple(studies.experiment(tiny, "none", seed) for seed in (1, 2))
+    surrogates = tuple(recipes.experiment(tiny, "none", seed) for seed in (1, 2))
     evaluation = TransferEvaluation(name="none", epsilons=(0.0, 0.3), surrogates=surrogates, images=20, steps=3)
     assert dependencies(trained, evaluation) == surrogates
     for surrogate in surrogates:
@@ -106,7 +107,7 @@ def test_transferred_attacks_need_their_surrogates(tiny, trained, store):
 def test_defences_are_trained_and_resumed_bit_for_bit(tiny, tmp_path, spec):
     from simreg_core.lab.store import Store
 
-    experiment = studies.experiment(tiny, "none", 0).changed(adversarial=spec)
+    experiment = recipes.experiment(tiny, "none", 0).changed(adversarial=spec)
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
     train(experiment, undisturbed, CPU)
 
@@ -119,8 +120,8 @@ def test_defences_are_trained_and_resumed_bit_for_bit(tiny, tmp_path, spec):
     train(experiment, killed, CPU)
     first, second = (read_tensors(own.weights_path(experiment))[0] for own in (undisturbed, killed))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    train(studies.experiment(tiny, "none", 0), undisturbed, CPU)
-    plain = read_tensors(undisturbed.weights_path(studies.experiment(tiny, "none", 0)))[0]
+    train(recipes.experiment(tiny, "none", 0), undisturbed, CPU)
+    plain = read_tensors(undisturbed.weights_path(recipes.experiment(tiny, "none", 0)))[0]
     assert not torch.equal(first["head.weight"], plain["head.weight"])
 
 
@@ -132,16 +133,16 @@ def test_defences_are_trained_and_resumed_bit_for_bit(tiny, tmp_path, spec):
         "own mean subtracted",
         "pairs with frozen statistics",
         "ε = 0.01 in the loss",
-        studies.ALL_CHANGED,
+        protocol_audit.ALL_CHANGED,
     ],
 )
 def test_each_change_of_the_audit_changes_the_training(tiny, store, label):
     flipped = tiny.changed(task={**tiny.task.model_dump(), "augment": "flip"})
-    study = studies.study("13_protocol_audit", flipped)
+    study = figure("13_protocol_audit").study(flipped)
     series = study.blocks[0].series
-    for one in (series[studies.THRESHOLD][0], series[label][0]):
+    for one in (series[series.THRESHOLD][0], series[label][0]):
         train(one, store, CPU)
-    first, second = (store.history(series[name][0])["epochs"][-1] for name in (studies.THRESHOLD, label))
+    first, second = (store.history(series[name][0])["epochs"][-1] for name in (series.THRESHOLD, label))
     assert first["similarity_loss"] != second["similarity_loss"]
 
 

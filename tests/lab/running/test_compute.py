@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.running.compute import compute, missing_image_sets
 from simreg_core.lab.running.estimate import Costs
@@ -13,21 +13,21 @@ from simreg_core.lab.training import TrainingError, train
 
 
 def test_the_error_of_a_worker_arrives_and_the_rest_is_given_up(tiny, store):
-    diverging = studies.experiment(tiny, "S^Th", 0, alpha=1e30)
+    diverging = recipes.experiment(tiny, "S^Th", 0, alpha=1e30)
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
         compute(Plan((diverging,), ()), store, "test")
     assert not store.is_trained(diverging)
 
 
 def test_a_missing_image_set_is_found_before_training(tiny, store):
-    missing = studies.experiment(tiny, "S^Th", 0, images="nowhere")
+    missing = recipes.experiment(tiny, "S^Th", 0, images="nowhere")
     with pytest.raises(DataError, match="unknown image set 'nowhere'"):
-        compute(Plan((studies.experiment(tiny, "none", 0), missing), ()), store, "test")
+        compute(Plan((recipes.experiment(tiny, "none", 0), missing), ()), store, "test")
     assert not store.root.exists()
 
 
 def test_a_plan_of_layer_weights_alone_has_work_to_count(tiny, store):
-    one = studies.experiment(tiny, "S^Th", 0)
+    one = recipes.experiment(tiny, "S^Th", 0)
     train(one, store, torch.device("cpu"))
     compute(plan([(one, LayerWeightsEvaluation())], store), store, "test")
     assert store.record(one, LayerWeightsEvaluation()) is not None
@@ -38,21 +38,21 @@ def test_an_official_corruption_file_that_is_missing_is_found_before_training(ti
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
     (tmp_path / "CIFAR-10-C").mkdir()
     task = tiny.task.changed(images="cifar10", size=(32, 32))
-    todo = plan([(studies.experiment(tiny, "none", 0).changed(task=task), CorruptionEvaluation(source="files"))], store)
+    todo = plan([(recipes.experiment(tiny, "none", 0).changed(task=task), CorruptionEvaluation(source="files"))], store)
     (problem,) = missing_image_sets(todo)
     assert "gaussian_noise.npy is missing" in problem
     with pytest.raises(DataError, match=r"gaussian_noise\.npy is missing"):
         compute(todo, store, "test")
     assert not store.root.exists()
-    generated = plan([(studies.experiment(tiny, "none", 0), CorruptionEvaluation())], store)
+    generated = plan([(recipes.experiment(tiny, "none", 0), CorruptionEvaluation())], store)
     assert missing_image_sets(generated) == []
 
 
 def test_every_missing_set_is_named_with_how_to_get_it(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    todo = Plan(tuple(studies.experiment(tiny, "S^Th", 0, images=name) for name in ("nowhere", "digits", "gone")), ())
+    todo = Plan(tuple(recipes.experiment(tiny, "S^Th", 0, images=name) for name in ("nowhere", "digits", "gone")), ())
     problems = missing_image_sets(todo)
     assert [problem.split("'")[1] for problem in problems] == ["gone", "nowhere"]
     assert "put images there as gone/train/CLASS/*.png" in problems[0]
-    few = Plan((studies.experiment(tiny, "S^Th", 0, count=1298),), ())
+    few = Plan((recipes.experiment(tiny, "S^Th", 0, count=1298),), ())
     assert missing_image_sets(few) == ["1298 images are asked for, but 'digits' has 1297 for this"]

@@ -2,14 +2,15 @@
 
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
+from simreg_core.lab.figures import figure
 from simreg_core.lab.running.plan import Plan, by_network, plan
 from simreg_core.lab.specs import Experiment
 from simreg_core.lab.training import train
 
 
 def test_what_is_done_is_not_planned(tiny, store):
-    study = studies.study("02_attack_curves", tiny)
+    study = figure("02_attack_curves").study(tiny)
     everything = plan(study.measurements(), store)
     assert (len(everything.trainings), len(everything.measurements)) == (13, 50)  # two V1 predictors among them
     train(next(one for one in everything.trainings if isinstance(one, Experiment)), store, torch.device("cpu"))
@@ -18,8 +19,8 @@ def test_what_is_done_is_not_planned(tiny, store):
 
 
 def test_network_by_network_everything_is_computed_once(tiny, store):
-    evaluations = (studies.noise(tiny, "gaussian"), studies.fgsm(tiny))
-    networks = [studies.experiment(tiny, target, seed) for seed in range(2) for target in ("none", "S^Th")]
+    evaluations = (recipes.noise(tiny, "gaussian"), recipes.fgsm(tiny))
+    networks = [recipes.experiment(tiny, target, seed) for seed in range(2) for target in ("none", "S^Th")]
     todo = plan([(one, evaluation) for evaluation in evaluations for one in networks], store)
     parts = by_network(todo, 1)
     assert [part.measurements for part in parts] == [tuple((one, own) for own in evaluations) for one in networks]
@@ -34,7 +35,7 @@ def test_network_by_network_everything_is_computed_once(tiny, store):
 
 def test_the_part_of_a_plan_is_the_plan_of_a_part(tiny, store):
     names = ("02_attack_curves", "07_batch_size_study", "16_cost")
-    measured = {name: [*studies.study(name, tiny).measurements()] for name in names}
+    measured = {name: [*figure(name).study(tiny).measurements()] for name in names}
     together = plan([one for own in measured.values() for one in own], store)
     for own in measured.values():
         part, alone = together.part(own), plan(own, store)

@@ -13,7 +13,7 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.cli import main
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit
@@ -58,10 +58,10 @@ def cluster():
 
 
 def test_a_lost_machine_costs_one_experiment(cluster, tiny, store, tmp_path, monkeypatch):
-    gaussian = studies.noise(tiny, "gaussian")
-    finished, first = (studies.experiment(tiny, "S^Th", seed) for seed in range(2))
-    neural = studies.experiment(tiny, "S^neural", 0)
-    asked = [(finished, gaussian), (first, gaussian), (neural, gaussian), (first, studies.fgsm(tiny))]
+    gaussian = recipes.noise(tiny, "gaussian")
+    finished, first = (recipes.experiment(tiny, "S^Th", seed) for seed in range(2))
+    neural = recipes.experiment(tiny, "S^neural", 0)
+    asked = [(finished, gaussian), (first, gaussian), (neural, gaussian), (first, recipes.fgsm(tiny))]
     train(finished, store, CPU)
     todo = plan(asked, store)
     monkeypatch.setattr(ray_executor, "compute_on_machine", _watched(tmp_path, cluster.second.node_id))
@@ -114,9 +114,9 @@ def _assert_same_as_here(measurements, remote: Store, here: Store) -> None:
 
 
 def test_a_diverging_training_stops_no_other(cluster, tiny, store):
-    diverging = studies.experiment(tiny, "S^Th", 0, alpha=1e30)
-    sound = studies.experiment(tiny, "none", 1)
-    gaussian = studies.noise(tiny, "gaussian")
+    diverging = recipes.experiment(tiny, "S^Th", 0, alpha=1e30)
+    sound = recipes.experiment(tiny, "none", 1)
+    gaussian = recipes.noise(tiny, "gaussian")
     todo = plan([(diverging, gaussian), (sound, gaussian)], store)
     with RayExecutor() as machines, pytest.raises(TrainingError, match="diverged in epoch 1"):
         compute(todo, store, "test", executor=machines)
@@ -129,7 +129,7 @@ def test_an_error_of_a_machine_names_it(cluster, tiny, store, tmp_path, monkeypa
     (tmp_path / "mine" / "train" / "one").mkdir(parents=True)
     for index in range(40):
         Image.new("L", (16, 16), index).save(tmp_path / "mine" / "train" / "one" / f"{index}.png")
-    todo = Plan((studies.experiment(tiny, "S^Th", 0, images="mine"),), ())
+    todo = Plan((recipes.experiment(tiny, "S^Th", 0, images="mine"),), ())
     with RayExecutor() as machines, pytest.raises(RunnerError) as raised:
         compute(todo, store, "test", executor=machines)
     assert str(raised.value).startswith(f"on machine {socket.gethostname()}: DataError: unknown image set 'mine'")
@@ -153,15 +153,15 @@ def test_the_command_computes_on_the_cluster(cluster, tmp_path, monkeypatch, cap
 
 
 def test_another_version_on_a_machine_is_refused(tiny):
-    one = studies.experiment(tiny, "none", 0)
+    one = recipes.experiment(tiny, "none", 0)
     outcome = compute_on_machine(one, None, "0123456789abcdef", False)
     assert outcome.error.startswith(f"RunnerError: experiment 0123456789abcdef is {one.key} here: another version")
 
 
 def test_a_checkpoint_of_another_experiment_is_refused_on_the_machine(tiny, store):
-    one, other = (studies.experiment(tiny, "none", seed) for seed in range(2))
+    one, other = (recipes.experiment(tiny, "none", seed) for seed in range(2))
     train(other, store, CPU)
-    noise = studies.noise(tiny, "gaussian")
+    noise = recipes.noise(tiny, "gaussian")
     outcome = compute_on_machine(one, noise, one.key, False, (one, store.checkpoint_files(other)))
     assert "StoreError: checkpoint" in outcome.error
     assert f"belongs to experiment {other.key}, not {one.key}" in outcome.error
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_experiment_is_refused_on_the_machine(tiny, stor
 
 
 def test_a_half_trained_network_goes_on_elsewhere(tiny, store):
-    one = studies.experiment(tiny, "S^Th", 0)
+    one = recipes.experiment(tiny, "S^Th", 0)
 
     def stop(share: float) -> None:
         if share == 0.5:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.running.compute import compute
 from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.running.progress import Progress
@@ -51,7 +51,7 @@ def test_out_of_memory_goes_on_with_fewer_workers(tmp_path, capsys):
 
 
 def test_a_worker_that_dies_is_reported_with_its_task_and_signal(tiny, store, capfd):
-    one, fgsm = studies.experiment(tiny, "S^Th", 0), studies.fgsm(tiny)
+    one, fgsm = recipes.experiment(tiny, "S^Th", 0), recipes.fgsm(tiny)
     for number, evaluation, doing, how in (
         (signal.SIGSEGV, None, "training", r"SIGSEGV \(a crash in compiled code"),
         (signal.SIGKILL, fgsm, "measuring transferred FGSM of", r"SIGKILL \(killed from outside; where memory ran out"),
@@ -70,10 +70,10 @@ def test_numbers_of_workers():
 
 
 def test_a_second_process_waits_and_computes_only_what_is_missing(tiny, store, capsys):
-    one = studies.experiment(tiny, "none", 0)
+    one = recipes.experiment(tiny, "none", 0)
     holder = f"""
 import sys, time, torch
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import train
@@ -82,7 +82,7 @@ with store.computing() as waited:
     assert not waited
     print("holding", flush=True)
     time.sleep(2)
-    train(studies.experiment(load_profile({str(Path(__file__).parents[1] / "profiles" / "tiny.yaml")!r}), "none", 0),
+    train(recipes.experiment(load_profile({str(Path(__file__).parents[1] / "profiles" / "tiny.yaml")!r}), "none", 0),
           store, torch.device("cpu"))
 """
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import build_network, build_regularizer, load_data, train
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def experiment(tiny):
-    return studies.experiment(tiny, "S^Th", 0, similarity="linear_cka", threshold=0.3)
+    return recipes.experiment(tiny, "S^Th", 0, similarity="linear_cka", threshold=0.3)
 
 
 class Killed(Exception):
@@ -49,7 +49,7 @@ def test_other_targets_are_compared_too(experiment, store):
 
 
 def test_its_key_differs(experiment, tiny):
-    assert experiment.key != studies.experiment(tiny, "S^Th", 0, threshold=0.3).key
+    assert experiment.key != recipes.experiment(tiny, "S^Th", 0, threshold=0.3).key
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simreg_core.lab import studies
+from simreg_core.lab import recipes
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.store import Store
@@ -24,7 +24,7 @@ def assert_bit_equal(first, second):
 
 @pytest.mark.parametrize("target", ["none", "S^Th", "S^pixel"])
 def test_two_runs_are_bit_equal_whatever_the_global_state(tiny, tmp_path, target):
-    experiment = studies.experiment(tiny, target, 0)
+    experiment = recipes.experiment(tiny, target, 0)
     runs = []
     for index in range(2):
         torch.manual_seed(index)
@@ -38,7 +38,7 @@ def test_two_runs_are_bit_equal_whatever_the_global_state(tiny, tmp_path, target
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_killed_run_resumes_to_the_same_weights(tiny, tmp_path, target, stop_after):
     longer = tiny.changed(optimization={**tiny.optimization.model_dump(), "epochs": 4})
-    experiment = studies.experiment(longer, target, 0)
+    experiment = recipes.experiment(longer, target, 0)
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
     train(experiment, undisturbed, CPU)
 
@@ -77,7 +77,7 @@ def train_one_epoch(experiment, store):
 
 def test_resuming_takes_up_pairs_means_and_augmentation(tiny, tmp_path):
     """With images that are augmented at every draw: the generator of that is the regularizer's too."""
-    experiment = studies.experiment(tiny, "S^Th", 0, augment_each="crop-flip")
+    experiment = recipes.experiment(tiny, "S^Th", 0, augment_each="crop-flip")
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
     train(experiment, undisturbed, CPU)
     train_one_epoch(experiment, killed)
@@ -88,7 +88,7 @@ def test_resuming_takes_up_pairs_means_and_augmentation(tiny, tmp_path):
 
 
 def test_a_state_of_an_earlier_version_is_refused(tiny, store):
-    experiment = studies.experiment(tiny, "S^Th", 0)
+    experiment = recipes.experiment(tiny, "S^Th", 0)
     train_one_epoch(experiment, store)
     state, history = store.load_resume(experiment)
     del state["regularizer.pair_state"]
@@ -102,7 +102,7 @@ def test_training_learns(tiny, store):
         optimization={**tiny.optimization.model_dump(), "epochs": 8, "phase_epochs": 4},
         network={"name": "resnet10", "width": 8},
     )
-    experiment = studies.experiment(longer, "none", 0)
+    experiment = recipes.experiment(longer, "none", 0)
     train(experiment, store, CPU)
     import json
 
@@ -113,20 +113,20 @@ def test_training_learns(tiny, store):
 
 def test_the_untrained_state_counts_as_released(tiny, store):
     ruinous = tiny.changed(optimization={**tiny.optimization.model_dump(), "learning_rate": 3, "epochs": 1})
-    experiment = studies.experiment(ruinous, "none", 0)
+    experiment = recipes.experiment(ruinous, "none", 0)
     train(experiment, store, CPU)
     assert_bit_equal(weights(experiment, store), build_network(experiment, 10).state_dict())
 
 
 def test_a_training_that_diverges_says_so(tiny, store):
-    experiment = studies.experiment(tiny, "S^Th", 0, alpha=1e30)
+    experiment = recipes.experiment(tiny, "S^Th", 0, alpha=1e30)
     with pytest.raises(TrainingError, match=f"training {experiment.key} diverged in epoch 1.*alpha may help"):
         train(experiment, store, CPU)
     assert not store.is_trained(experiment)
 
 
 def test_a_corrupt_resume_file_is_named(tiny, store):
-    experiment = studies.experiment(tiny, "none", 0)
+    experiment = recipes.experiment(tiny, "none", 0)
     path = store.resume_path(experiment)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not safetensors")
@@ -136,7 +136,7 @@ def test_a_corrupt_resume_file_is_named(tiny, store):
 
 def test_seeds_share_nothing_but_targets_share_their_start(tiny):
     none, threshold, other = (
-        build_network(studies.experiment(tiny, target, seed), 10).state_dict()
+        build_network(recipes.experiment(tiny, target, seed), 10).state_dict()
         for target, seed in (("none", 0), ("S^Th", 0), ("none", 1))
     )
     assert_bit_equal(none, threshold)
@@ -145,7 +145,7 @@ def test_seeds_share_nothing_but_targets_share_their_start(tiny):
 
 def test_strict_keeps_validation_images_out_of_the_regularization_set(tiny):
     def overlap(protocol):
-        experiment = studies.experiment(tiny.changed(protocol=protocol), "S^Th", 0, count=300)
+        experiment = recipes.experiment(tiny.changed(protocol=protocol), "S^Th", 0, count=300)
         data = load_data(experiment)
         held_out = {image.numpy().tobytes() for image in data.validation.images}
         return len([image for image in data.regularization.images if image.numpy().tobytes() in held_out])
@@ -160,7 +160,7 @@ def test_a_corrupt_validation_image_is_named(tiny, tmp_path, monkeypatch):
         folder = tmp_path / "mine" / split / "a"
         folder.mkdir(parents=True)
         (folder / "x.png").write_bytes(b"junk")
-    experiment = studies.experiment(tiny.changed(task={"images": "mine", "size": (8, 8)}), "none", 0)
+    experiment = recipes.experiment(tiny.changed(task={"images": "mine", "size": (8, 8)}), "none", 0)
     with pytest.raises(DataError, match=r"x\.png cannot be read"):
         load_data(experiment)
 
@@ -168,12 +168,12 @@ def test_a_corrupt_validation_image_is_named(tiny, tmp_path, monkeypatch):
 def test_sets_that_are_too_small(tiny):
     many = tiny.changed(task={"images": "photos", "size": (16, 16), "validation_images": 5000})
     with pytest.raises(DataError, match="validation_images is 5000, but 'photos' has 1000"):
-        load_data(studies.experiment(many, "none", 0))
+        load_data(recipes.experiment(many, "none", 0))
     with pytest.raises(DataError, match=r"2000 images are asked for, but 'digits' has 1297"):
-        load_data(studies.experiment(tiny, "S^Th", 0, count=2000))
+        load_data(recipes.experiment(tiny, "S^Th", 0, count=2000))
     greedy = tiny.changed(task={**tiny.task.model_dump(), "validation_images": 1297})
     with pytest.raises(DataError, match="validation_images is 1297"):
-        load_data(studies.experiment(greedy, "none", 0))
+        load_data(recipes.experiment(greedy, "none", 0))
 
 
 def with_task(experiment, **changes):
@@ -181,7 +181,7 @@ def with_task(experiment, **changes):
 
 
 def test_a_limited_training_set_is_balanced_and_the_same_for_every_seed(tiny):
-    sets = [load_data(with_task(studies.experiment(tiny, "S^Th", seed), train_images=200)) for seed in (0, 0, 1)]
+    sets = [load_data(with_task(recipes.experiment(tiny, "S^Th", seed), train_images=200)) for seed in (0, 0, 1)]
     for own in sets:
         assert own.train.labels.bincount().tolist() == [20] * 10
         assert own.validation.labels.bincount().tolist() == [10] * 10
@@ -203,7 +203,7 @@ def test_a_limited_training_set_is_balanced_and_the_same_for_every_seed(tiny):
     ],
 )
 def test_a_limited_training_set_that_cannot_be(tiny, changes, message):
-    experiment = studies.experiment(tiny, "S^Th", 0, size=(16, 16))
+    experiment = recipes.experiment(tiny, "S^Th", 0, size=(16, 16))
     with pytest.raises(DataError, match=message):
         load_data(with_task(experiment, **changes))
 
@@ -226,7 +226,7 @@ def test_augmentation(generator):
 
 def test_pairs_without_a_loss_change_batch_norm_statistics_alone(tiny, store):
     once = tiny.changed(optimization={**tiny.optimization.model_dump(), "epochs": 1, "phases": 1})
-    plain, passed = studies.experiment(once, "none", 0), studies.experiment(once, "S^Th", 0, alpha=0.0)
+    plain, passed = recipes.experiment(once, "none", 0), recipes.experiment(once, "S^Th", 0, alpha=0.0)
     for experiment in (plain, passed):
         train(experiment, store, CPU)
     one, other = weights(plain, store), weights(passed, store)
@@ -236,7 +236,7 @@ def test_pairs_without_a_loss_change_batch_norm_statistics_alone(tiny, store):
 
 def test_control_targets(tiny, store):
     def targets(target):
-        experiment = studies.experiment(tiny, "S^Th", 0, target=target)
+        experiment = recipes.experiment(tiny, "S^Th", 0, target=target)
         network = build_network(experiment, 10)
         regularization = load_data(experiment).regularization
         return build_regularizer(network, experiment.regularizer, regularization, 0, store).sampler.targets
@@ -262,10 +262,10 @@ def test_bfloat16_agrees_with_float32_within_the_noise_of_seeds(tiny, tmp_path):
     for profile in (longer, fast):
         curves = []
         for seed in range(6):
-            experiment = studies.experiment(profile, "S^Th", seed)
+            experiment = recipes.experiment(profile, "S^Th", seed)
             train(experiment, store, CPU)
             curves.append([epoch["validation_accuracy"] for epoch in store.history(experiment)["epochs"]])
         accuracies.append(torch.tensor(curves).mean(dim=0))
-    assert studies.experiment(longer, "S^Th", 0).key != studies.experiment(fast, "S^Th", 0).key
+    assert recipes.experiment(longer, "S^Th", 0).key != recipes.experiment(fast, "S^Th", 0).key
     assert accuracies[0][-1] > 0.6  # there is something to agree about
     assert (accuracies[0] - accuracies[1]).abs().max() < 0.05

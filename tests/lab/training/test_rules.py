@@ -4,7 +4,6 @@ import importlib.util
 import pickle
 from dataclasses import dataclass
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -21,7 +20,8 @@ from simreg_core.defences import (
     replace_gradient,
 )
 from simreg_core.defences.base import cross_entropy
-from simreg_core.lab import audit_figures, studies
+from simreg_core.lab import recipes
+from simreg_core.lab.figures import figure, white_box
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.words import describe
 from simreg_core.lab.measuring.evaluation import evaluate
@@ -30,6 +30,7 @@ from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.running.workers import trainer_of
 from simreg_core.lab.specs import (
+    PROJECT,
     Experiment,
     NoiseEvaluation,
     Profile,
@@ -68,7 +69,7 @@ def toy(monkeypatch, tiny):
     def register(rule, name="toy", **fields) -> Experiment:
         monkeypatch.setitem(RULES, name, Row(name, rule))
         network = {"name": "resnet10", "width": 8}
-        return studies.experiment(tiny.changed(network=network), "none", 0).changed(
+        return recipes.experiment(tiny.changed(network=network), "none", 0).changed(
             adversarial={"method": name, **fields}
         )
 
@@ -383,7 +384,7 @@ class QuantizedSettings(FrontEndSettings):
 def test_a_front_end_is_differentiated_in_several_ways(made, monkeypatch, tiny):
     monkeypatch.setitem(FRONT_ENDS, "quantized", Row("quantized", made))
     network = {"name": "resnet10", "width": 8, "front_end": {"kind": "quantized", "levels": 3}}
-    experiment = studies.experiment(tiny.changed(network=network), "none", 0)
+    experiment = recipes.experiment(tiny.changed(network=network), "none", 0)
     assert experiment.network.front_end.levels == 3
     assert pickle.loads(pickle.dumps(experiment)) == experiment
     model = build_network(experiment, 10).eval()
@@ -419,7 +420,7 @@ class Noisy(FrontEnd):
 def test_a_random_front_end_says_so_and_trains_to_the_same_bits(monkeypatch, tiny, tmp_path):
     monkeypatch.setitem(FRONT_ENDS, "noisy", Row("noisy", Noisy))
     network = {"name": "resnet10", "width": 8, "front_end": {"kind": "noisy"}}
-    experiment = studies.experiment(tiny.changed(network=network), "none", 0)
+    experiment = recipes.experiment(tiny.changed(network=network), "none", 0)
     assert resumes_to_the_same_bits(experiment, tmp_path, epochs=2)
     store = Store(tmp_path / "killed after None")
     assert evaluate(experiment, NoiseEvaluation(attack="gaussian", epsilons=(0.0,), images=20), store, CPU)
@@ -599,13 +600,13 @@ def test_a_rule_without_a_task_loss_is_refused(toy, store):
 
 def test_an_unknown_method_is_one_line(tiny):
     with pytest.raises(SpecError, match=r"^adversarial: unknown method 'toys'; allowed: pgd, trades, gaussian$"):
-        studies.experiment(tiny, "none", 0).changed(adversarial={"method": "toys"})
+        recipes.experiment(tiny, "none", 0).changed(adversarial={"method": "toys"})
     with pytest.raises(SpecError, match=r"adversarial: epsilon must lie in \(0, 1\].*got 25"):
-        studies.experiment(tiny, "none", 0).changed(adversarial={"method": "pgd", "epsilon": 25})
+        recipes.experiment(tiny, "none", 0).changed(adversarial={"method": "pgd", "epsilon": 25})
 
 
 def test_a_state_of_an_earlier_version_is_refused(tiny, store):
-    experiment = studies.experiment(tiny, "none", 0)
+    experiment = recipes.experiment(tiny, "none", 0)
     train_until(experiment, store, 1)
     state, history = store.load_resume(experiment)
     del state["format"]
@@ -647,12 +648,12 @@ def test_a_new_defence_is_one_file_one_row_and_one_line(tmp_path, monkeypatch, s
     found = importlib.util.spec_from_file_location("smoothing", file)
     found.loader.exec_module(module := importlib.util.module_from_spec(found))
     monkeypatch.setitem(RULES, "contrast", Row("contrast", module.LabelSmoothing))
-    text = (studies.PROJECT / "tests/profiles/tiny.yaml").read_text()
+    text = (PROJECT / "tests/profiles/tiny.yaml").read_text()
     line = "  lower contrast: {method: contrast, factor: 0.5}\n"
     text = text.replace("selection:", f"{line}selection:").replace("name: tiny", "name: own")
     (tmp_path / "own.yaml").write_text(text)
     profile = load_profile(tmp_path / "own.yaml")
-    series = studies.study("14_white_box", profile).blocks[0].series
+    series = figure("14_white_box").study(profile).blocks[0].series
     assert list(series)[-1] == "lower contrast"
     experiment = series["lower contrast"][0]
     assert "trained on contrast 0.5" in describe(experiment)
@@ -662,7 +663,7 @@ def test_a_new_defence_is_one_file_one_row_and_one_line(tmp_path, monkeypatch, s
 
 
 def test_profiles_name_their_defences(tiny):
-    assert list(studies.defended(tiny)) == [
+    assert list(white_box.defended(tiny)) == [
         "none", "S^Th", "adversarial training", "TRADES", "noise augmentation", "blur",
     ]  # fmt: skip
     values = tiny.model_dump()
@@ -687,45 +688,3 @@ def test_a_blur_has_one_key_however_it_is_given(tiny):
         tiny.changed(network={**network, "blur": 1.0, "front_end": {"kind": "blur"}})
     with pytest.raises(SpecError, match="a front end goes with a ResNet, not with 'vgg'"):
         tiny.changed(network={"name": "vgg", "width": 8, "blur": 1.0})
-
-
-def test_no_series_is_left_out_of_the_figure():
-    names = ["none", "S^Th", "mine", "blur", *(f"defence {index}" for index in range(30))]
-    looks = audit_figures.defence_looks(names)
-    assert set(looks) == set(names)
-    assert looks["blur"].colour == "#8c6d31"
-    assert len({(look.colour, look.marker) for look in looks.values()}) == len(names)
-    known = {look.colour for look in audit_figures.DEFENCE_LOOKS.values()}
-    assert looks["mine"].colour not in known
-    with pytest.raises(ValueError, match="70 defences need a look, but only 64 are free"):
-        audit_figures.defence_looks(f"defence {index}" for index in range(70))
-
-
-def white_box_table(*more: str) -> pd.DataFrame:
-    """As few numbers as the figure of notebook 14 takes, of none, S^Th and more series."""
-    rows = []
-    for series in ("none", "S^Th", *more):
-        for seed in (0, 1):
-            own = {
-                "series": series,
-                "seed": seed,
-                "metric": "accuracy",
-                "attack": "white_box",
-                "value": 0.5 + 0.1 * seed,
-            }
-            for condition in ("PGD", "PGD, L2", "Square"):
-                rows.append({**own, "condition": condition, "epsilon": 0.1})
-            for surrogate in ("none", "S^Th"):
-                rows.append({**own, "attack": "transfer", "condition": f"momentum from {surrogate}", "epsilon": 0.1})
-            for norm, method in (("linf", "fast"), ("l2", "fast"), ("l0", "fast"), ("l2", "hop_skip_jump")):
-                sizes = {"attack": "minimum_norm", "metric": f"median_{norm}", "condition": method, "epsilon": None}
-                rows.append({**own, **sizes})
-    return pd.DataFrame(rows).assign(group="", protocol="strict", attempted=60, failed=0)
-
-
-def test_a_curve_of_a_new_defence_is_drawn():
-    figure = audit_figures.white_box(white_box_table("mine"), {"mine": 2})
-    assert figure.legends[0].get_texts()[-1].get_text() == "mine (n = 2), 2 flagged"
-    table = white_box_table("mine")
-    with pytest.raises(ValueError, match="the table holds series that were not attacked with PGD: mine"):
-        audit_figures.white_box(table[(table["series"] != "mine") | (table["condition"] != "PGD")], {})

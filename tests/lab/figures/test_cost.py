@@ -2,17 +2,18 @@
 
 import pytest
 
-from simreg_core.lab import studies
-from simreg_core.lab.cost import step_costs
+from simreg_core.lab.figures import figure
+from simreg_core.lab.figures.kit_cost import step_costs
 from simreg_core.lab.running.compute import _stages, compute, missing_image_sets
 from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import load_profile
+from simreg_core.lab.store import Store
 
 
 def test_costs_are_a_record_that_is_measured_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
-    study = studies.study("16_cost", tiny)
+    study = figure("16_cost").study(tiny)
     todo = plan(study.measurements(), study.store)
     assert todo.trainings == ()
     assert len(todo.measurements) == 1
@@ -32,7 +33,7 @@ def test_costs_are_a_record_that_is_measured_once(tiny, tmp_path, monkeypatch):
 
 def test_costs_are_keyed_by_what_they_time(tiny):
     def key(profile):
-        ((one, evaluation),) = studies.study("16_cost", profile).measurements()
+        ((one, evaluation),) = figure("16_cost").study(profile).measurements()
         return one.key, evaluation.key
 
     same = tiny.changed(seeds=5, pixel_alpha=0.5, regularizer=tiny.regularizer.changed(alpha=0.3, threshold=0.4))
@@ -44,29 +45,29 @@ def test_costs_are_keyed_by_what_they_time(tiny):
         tiny.changed(studies=tiny.studies.changed(image_counts=(10, 20, 30))),
     ):
         assert key(other) != key(tiny)
-    batch = [one for one in studies.study("07_batch_size_study", tiny).measurements() if one[1].times_steps]
+    batch = [one for one in figure("07_batch_size_study").study(tiny).measurements() if one[1].times_steps]
     assert [(one.key, evaluation.key) for one, evaluation in batch] == [key(tiny)]
 
 
 def test_the_committed_costs_are_those_that_were_measured():
-    costs = step_costs(studies.study("07_batch_size_study", load_profile("quick")))
+    costs = step_costs(figure("07_batch_size_study").study(load_profile("quick")))
     assert costs["device"] == "cpu (AMD EPYC)"
     assert [row["k"] for row in costs["rows"]] == [0, 4, 16, 32]
     assert costs["rows"][1]["seconds"] == 0.023146161998738535
     assert costs["rows"][2]["ratio"] == 1.8027440607648986
     assert costs["rows"][3]["saved_bytes"] == 14059288
     with pytest.raises(LookupError, match="02_attack_curves times no training step"):
-        step_costs(studies.study("02_attack_curves", load_profile("quick")))
+        step_costs(figure("02_attack_curves").study(load_profile("quick")))
 
 
 def test_a_plan_times_its_steps_last_and_needs_no_images_for_it(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
     away = tiny.changed(task=tiny.task.changed(images="nowhere"))
-    study = studies.study("16_cost", away)
-    store = studies.Store(tmp_path / "runs")
+    study = figure("16_cost").study(away)
+    store = Store(tmp_path / "runs")
     todo = plan(study.measurements(), store)
     assert missing_image_sets(todo) == []
-    both = plan([*study.measurements(), *studies.study("02_attack_curves", tiny).measurements()], store)
+    both = plan([*study.measurements(), *figure("02_attack_curves").study(tiny).measurements()], store)
     costs = Costs()
     monkeypatch.setattr(costs, "_step", lambda _: 1.0)
     monkeypatch.setattr(costs, "_fit", lambda _: 1.0)

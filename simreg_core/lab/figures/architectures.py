@@ -1,0 +1,87 @@
+"""Figure 15: three attacks on networks that the regularizer was not made for (ours, not the paper's)."""
+
+import pandas as pd
+
+from simreg_core.lab.claims import ATTACKS, GAIN, OURS, Claim, gain, weakest
+from simreg_core.lab.figures.kit import Picture, summarize_groups
+from simreg_core.lab.figures.kit_attacks import helps, rows_of_groups
+from simreg_core.lab.recipes import of_architecture, seeds_of, three_attacks
+from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
+from simreg_core.lab.specs import Profile
+from simreg_core.lab.study import Block, Figure, Study
+from simreg_core.names import LAYERS
+
+
+def experiments(profile: Profile) -> tuple[Block, ...]:
+    """None and S^Th on networks that the regularizer was not made for, under the three attacks."""
+    bases = {one.name: of_architecture(profile, one) for one in profile.studies.architectures}
+    return tuple(
+        Block({target: seeds_of(one, target, one.seeds) for target in (NONE, THRESHOLD)}, three_attacks(one), name)
+        for name, one in bases.items()
+    )
+
+
+def _weakest_architecture(table: pd.DataFrame) -> pd.Series:
+    return weakest(gain(table, THRESHOLD, "gaussian", group=group) for group in table["group"].unique())
+
+
+CLAIMS = (
+    Claim(
+        key="architectures",
+        text="S^Th helps against Gaussian noise on every other architecture",
+        source=OURS,
+        statistic=GAIN + ", for the least favourable architecture",
+        measure=_weakest_architecture,
+    ),
+)
+
+
+def details(table: pd.DataFrame) -> list[Claim]:
+    """S^Th on each architecture under each attack."""
+    return [
+        helps(f"{group}: {THRESHOLD}", THRESHOLD, attack, OURS, group=group)
+        for group in table["group"].unique()
+        for attack in ATTACKS
+    ]
+
+
+def draw(study: Study, protocol: str) -> Picture:
+    """A row for each architecture, a column for each attack; no published values, since the paper has none."""
+    looks = {name: LOOKS[name] for name in (NONE, THRESHOLD)}
+    figure = rows_of_groups(study.table(), ("gaussian", "fgsm"), lambda group: looks, protocol)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
+    return figure
+
+
+def settings(study: Study) -> list[dict]:
+    """What each architecture takes: width, alpha, Th, learning rate, layers, number of weights."""
+    from simreg_core.architectures import architecture  # here: it needs torch, and to draw needs none
+
+    def weights(one: Profile) -> int:
+        network = architecture(one.network.name, one.task.size, one.task.channels, width=one.network.width)
+        return sum(weight.numel() for weight in network.parameters())
+
+    bases = [of_architecture(study.profile, one) for one in study.profile.studies.architectures]
+    return [
+        {
+            "architecture": one.network.name,
+            "width": one.network.width,
+            "alpha": one.regularizer.alpha,
+            "Th": one.regularizer.threshold,
+            "learning rate": one.optimization.learning_rate,
+            "layers": ", ".join(LAYERS[one.network.name]),
+            "weights": weights(one),
+        }
+        for one in bases
+    ]
+
+
+FIGURE = Figure(
+    "15_architectures",
+    experiments,
+    CLAIMS,
+    draw,
+    numbers=lambda study: summarize_groups(study.table(), "epsilon"),
+    details=details,
+    notes=lambda study: {"settings": settings(study)},
+)

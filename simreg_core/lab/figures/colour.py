@@ -1,0 +1,36 @@
+"""Figure 09: three attacks on the task in colour, against the regularization set (paper v2, Figure 10)."""
+
+from simreg_core.lab.claims import GAIN, Claim, weakest_gain
+from simreg_core.lab.figures.kit import Picture
+from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks, sets_under_three_attacks
+from simreg_core.lab.recipes import base_of, seeds_of, sets_of, three_attacks
+from simreg_core.lab.series import NONE
+from simreg_core.lab.specs import Profile
+from simreg_core.lab.study import Block, Figure, Study
+
+
+def experiments(profile: Profile) -> tuple[Block, ...]:
+    """None, and S^Th with colour regularization sets, on the task in colour, under the three attacks."""
+    coloured = base_of(profile, colour=True)
+    series = {NONE: seeds_of(coloured, NONE, profile.seeds), **sets_of(coloured, profile.studies.colour_sets)}
+    return (Block(series, three_attacks(coloured)),)
+
+
+CLAIMS = (
+    Claim(
+        key="colour",
+        text="Every regularization set helps against Gaussian noise in colour",
+        source="v2 Fig. 10",
+        statistic=GAIN + ", for the least favourable set",
+        measure=weakest_gain,
+    ),
+)
+
+
+def draw(study: Study, protocol: str) -> Picture:
+    """Three attacks, a curve for each set; no published curve could be read off."""
+    table = study.table()
+    return sets_under_three_attacks(table, set_looks(table, with_published=False), protocol)
+
+
+FIGURE = Figure("09_colour", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 10"))

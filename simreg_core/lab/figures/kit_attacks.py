@@ -1,0 +1,199 @@
+"""What the figures of attack curves share: curves against epsilon, bars of boundary-attack sizes, and their claims."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from simreg_core.lab.claims import ATTACKS, Claim, by_seed, gain, regularized
+from simreg_core.lab.figures.kit import (
+    Axes,
+    Picture,
+    panels,
+    published_legend,
+    reference,
+    shade,
+    summarize,
+)
+from simreg_core.lab.series import LOOKS, NONE, PIXEL, QUALITATIVE, THRESHOLD, Look, looks_of
+from simreg_core.lab.study import Study
+
+ATTACK_NAMES = {
+    "gaussian": "Gaussian noise",
+    "uniform": "Uniform noise",
+    "salt_and_pepper": "Salt and pepper",
+    "fgsm": "Transferred FGSM",
+    "boundary": "Boundary attack",
+}
+SIZE = "median_squared_l2_per_pixel"
+ATTACK_WORDS = {**ATTACKS, "uniform": "uniform noise", "salt_and_pepper": "salt-and-pepper noise"}  # attacks in words
+METRICS = {  # of the digitized values, by attack
+    "gaussian": "gaussian_acc",
+    "fgsm": "fgsm_acc",
+    "boundary": "boundary_sqL2_per_pixel(1e-3)",
+}
+PUBLISHED_MAIN = "published, gray\nCIFAR-10, ResNet18"
+MAIN_LOOKS = {  # gray CIFAR-10, ImageNet as regularization set, ResNet18
+    NONE: LOOKS[NONE].beside(dict.fromkeys(METRICS, ("unregularized", "4i"))),
+    PIXEL: LOOKS[PIXEL].beside(
+        {"gaussian": ("S_pixel", "2b CIFAR10-ImageNet R18"), "fgsm": ("S_pixel", "3a CIFAR10-ImageNet R18")}
+    ),
+    THRESHOLD: LOOKS[THRESHOLD].beside(
+        {
+            "gaussian": ("S_Th reg=ImageNet", "4i"),
+            "fgsm": ("S_Th reg=ImageNet", "4i"),
+            "boundary": ("reg=ImageNet", "4i"),
+        }
+    ),
+}
+# each set, and the published one that plays its part: the task's own images, or natural images of another kind
+PUBLISHED_SETS = {
+    "cifar10": "CIFAR10",
+    "cifar10-jpeg75": "CIFAR10",
+    "photos": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "imagenet": "ImageNet",
+    "tiny-imagenet32-jpeg75": "ImageNet",
+    "photos-foreign": "ImageNet",
+}
+
+
+def published_curve(look: Look, attack: str) -> pd.DataFrame:
+    """The published values beside one curve, columns x and y; empty where none could be read off."""
+    series, panel = (look.published or {}).get(attack, (None, ""))
+    return reference(METRICS.get(attack, ""), series, (panel,))
+
+
+def rows_of(
+    summary: pd.DataFrame, series: str, attack: str, metric: str = "accuracy", protocol: str = "released"
+) -> pd.DataFrame:
+    """One curve of a summary."""
+    chosen = (summary["series"] == series) & (summary["attack"] == attack) & (summary["metric"] == metric)
+    return summary[chosen & (summary["protocol"] == protocol)]
+
+
+def accuracy_curves(ax: Axes, summary: pd.DataFrame, looks: dict[str, Look], attack: str, protocol="released") -> None:
+    """Accuracy against epsilon, mean and SEM; published values thin and dashed."""
+    for series, look in looks.items():
+        published = published_curve(look, attack)
+        ax.plot(published["x"], published["y"], color=look.colour, lw=0.8, ls="--")
+        rows = rows_of(summary, series, attack, protocol=protocol)
+        label = f"{look.label} (n = {rows['seeds'].max()})"
+        ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label, gid=series)
+        shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
+    ax.set(xlabel="ε (pixels in [0, 1])", ylim=(0, 1))
+    ax.set_xlim(0, None)
+    ax.set_title(ATTACK_NAMES[attack], fontsize="medium")
+
+
+def size_bars(ax: Axes, summary: pd.DataFrame, looks: dict[str, Look], labels: list[str] | None = None) -> None:
+    """Median boundary-attack sizes, mean and SEM; published values dashed."""
+    counts = []
+    for place, (series, look) in enumerate(looks.items()):
+        rows = rows_of(summary, series, "boundary", SIZE)
+        counts.append(rows["seeds"].item())
+        ax.bar(place, rows["mean"].item() * 1e3, yerr=rows["sem"].item() * 1e3, color=look.colour, capsize=2, width=0.7)
+        for value in published_curve(look, "boundary")["y"]:
+            ax.plot([place - 0.4, place + 0.4], [value, value], color="0.5", lw=0.8, ls="--")
+    ax.set_xticks(range(len(looks)), labels or [look.label for look in looks.values()])
+    ax.set_ylabel("Median squared L2\nper pixel (× 10⁻³)")
+    low, high = min(counts), max(counts)
+    said = f"Boundary attack (n = {low})" if low == high else f"Boundary (n = {low} to {high})"
+    ax.set_title(said, fontsize="medium")
+
+
+def draw_three_attacks(
+    table: pd.DataFrame, looks: dict[str, Look], ticks: list[str] | None = None, protocol="released", height=2.5
+) -> Picture:
+    """Accuracy under Gaussian noise and FGSM, and boundary-attack sizes.  ticks: labels of the bars."""
+    figure, axes = panels(1, 3, height, width_ratios=(1, 1, 0.8))
+    summary = summarize(table, "epsilon")
+    for ax, attack in zip(axes[:2], ("gaussian", "fgsm"), strict=True):
+        accuracy_curves(ax, summary, looks, attack, protocol)
+    axes[0].set_ylabel("Test accuracy")
+    axes[0].legend(loc="lower left", fontsize="small")
+    if any(look.published for look in looks.values()):
+        published_legend(axes[1], PUBLISHED_MAIN)
+    size_bars(axes[2], summary, looks, ticks)
+    return figure
+
+
+def set_looks(table: pd.DataFrame, with_published: bool = True) -> dict[str, Look]:
+    """Looks of none and of the regularization sets of a table, beside the published sets or beside none."""
+    looks = looks_of([NONE, *regularized(table)], QUALITATIVE, "^sDv")
+    return {name: look.beside(_published_set(name)) for name, look in looks.items()} if with_published else looks
+
+
+def _published_set(name: str) -> dict[str, tuple[str, str]] | None:
+    if name == NONE:
+        return MAIN_LOOKS[NONE].published
+    known = PUBLISHED_SETS.get(name)
+    return known and {
+        "gaussian": (f"S_Th reg={known}", "4i"),
+        "fgsm": (f"S_Th reg={known}", "4i"),
+        "boundary": (f"reg={known}", "4i"),
+    }
+
+
+def sets_under_three_attacks(table: pd.DataFrame, looks: dict[str, Look], protocol: str) -> Picture:
+    """As `draw_three_attacks`, the names of the sets in two lines."""
+    return draw_three_attacks(table, looks, [look.label.replace("-", "-\n") for look in looks.values()], protocol)
+
+
+def rows_of_groups(
+    table: pd.DataFrame, attacks: tuple[str, ...], looks_of: Callable[[str], dict[str, Look]], protocol: str
+) -> Picture:
+    """A row for each group, a column for each attack, the boundary attack last; without a legend."""
+    groups = list(table["group"].unique())
+    figure, axes = panels(len(groups), len(attacks) + 1, 1.75 * len(groups) + 0.4, squeeze=False)
+    for own, group in zip(axes, groups, strict=True):
+        summary = summarize(table[table["group"] == group], "epsilon")
+        looks = looks_of(group)
+        for ax, attack in zip(own, attacks, strict=False):
+            accuracy_curves(ax, summary, looks, attack, protocol)
+            ax.set(xlabel="")
+        size_bars(own[-1], summary, looks)
+        for ax in own:
+            ax.title.set_fontsize("small")
+        own[-1].set_title("Boundary attack", fontsize="small")
+        own[-1].tick_params(axis="x", labelsize="x-small")
+        own[0].set_ylabel(f"{group}\nTest accuracy", fontsize="small")
+        own[-1].set_ylabel("Squared L2\nper pixel (× 10⁻³)", fontsize="small")
+    for ax in axes[-1, :-1]:
+        ax.set_xlabel("ε")
+    return figure
+
+
+def minimal_size(table: pd.DataFrame, series: str, norm: str, method: str = "fast") -> pd.Series:
+    """Median size of the smallest perturbations found, by seed."""
+    return by_seed(table, series, attack="minimum_norm", metric=f"median_{norm}", condition=method)
+
+
+def ends(study: Study) -> pd.DataFrame:
+    """The study's numbers without an attack and under the largest, and boundary-attack sizes."""
+    numbers = study.numbers()
+    shown = numbers[(numbers["protocol"] == study.protocol) | numbers["epsilon"].isna()]
+    largest = shown.groupby("attack")["epsilon"].transform("max")
+    return shown[shown["epsilon"].isna() | (shown["epsilon"] == 0) | (shown["epsilon"] == largest)]
+
+
+def helps(what: str, series: str, attack: str, source: str, **where) -> Claim:
+    """A finer claim: one curve against one attack.
+
+    what: the curve in words.  where: as in `claims.by_seed`.
+    """
+    sizes = attack == "boundary"
+    return Claim(
+        key=f"{where.get('group', '')}{series}-{attack}",
+        text=f"{what} helps against {ATTACK_WORDS[attack]}",
+        source=source,
+        statistic="median squared L2 per pixel, over none" if sizes else "accuracy at the largest ε, minus none",
+        threshold=1.0 if sizes else 0.0,
+        measure=lambda table: gain(table, series, attack, **where),
+        main=False,
+        protocols=("released",) if sizes else ("released", "strict"),  # 50 steps, failures skipped
+    )
+
+
+def each_curve_helps(source: str) -> Callable[[pd.DataFrame], list[Claim]]:
+    """The finer claims of a figure of three attacks: each curve against each attack."""
+    return lambda table: [helps(one, one, attack, source) for attack in ATTACKS for one in regularized(table)]

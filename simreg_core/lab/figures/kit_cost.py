@@ -1,0 +1,89 @@
+"""What a training step costs: its record, and how the figures of batch sizes and of cost draw it."""
+
+from statistics import median
+
+import pandas as pd
+
+from simreg_core.lab.figures.kit import Axes, mark
+from simreg_core.lab.recipes import seeds_of
+from simreg_core.lab.series import NONE
+from simreg_core.lab.specs import Profile, StepCostEvaluation
+from simreg_core.lab.study import Block, Study
+
+MORE_IMAGE_COUNTS = (1000, 5000)  # that are timed beside the profile's: memory grows with N squared
+
+
+def timed_steps(profile: Profile) -> tuple[Block, ...]:
+    """Time and memory of a training step against k and N; nothing is trained."""
+    own, sizes = profile.regularizer, profile.studies
+    evaluation = StepCostEvaluation(
+        pairs_per_step=sorted(sizes.pairs_per_step),
+        image_counts=sorted({*sizes.image_counts, *MORE_IMAGE_COUNTS}),
+        image_pairs=own.pairs_per_step,
+        size=own.size,
+    )
+    return (Block({NONE: seeds_of(profile, NONE, 1)}, (evaluation,), "step cost"),)
+
+
+def step_costs(study: Study) -> dict:
+    """What a training step of the study's profile costs, from its record, see `measuring.step_cost`.
+
+    Returns 'device'; 'rows' with k (0: unregularized), seconds and ratio to unregularized (medians over repeated
+    measurements), ratios, predicted = (batch + 2k) / batch, and saved_bytes, what the step keeps for its backward
+    pass; 'image_counts' with N, seconds of a step, held_bytes, what the regularizer keeps, and setup_seconds.
+    Raises LookupError where the study has no such record.
+    """
+    for _, _, record in study.records():
+        if record.evaluation.times_steps:
+            break
+    else:
+        raise LookupError(f"{study.name} times no training step")
+    batch, own, measured = record.experiment.optimization.batch_size, record.evaluation, record.arrays
+    by_pairs = zip(
+        (0, *own.pairs_per_step), measured["seconds"], measured["ratios"], measured["saved_bytes"], strict=True
+    )
+    by_images = zip(
+        own.image_counts,
+        measured["seconds_by_images"],
+        measured["setup_seconds"],
+        measured["held_bytes"],
+        strict=True,
+    )
+    return {
+        "device": record.provenance.device,
+        "rows": [
+            {
+                "k": k,
+                "seconds": seconds,
+                "ratio": median(ratios),
+                "ratios": ratios,
+                "predicted": (batch + 2 * k) / batch,
+                "saved_bytes": saved,
+            }
+            for k, seconds, ratios, saved in by_pairs
+        ],
+        "image_counts": [
+            {"N": count, "seconds": seconds, "setup_seconds": setup, "held_bytes": held}
+            for count, seconds, setup, held in by_images
+        ],
+    }
+
+
+def time_against_k(ax: Axes, costs: dict) -> None:
+    """Measured time of a step over that of an unregularized one, against k; its range over repeats."""
+    rows = pd.DataFrame(costs["rows"])
+    low, high = (rows["ratios"].map(pick) for pick in (min, max))
+    error = [rows["ratio"] - low, high - rows["ratio"]]
+    drawn = ax.errorbar(rows["k"], rows["ratio"], error, fmt="o-", color="#d55e00", capsize=2, label="measured")
+    mark(drawn.lines[0], NONE)
+    predicted_line(ax, rows)
+    ax.set(ylabel="Time of a training step\n(unregularized = 1)")
+    ax.set_title(f"Cost on {costs['device']}", fontsize="small")
+
+
+def predicted_line(ax: Axes, rows: pd.DataFrame) -> None:
+    """What k pairs would cost if only the number of images counted."""
+    ax.plot(rows["k"], rows["predicted"], color="0.5", ls=":", label="(batch + 2k) / batch")
+    ax.set(xlabel="Pairs a step, k", xticks=rows["k"])
+    ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
+    ax.legend(loc="lower right", fontsize="small")

@@ -1,0 +1,134 @@
+"""Figure 11: parts of S^Th, and controls that the paper lacks (paper, appendix A.7; poster panel 6)."""
+
+import pandas as pd
+
+from simreg_core.lab.claims import OURS, Claim, gain, regularized
+from simreg_core.lab.figures.kit import PAGE, Picture, mpl, plt, summarize, use_style
+from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, accuracy_curves, helps, size_bars
+from simreg_core.lab.recipes import seeds_of, three_attacks
+from simreg_core.lab.series import (
+    DOUBLE,
+    HIGH,
+    LOOKS,
+    LOW,
+    NEGATIVE,
+    NO_LOSS,
+    NONE,
+    PIXEL,
+    POSITIVE,
+    SHUFFLED,
+    THRESHOLD,
+    ZERO,
+)
+from simreg_core.lab.specs import Profile
+from simreg_core.lab.study import Block, Figure, Study
+
+CONTROLS = (SHUFFLED, ZERO, NO_LOSS)
+# of the poster; its S^Th Gaussian curve is the FGSM one by mistake: panel 4i stands for it
+PUBLISHED_PARTS = {
+    PIXEL: {},
+    THRESHOLD: {"gaussian": ("S_Th reg=CIFAR10", "4i"), "fgsm": ("S_Th", "6"), "boundary": ("S_Th", "6")},
+    LOW: {"gaussian": ("S_low", "6"), "boundary": ("S_low", "6")},
+    HIGH: {"gaussian": ("S_high", "6"), "fgsm": ("S_high", "6"), "boundary": ("S_high", "6")},
+    POSITIVE: {"gaussian": ("S_plus", "6"), "fgsm": ("S_plus", "6"), "boundary": ("S_plus", "6")},
+    NEGATIVE: {"gaussian": ("S_minus", "6"), "fgsm": ("S_minus", "6"), "boundary": ("S_minus", "6")},
+    DOUBLE: {
+        "gaussian": ("S_double(Th1,Th2)", "6"),
+        "fgsm": ("S_double(Th1,Th2)", "6"),
+        "boundary": ("S_double", "6"),
+    },
+}
+
+
+def experiments(profile: Profile) -> tuple[Block, ...]:
+    """Parts of S^Th, and three controls, under the three attacks."""
+    own = profile.studies.component_set.fields()
+    ways = {
+        PIXEL: {"target": "pixel", "alpha": profile.pixel_alpha},
+        THRESHOLD: {},
+        LOW: {"pairs": "low"},
+        HIGH: {"pairs": "high"},
+        POSITIVE: {"pairs": "positive"},
+        NEGATIVE: {"pairs": "negative"},
+        DOUBLE: {"pairs": "double", "low_threshold": profile.studies.low_threshold},
+        SHUFFLED: {"target": "shuffled"},
+        ZERO: {"target": "zero"},
+        NO_LOSS: {"alpha": 0.0},
+    }
+    series = {NONE: seeds_of(profile, NONE, profile.seeds)}
+    for label, way in ways.items():
+        series[label] = seeds_of(profile, THRESHOLD, profile.seeds, **{**own, **way})
+    return (Block(series, three_attacks(profile)),)
+
+
+CLAIMS = (
+    Claim(
+        key="not-low",
+        text="The ±1 targets protect: S_low alone, with zeros only, gains less",
+        source="A.7",
+        statistic="accuracy at the largest Gaussian ε, S^Th minus S_low",
+        measure=lambda table: gain(table, THRESHOLD, "gaussian", over=LOW),
+        published=0.281,
+    ),
+    Claim(
+        key="not-shuffled",
+        text="Which pairs are ±1 matters: a shuffled target matrix gains less",
+        source=OURS,
+        statistic="accuracy at the largest Gaussian ε, S^Th minus shuffled S^Th",
+        measure=lambda table: gain(table, THRESHOLD, "gaussian", over=SHUFFLED),
+    ),
+    Claim(
+        key="not-batch-norm",
+        text="The loss protects, not only the pairs' batch-norm statistics",
+        source=OURS,
+        statistic="accuracy at the largest Gaussian ε, S^Th minus pairs without a loss",
+        measure=lambda table: gain(table, THRESHOLD, "gaussian", over=NO_LOSS),
+    ),
+)
+
+
+def details(table: pd.DataFrame) -> list[Claim]:
+    """Each part of the target, and S^Th against two of them."""
+    each = [helps(one, one, "gaussian", OURS if one in CONTROLS else "A.7") for one in regularized(table)]
+    return [*each, _over(ZERO, "all targets 0", OURS), _over(HIGH, "S_high", "A.7")]
+
+
+def _over(other: str, words: str, source: str) -> Claim:
+    return Claim(
+        key=f"over-{other}",
+        text=f"S^Th protects against Gaussian noise better than {words}",
+        source=source,
+        statistic="accuracy at the largest ε, S^Th minus the other",
+        measure=lambda table: gain(table, THRESHOLD, "gaussian", over=other),
+        main=False,
+    )
+
+
+def draw(study: Study, protocol: str) -> Picture:
+    """Three attacks on parts of S^Th (above) and on controls (below)."""
+    use_style()
+    figure = plt.figure(figsize=(PAGE, 5.8), layout="constrained")
+    above, below = figure.subfigures(2, 1)
+    summary = summarize(study.table(), "epsilon")
+    parts = (PIXEL, THRESHOLD, LOW, HIGH, POSITIVE, NEGATIVE, DOUBLE)
+    _component_row(above, summary, parts, "Parts of the target", protocol)
+    _component_row(below, summary, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls", protocol)
+    return figure
+
+
+def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title: str, protocol: str) -> None:
+    looks = {NONE: MAIN_LOOKS[NONE]} | {name: LOOKS[name].beside(PUBLISHED_PARTS.get(name)) for name in names}
+    axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    for ax, attack in zip(axes, ("gaussian", "fgsm"), strict=False):
+        accuracy_curves(ax, summary, looks, attack, protocol)
+    axes[0].set_ylabel("Test accuracy")
+    size_bars(axes[2], summary, looks)
+    axes[2].set_xticks([])
+    handles, labels = axes[0].get_legend_handles_labels()
+    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
+    labels.append("published")
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small", columnspacing=1.2)
+    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+
+
+FIGURE = Figure("11_target_components", experiments, CLAIMS, draw, details=details)

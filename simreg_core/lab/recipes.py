@@ -1,0 +1,264 @@
+"""The experiments and evaluations that figures are made of: each from a profile, which may be changed first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simreg_core.lab.series import NEURAL, NONE, PIXEL, SHUFFLED_NEURAL, TARGETS, THRESHOLD
+from simreg_core.lab.specs import (
+    Architecture,
+    BoundaryEvaluation,
+    Evaluation,
+    Experiment,
+    FgsmEvaluation,
+    Network,
+    NeuralExperiment,
+    NoiseEvaluation,
+    Profile,
+    Published,
+    RegularizationSet,
+    SpecError,
+    StudySizes,
+    Variant,
+    build,
+)
+from simreg_core.names import PROTOCOLS, WIDTHS
+
+EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
+
+
+def experiment(profile: Profile, target: str, seed: int, /, **regularizer) -> Experiment:
+    """One training run of a profile.
+
+    target: 'none', 'S^pixel', 'S^Th', 'S^neural' or 'shuffled S^neural'.
+    regularizer: fields that differ from the profile's.
+    Raises SpecError for an unknown target or field, or a value that cannot be.
+    """
+    own = _target_fields(profile, target)
+    spec = None if own is None else profile.regularizer.changed(**{**own, **regularizer})
+    parts = {"task": profile.task, "network": profile.network, "optimization": profile.optimization}
+    return build(Experiment, {**parts, "regularizer": spec, "seed": seed, "protocol": profile.protocol})
+
+
+def _target_fields(profile: Profile, target: str) -> dict | None:
+    """The fields of the regularizer in which a target differs from the profile's; None: no regularizer."""
+    if target == NONE:
+        return None
+    kinds = {name: kind for kind, name in TARGETS.items() if name in (PIXEL, THRESHOLD, NEURAL, SHUFFLED_NEURAL)}
+    if target not in kinds:
+        raise SpecError(f"unknown target '{target}'; allowed: {', '.join((NONE, *kinds))}")
+    fields = {"target": kinds[target]}
+    if target == PIXEL:
+        fields["alpha"] = profile.pixel_alpha
+    elif target != THRESHOLD:
+        fields |= {"neural": target_predictors(profile), "alpha": profile.neural.alpha}
+    return fields
+
+
+def seeds_of(profile: Profile, target: str, seeds: int, /, **regularizer) -> tuple[Experiment, ...]:
+    """An experiment for each of the seeds 0 to `seeds` - 1; otherwise as `experiment`."""
+    return tuple(experiment(profile, target, seed, **regularizer) for seed in range(seeds))
+
+
+def targets_of(profile: Profile, seeds: int) -> dict[str, tuple[Experiment, ...]]:
+    """None, S^pixel and S^Th."""
+    return {target: seeds_of(profile, target, seeds) for target in (NONE, PIXEL, THRESHOLD)}
+
+
+def sets_of(profile: Profile, sets: tuple[RegularizationSet, ...]) -> dict[str, tuple[Experiment, ...]]:
+    """S^Th with each regularization set, by the names of their images."""
+    return {one.images: seeds_of(profile, THRESHOLD, profile.seeds, **one.fields()) for one in sets}
+
+
+def target_predictors(profile: Profile) -> tuple[NeuralExperiment, ...]:
+    """The predictors whose similarities are averaged to S^neural."""
+    if profile.neural.target != "simulated":
+        return (NeuralExperiment(source=Published(file=profile.neural.target)),)
+    return simulated_animals(profile, profile.neural.simulation.trials)
+
+
+def simulated_animals(profile: Profile, trials: int) -> tuple[NeuralExperiment, ...]:
+    """A predictor for each simulated animal, which saw every image `trials` times."""
+    own = profile.neural
+    source = own.simulation.changed(trials=trials)
+    return tuple(NeuralExperiment(source=source, predictor=own.predictor, seed=seed) for seed in range(own.animals))
+
+
+def levels(upper: float) -> tuple[float, ...]:
+    """Ten equally spaced strengths from 0 to `upper`."""
+    return tuple(round(float(value), 6) for value in np.linspace(0, upper, EPSILON_LEVELS))
+
+
+def noise(profile: Profile, kind: str, protocol: str = "released") -> NoiseEvaluation:
+    """Accuracy under a noise of `attacks.NOISES`."""
+    epsilons = levels(getattr(profile.studies.epsilons, kind))
+    return NoiseEvaluation(attack=kind, epsilons=epsilons, protocol=protocol, images=profile.studies.test_images)
+
+
+def first_free_seed(profile: Profile) -> int:
+    """The first seed that no curve uses."""
+    return max(profile.seeds, profile.selection.seeds, profile.main_seeds or 0)
+
+
+def fgsm(profile: Profile, protocol: str = "released") -> FgsmEvaluation:
+    """Accuracy under FGSM transferred from an unregularized network whose seed no curve uses."""
+    return FgsmEvaluation(
+        epsilons=levels(profile.studies.epsilons.fgsm),
+        surrogate=experiment(profile, NONE, first_free_seed(profile)),
+        protocol=protocol,
+        images=profile.studies.test_images,
+    )
+
+
+def boundary(profile: Profile) -> BoundaryEvaluation:
+    """Sizes after the released code's 50 boundary steps."""
+    sizes = profile.studies
+    return BoundaryEvaluation(
+        images=sizes.boundary_images, repeats=sizes.boundary_repeats, directions=sizes.boundary_directions
+    )
+
+
+def long_boundary(profile: Profile) -> BoundaryEvaluation:
+    """A boundary attack long enough for its spectrum."""
+    sizes = profile.studies
+    return BoundaryEvaluation(
+        images=sizes.spectrum_images,
+        repeats=1,
+        steps=sizes.spectrum_steps,
+        directions=sizes.boundary_directions,
+    )
+
+
+def three_attacks(profile: Profile) -> tuple[Evaluation, ...]:
+    """Gaussian noise and transferred FGSM under both protocols, and the boundary attack as released."""
+    both = [(noise(profile, "gaussian", protocol), fgsm(profile, protocol)) for protocol in PROTOCOLS]
+    return (*(one for pair in zip(*both, strict=True) for one in pair), boundary(profile))
+
+
+def of_variant(profile: Profile, variant: Variant) -> Profile:
+    """The profile with another task, network or schedule."""
+    own = variant.regularization_set.fields()
+    parts = {"network": variant.network, "optimization": variant.optimization, "pixel_alpha": variant.pixel_alpha}
+    return profile.changed(
+        task=variant.task,
+        regularizer=profile.regularizer.changed(**own),
+        studies=profile.studies.changed(epsilons=variant.epsilons),
+        **{name: value for name, value in parts.items() if value is not None},
+    )
+
+
+def of_architecture(profile: Profile, own: Architecture) -> Profile:
+    """The profile with another architecture.
+
+    Regularization images have the task's size: a transformer and an MLP take no other.
+    """
+    width = WIDTHS[own.name] if own.width is None else own.width
+    network = Network(name=own.name, width=width, shift=profile.network.shift, gain=profile.network.gain)
+    return profile.changed(
+        network=network,
+        regularizer=profile.regularizer.changed(size=None, **_given(alpha=own.alpha)),
+        optimization=profile.optimization.changed(**_given(learning_rate=own.learning_rate)),
+    )
+
+
+def base_of(
+    profile: Profile,
+    images: str | None = None,
+    colour: bool = False,
+    variant: str | None = None,
+    architecture: str | None = None,
+) -> Profile:
+    """The profile of another corner of its studies: a regularization set, the task in colour, a variant, an
+    architecture.
+
+    Raises SpecError for a set, variant or architecture that the profile does not have.
+    """
+    if architecture is not None:
+        known = {one.name: one for one in profile.studies.architectures}
+        if architecture not in known:
+            raise SpecError(f"unknown architecture '{architecture}'; allowed: {', '.join(known)}")
+        profile = of_architecture(profile, known[architecture])
+    if variant is not None:
+        known = {one.name: one for one in profile.studies.variants}
+        if variant not in known:
+            raise SpecError(f"unknown variant '{variant}'; allowed: {', '.join(known)}")
+        profile = of_variant(profile, known[variant])
+    if colour:
+        profile = profile.changed(task=profile.task.changed(channels=3))
+    if images is not None:
+        known = {
+            one.images: one for one in (profile.studies.colour_sets if colour else profile.studies.regularization_sets)
+        }
+        if images not in known:
+            raise SpecError(f"unknown regularization set '{images}'; allowed: {', '.join(known)}")
+        profile = profile.changed(regularizer=profile.regularizer.changed(**known[images].fields()))
+    return profile
+
+
+def adapt(
+    profile: Profile,
+    alpha: float | None = None,
+    threshold: float | None = None,
+    seeds: int | None = None,
+    gaussian_epsilon: float | None = None,
+    fgsm_epsilon: float | None = None,
+    alphas: Sequence[float] | None = None,
+    thresholds: Sequence[float] | None = None,
+    selection_seeds: int | None = None,
+    k: int | None = None,
+    count: int | None = None,
+) -> Profile:
+    """A profile with some of its numbers changed; None keeps the profile's value.  Raises SpecError.
+
+    alpha, threshold: also of every regularization set, component set, variant and architecture with a value of its own.
+    seeds: also of the spectra, where the profile has fewer of them.
+    k, count: one more number of pairs a step, and of regularization images, beside those that are compared.
+    """
+    regularizer = _given(alpha=alpha, threshold=threshold)
+    epsilons = profile.studies.epsilons.changed(**_given(gaussian=gaussian_epsilon, fgsm=fgsm_epsilon))
+    spectrum_seeds = max(profile.studies.spectrum_seeds, seeds or 0)
+    return profile.changed(
+        regularizer=profile.regularizer.changed(**regularizer),
+        studies=profile.studies.changed(
+            epsilons=epsilons,
+            spectrum_seeds=spectrum_seeds,
+            pairs_per_step=_with(profile.studies.pairs_per_step, k),
+            image_counts=_with(profile.studies.image_counts, count),
+            **_own_values_replaced(profile.studies, regularizer),
+        ),
+        selection=profile.selection.changed(**_given(alphas=alphas, thresholds=thresholds, seeds=selection_seeds)),
+        neural=profile.neural.changed(**_given(alpha=alpha)),
+        **_given(
+            seeds=seeds, main_seeds=None if seeds is None else max(seeds, profile.main_seeds or 0), pixel_alpha=alpha
+        ),
+    )
+
+
+def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
+    """The sets, variants and architectures of a profile, with `values` where they have values of their own."""
+
+    def of(one: RegularizationSet) -> RegularizationSet:
+        return one.changed(**{name: value for name, value in values.items() if getattr(one, name) is not None})
+
+    def of_architecture(one: Architecture) -> Architecture:
+        return one.changed(**_given(alpha=values.get("alpha") if one.alpha is not None else None))
+
+    def of_variant(one: Variant) -> Variant:
+        pixel = {"pixel_alpha": values["alpha"]} if "alpha" in values and one.pixel_alpha is not None else {}
+        return one.changed(regularization_set=of(one.regularization_set), **pixel)
+
+    return {
+        "regularization_sets": tuple(map(of, sizes.regularization_sets)),
+        "component_set": of(sizes.component_set),
+        "colour_sets": tuple(map(of, sizes.colour_sets)),
+        "variants": tuple(map(of_variant, sizes.variants)),
+        "architectures": tuple(map(of_architecture, sizes.architectures)),
+    }
+
+
+def _with(numbers: tuple[int, ...], another: int | None) -> tuple[int, ...]:
+    return numbers if another is None or another in numbers else (*numbers, another)
+
+
+def _given(**values) -> dict:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,73 @@
+"""Choosing alpha and Th on validation images: the grid, the paper's criterion, and whether other attacks agree."""
+
+import pandas as pd
+
+from simreg_core.lab.recipes import fgsm, noise, seeds_of
+from simreg_core.lab.series import NONE, THRESHOLD
+from simreg_core.lab.specs import Profile
+from simreg_core.lab.study import Block
+from simreg_core.names import NOISE_NAMES
+
+ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
+
+
+def grid_of(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
+    """A target over the (alpha, Th) grid and none, without and with the largest attack, on VALIDATION images.
+
+    target: one that has no threshold takes the profile's alone.
+    """
+    grid = profile.selection
+    series = {NONE: seeds_of(profile, NONE, grid.seeds)}
+    for alpha in grid.alphas:
+        for threshold in grid.thresholds if target == THRESHOLD else (profile.regularizer.threshold,):
+            label = f"α = {alpha:g}, Th = {threshold:g}"
+            series[label] = seeds_of(profile, target, grid.seeds, alpha=alpha, threshold=threshold)
+    attacks = [*(noise(profile, kind) for kind in NOISE_NAMES), fgsm(profile)]
+    ends = [attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1])) for attack in attacks]
+    return (Block(series, tuple(ends)),)
+
+
+def selection_ratios(table: pd.DataFrame, attack: str = "gaussian") -> pd.DataFrame:
+    """The paper's criterion (v2 Fig. 4) on a table of `grid_of`, for one attack.
+
+    Returns one row for each regularized series: clean = R_0/U_0 and robust = R_D/U_D, ratios of mean accuracies
+    to the unregularized network's at no noise and at the largest, accepted = clean >= 0.9 and robust >= 1, and
+    chosen, true for the accepted row with the largest `robust` (for none where none is accepted), alpha and threshold.
+    """
+    own = table[table["attack"] == attack]
+    means = own.groupby(["series", "epsilon"], sort=False)["value"].mean().unstack()
+    means = means[[means.columns.min(), means.columns.max()]].set_axis(["clean", "robust"], axis=1)
+    ratios = (means / means.loc[NONE]).drop(NONE)
+    ratios["accepted"] = (ratios["clean"] >= ACCEPTED_CLEAN_RATIO) & (ratios["robust"] >= 1)
+    best = ratios.loc[ratios["accepted"], "robust"].max()
+    ratios["chosen"] = ratios["accepted"] & (ratios["robust"] == best)
+    return ratios.join(own.groupby("series")[["alpha", "threshold"]].first()).reset_index()
+
+
+def chosen_pair(table: pd.DataFrame, attack: str = "gaussian") -> tuple[float, float] | None:
+    """(alpha, Th) that the criterion of `selection_ratios` chooses; None where it accepts none."""
+    ratios = selection_ratios(table, attack)
+    chosen = ratios[ratios["chosen"]]
+    return (float(chosen["alpha"].iloc[0]), float(chosen["threshold"].iloc[0])) if len(chosen) else None
+
+
+def rank_correlations(table: pd.DataFrame, reference: str = "gaussian") -> pd.DataFrame:
+    """Do other attacks rank the (alpha, Th) pairs as the reference attack does?
+
+    table: of `grid_of`.  Returns attack, seed and correlation: Spearman's between the pairs' accuracies under the
+    largest attack, one for each training seed.
+    """
+    largest = table[table["epsilon"] > 0]
+    accuracy = largest[largest["series"] != NONE].pivot_table(
+        index="series", columns=["attack", "seed"], values="value"
+    )
+    return pd.DataFrame(
+        {
+            "attack": attack,
+            "seed": seed,
+            "correlation": accuracy[attack][seed].corr(accuracy[reference][seed], method="spearman"),
+        }
+        for attack in accuracy.columns.unique("attack")
+        if attack != reference
+        for seed in accuracy[attack].columns
+    )

@@ -1,0 +1,65 @@
+"""The claims of notebook 02 ask for what their words say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import attack_table, made_up
+
+from simreg_core.lab.claims import judge, mean_interval
+from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.make.claims_table import table_of_claims
+
+
+def test_attack_claims_on_made_up_numbers():
+    good = attack_table(**{"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1.5, "shuffled S^neural": 0.5})
+    assert made_up("02_attack_curves", good).headlines() == {
+        "gaussian": "holds", "fgsm": "holds", "boundary": "holds", "clean": "holds", "over-pixel": "holds",
+        "pixel-inconsistent": "does not hold",
+        "neural-target": "holds", "alternative": "holds", "not-shuffled-neural": "holds",
+    }  # fmt: skip
+    assert made_up("02_attack_curves", good).judge()[0].estimate == pytest.approx(0.2)
+    assert {one.protocol for one in made_up("02_attack_curves", good).judge()} == {"released"}
+    strict = made_up("02_attack_curves", good.assign(protocol="strict"), "strict").headlines()
+    neural = {"neural-target", "alternative", "not-shuffled-neural"}
+    assert strict.keys() == {"gaussian", "fgsm", "clean", "over-pixel"} | neural
+    poor = {"none": 0, "S^pixel": -1, "S^Th": -2, "S^neural": -1, "shuffled S^neural": 0}
+    bad = made_up("02_attack_curves", attack_table(**poor)).headlines()
+    assert {bad[key] for key in ("gaussian", "fgsm", "boundary", "over-pixel", *neural)} == {"does not hold"}
+    assert bad["pixel-inconsistent"] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("behind", "verdict"), [(0.0, "holds"), (0.015, "holds"), (0.025, "does not hold"), (0.1, "does not hold")]
+)
+def test_an_alternative_need_not_be_better(behind, verdict):
+    """The title says alternative: at most 0.02 of accuracy behind."""
+    bonuses = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 2 + 10 * behind, "shuffled S^neural": 0}
+    (found,) = (one for one in made_up("02_attack_curves", attack_table(**bonuses)).judge() if one.key == "alternative")
+    assert (found.source, found.threshold, found.estimate) == ("title", -0.02, pytest.approx(-behind))
+    assert found.verdict == verdict
+    assert "better" not in found.claim
+
+
+def test_the_worst_of_three_attacks_is_judged_with_a_wider_interval():
+    (shortfall,) = (one for one in FIGURES["02_attack_curves"].claims if one.key == "pixel-inconsistent")
+    assert shortfall.confidence == pytest.approx(1 - 0.05 / 3)
+    assert "98.3%" in shortfall.statistic
+    assert {one.confidence for own in FIGURES.values() for one in own.claims if one is not shortfall} == {0.95}
+    values = np.array([0.02, 0.4, -0.02, 0.5, 0.03, 0.01])
+    low, high = mean_interval(values)
+    found = judge(shortfall, values)
+    assert (found.low, found.high) == mean_interval(values, shortfall.confidence)
+    assert found.low < low < high < found.high
+
+
+def test_the_strict_protocol_has_its_own_verdict():
+    released = attack_table(**{"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0})
+    strict = released[released["attack"] != "boundary"].assign(protocol="strict")
+    strict.loc[strict["series"] == "S^Th", "value"] -= 0.3
+    made = [one.as_dict() for one in made_up("02_attack_curves", pd.concat([released, strict])).judge()]
+    converged = {"key": "converged", "verdict": "undecided"}
+    figures = {"02_attack_curves": {"claims": made}, "13_protocol_audit": {"claims": [converged]}}
+    found = {row["key"]: (row["verdict"], row["strict"]) for row in table_of_claims(figures)}
+    assert found["gaussian"] == ("holds", "does not hold")
+    assert found["boundary"] == ("holds", "undecided")  # of the most steps, which the audit has
+    assert found["pixel-inconsistent"][1] is None
