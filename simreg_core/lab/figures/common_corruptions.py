@@ -16,7 +16,7 @@ from simreg_core.lab.figures.kit import (
 )
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_SETS, set_looks
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
-from simreg_core.lab.recipes import seeds_of, sets_of
+from simreg_core.lab.recipes import seeds_of, sets_of, under_corruptions
 from simreg_core.lab.series import NONE, Look
 from simreg_core.lab.specs import CorruptionEvaluation, CorruptionSpectraEvaluation, Profile
 from simreg_core.lab.study import Block, Figure, Study
@@ -28,6 +28,7 @@ OWN_SPECTRA = "corruptions"  # the series of what the corruptions themselves do
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """None, and S^Th with each regularization set, under the 15 common corruptions; their own spectra."""
+    profile = under_corruptions(profile)
     series = {NONE: seeds_of(profile, NONE, profile.seeds), **sets_of(profile, profile.studies.regularization_sets)}
     is_theirs = profile.task.images == "cifar10" and profile.task.size == CIFAR10_SIZE
     source = "files" if is_theirs and has_cifar10_c() else "generated"

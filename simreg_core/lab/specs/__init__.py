@@ -64,6 +64,7 @@ from simreg_core.lab.specs.profile import (
     RegularizationSet,
     Selection,
     StudySizes,
+    StudyTask,
     Variant,
     WhiteBoxStudy,
 )
@@ -136,6 +137,7 @@ __all__ = [
     "SpecError",
     "StepCostEvaluation",
     "StudySizes",
+    "StudyTask",
     "Task",
     "TransferEvaluation",
     "Variant",

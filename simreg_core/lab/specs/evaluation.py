@@ -196,7 +196,7 @@ class WhiteBoxEvaluation(Evaluation):
 
     attack: Literal["white_box"] = "white_box"
     norm: Literal["linf", "l2"] = "linf"
-    epsilons: Epsilons
+    epsilons: Annotated[tuple[Annotated[Float, Field(ge=0)], ...], Field(min_length=1)]
     steps: Count = 40
     restarts: Count = 1
     epsilon: Annotated[Float, Field(gt=0, le=1)] | None = None
@@ -205,6 +205,8 @@ class WhiteBoxEvaluation(Evaluation):
     autoattack_budget: tuple[Count, Count, Count] | None = None
 
     def faults(self) -> Iterator[str]:
+        if self.norm == "linf" and max(self.epsilons) > 1:
+            yield f"epsilons under 'linf' must lie in [0, 1], got {max(self.epsilons):g}"
         if self.epsilon is not None and (self.epsilon not in self.epsilons or self.norm != "linf"):
             yield f"epsilon {self.epsilon} must be one of epsilons, under 'linf'; got {self.epsilons}"
         yield from more_than_attacked(self.autoattack_images, self.images)

@@ -40,19 +40,25 @@ class RegularizationSet(Spec):
         return {**given, "size": self.size}
 
 
-class Variant(Spec):
-    """Another task or depth, none, S^pixel and S^Th of it; empty fields are the profile's own.
+class StudyTask(Spec):
+    """Another task for one study; a field that is None is the profile's."""
 
-    name: how the figure calls it.  note: what of it is not known from the paper.
-    """
-
-    name: str
     task: Task
     network: Network | None = None
     optimization: Optimization | None = None
+    epsilons: EpsilonEnds | None = None
+
+
+class Variant(StudyTask):
+    """Another task or depth, on which none, S^pixel and S^Th are compared.
+
+    name: how the figure calls it.  note: what is not known from the paper.
+    """
+
+    name: str
+    epsilons: EpsilonEnds
     regularization_set: RegularizationSet
     pixel_alpha: Annotated[Float, Field(gt=0)] | None = None
-    epsilons: EpsilonEnds
     note: str = ""
 
 
@@ -74,6 +80,8 @@ class StudySizes(Spec):
     test_images: attacked with noise and FGSM, all where empty.  corruption_images: likewise.
     epsilons: see `EpsilonEnds`.  low_threshold: Th2 of S_double.  regularization_sets: of 04, 05 and 10.
     component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
+    colour_task: of 09; None: the profile's task with three channels.
+    corruption_task, corruption_sets: of 05; None: the profile's task, and `regularization_sets`.
     """
 
     epsilons: EpsilonEnds
@@ -90,6 +98,9 @@ class StudySizes(Spec):
     regularization_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
     component_set: RegularizationSet
     colour_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
+    colour_task: StudyTask | None = None
+    corruption_task: StudyTask | None = None
+    corruption_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)] | None = None
     corruption_images: Count | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
@@ -98,6 +109,7 @@ class StudySizes(Spec):
         for field, names in {
             "regularization_sets": [one.images for one in self.regularization_sets],
             "colour_sets": [one.images for one in self.colour_sets],
+            "corruption_sets": [one.images for one in self.corruption_sets or ()],
             "variants": [one.name for one in self.variants],
             "architectures": [one.name for one in self.architectures],
         }.items():
@@ -106,6 +118,8 @@ class StudySizes(Spec):
         for field in ("pairs_per_step", "image_counts"):
             for number in twice(getattr(self, field)):
                 yield f"{field} has {number} twice; each is a curve of its own"
+        if self.colour_task is not None and self.colour_task.task.channels != 3:
+            yield "colour_task.task.channels must be 3"
 
 
 class WhiteBoxStudy(Spec):
