@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def mine(tiny):
     return tiny.changed(
-        task=tiny.task.changed(images="mine", validation_images=10),
+        task=tiny.task.changed(images="mine", train_images=None, validation_images=10),
         regularizer=tiny.regularizer.changed(images="mine"),
         optimization=tiny.optimization.changed(batch_size=16),
     )

@@ -16,7 +16,7 @@ from made_up import attack_table, made_up
 
 from simreg_core.lab import figures
 from simreg_core.lab.figures import FIGURES, figure
-from simreg_core.lab.specs import PROJECT, SpecError, load_profile
+from simreg_core.lab.specs import PROJECT, SpecError
 
 FIGURES_FOLDER = PROJECT / "figures"
 TOY = '''"""Figure 99: accuracy under Gaussian noise."""
