@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the notebooks' kernels too
 
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import matplotlib
@@ -16,8 +18,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from simreg_core.attacks import door
+from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.running.workers import trainer_of
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
+from simreg_core.lab.training import train
 
 torch.set_num_threads(1)
 matplotlib.use("agg")  # here, not in the environment: the notebooks' kernels keep their own backend
@@ -42,6 +47,36 @@ def tiny():
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """Puts trained networks into a test's store: each is trained once a process, and copied."""
+    once = Store(tmp_path_factory.mktemp("trained"))
+
+    def put(store: Store, *experiments) -> None:
+        for one in experiments:
+            train(one, once, torch.device("cpu"))
+            shutil.copytree(once.weights_path(one).parent, store.weights_path(one).parent, dirs_exist_ok=True)
+
+    return put
+
+
+def in_this_process(tasks, progress) -> list[str]:
+    """An executor: workers of their own import torch again, and know nothing of what a test has changed."""
+    for _, (one, evaluation, store), cost in tasks:
+        if evaluation is None:
+            trainer_of(one)(one, store, torch.device("cpu"))
+        else:
+            evaluate(one, evaluation, store, torch.device("cpu"))
+        progress.advance(cost)
+    return []
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    """What is computed is computed in this process, also by a command."""
+    monkeypatch.setattr("simreg_core.lab.running.compute.Workers", lambda limit: nullcontext(in_this_process))
 
 
 @pytest.fixture

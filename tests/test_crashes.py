@@ -25,15 +25,16 @@ def test_killed(): os.kill(os.getpid(), 9)
 """,
     "test_d.py": "def test_last(): pass",
 }
-OPTIONS = ("-p", "crashes", "-v", "-n", "2", "--dist", "loadfile", "-c", os.devnull)
+OPTIONS = ("-p", "xdist", "-p", "crashes", "-v", "-n", "2", "--dist", "loadfile", "-c", os.devnull)
 
 
 def test_a_crash_is_named_once_and_all_other_tests_are_run(tmp_path):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
+    path = os.pathsep.join([str(Path(__file__).parent), str(PROJECT)])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *OPTIONS, "--rootdir", tmp_path, tmp_path],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(PROJECT)])},
+        env={**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # others take seconds to load
         capture_output=True,
         text=True,
     )

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 from conftest import TINY
 
+from simreg_core.lab.make.claims_table import NOT_MEASURED
+
 NOTEBOOKS = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb")))
 
 
@@ -60,15 +62,14 @@ def test_every_notebook_is_drawn_from_records(undisturbed):
         for suffix in ("pdf", "png", "csv", "json"):
             assert (figures / f"{name}.{suffix}").stat().st_size > 0
     made = json.loads((figures / "02_attack_curves.json").read_text())
-    # 3 targets x 2 seeds x (2 attacks x 2 protocols + boundary)
-    assert len(made["records"]) == 50
-    assert {claim["verdict"] for claim in made["claims"]} <= {"holds", "does not hold", "undecided"}
+    assert len(made["records"]) == 5 * 2 * 5  # targets, seeds, and two attacks under two protocols with the boundary
+    assert_whole(folder, "02_attack_curves")
     trained = len(list((folder / "runs" / "experiments").iterdir()))
     assert f"{trained} networks to train" in log  # shared ones once
     claims = json.loads((figures / "claims.json").read_text())
     assert {row["key"]: row["verdict"] for row in claims}["pixel-neural"] == "holds"  # of the committed real recordings
-    measured = [row for row in claims if row["key"] != "autoattack"]  # slow, so tiny leaves it out
-    assert {row["verdict"] for row in measured} <= {"holds", "does not hold", "undecided"}
+    unmeasured = [row["key"] for row in claims if row["verdict"] == NOT_MEASURED]
+    assert unmeasured == ["autoattack"]  # slow, so tiny leaves it out
     assert (figures / "claims.md").read_text().count("\n") == len(claims) + 2
 
 
@@ -100,12 +101,18 @@ def test_killed_runs_end_with_the_same_csvs(undisturbed, tmp_path):
     assert not [path for path in folder.rglob(".*.*") if path.suffix.lstrip(".").isdigit()]
 
 
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" not in os.environ, reason="one of all those that are drawn above")
 def test_one_figure_from_an_empty_store(tmp_path):
     """All of the way for one figure: the lane of `make test` with other kernels of the CPU takes this one."""
     name = "02_attack_curves"
     log = finish(tmp_path, name)
     assert f"{name}: drawn to" in log
-    table = pd.read_csv(tmp_path / "figures" / "tiny" / f"{name}.csv")
+    assert_whole(tmp_path, name)
+
+
+def assert_whole(folder: Path, name: str) -> None:
+    """Every curve of notebook 02 has its points, of both seeds."""
+    table = pd.read_csv(folder / "figures" / "tiny" / f"{name}.csv")
     assert set(table["attack"]) == {"gaussian", "fgsm", "boundary"}
     assert (table["seeds"] == 2).all()
     assert table["mean"].notna().all()

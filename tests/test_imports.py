@@ -23,29 +23,21 @@ def loaded_by(code: str, folder) -> set[str]:
     return HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
 
 
-MAKE_ONE = """
+USE_ALL = """
 import torch
 from torch import nn
 import simreg_core
+from simreg_core import attacks, defences, neural, pixel_similarity, threshold_targets, resnet18
 network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3))
 regularizer = simreg_core.SimilarityRegularizer(network, ["0"], torch.rand(20, 1, 8, 8), targets="pixel")
 regularizer().backward()
-"""
-
-
-def test_the_regularizer_loads_torch_and_numpy_only(tmp_path):
-    assert loaded_by("import simreg_core", tmp_path) == set()
-    assert loaded_by(MAKE_ONE, tmp_path) == {"torch"}
-    assert loaded_by("from simreg_core import pixel_similarity, threshold_targets, resnet18", tmp_path) == {"torch"}
-
-
-def test_attacks_and_defences_load_their_libraries_when_they_are_called(tmp_path):
-    code = """
-import torch
-from simreg_core import attacks, defences, neural
 attacks.gaussian_noise(torch.rand(2, 1, 4, 4), 0.1, protocol="strict", generator=torch.Generator())
 """
-    assert loaded_by(code, tmp_path) == {"torch"}
+
+
+def test_the_method_loads_torch_and_numpy_only_and_other_libraries_when_they_are_called(tmp_path):
+    assert loaded_by("import simreg_core", tmp_path) == set()
+    assert loaded_by(USE_ALL, tmp_path) == {"torch"}
 
 
 def test_the_laboratory_loads_no_torch_before_a_defence_is_named(tmp_path):

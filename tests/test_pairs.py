@@ -77,15 +77,15 @@ def test_the_order_is_a_permutation(count, generator):
 
 
 def test_first_draws_are_uniform():
-    # chi-square of 66 pairs over 1,980 first draws: mean 65, s.d. 11.4
-    similarity = pixel_similarity(torch.rand(12, 1, 3, 3, generator=torch.Generator().manual_seed(2)))
+    # chi-square of 15 pairs over 600 first draws: mean 14, s.d. 5.3; a pair that is never first adds 43
+    similarity = pixel_similarity(torch.rand(6, 1, 3, 3, generator=torch.Generator().manual_seed(2)))
     generator = torch.Generator().manual_seed(4)
-    counts = torch.zeros(12, 12)
-    for _ in range(1980):
+    counts = torch.zeros(6, 6)
+    for _ in range(600):
         rows, cols, _ = PairSampler(similarity, similarity).draw(1, generator)
         counts[rows, cols] += 1
-    rows, cols = torch.triu_indices(12, 12, offset=1)
-    assert 30 < ((counts[rows, cols] - 30).square() / 30).sum() < 120
+    rows, cols = torch.triu_indices(6, 6, offset=1)
+    assert 2 < ((counts[rows, cols] - 40).square() / 40).sum() < 36
 
 
 def test_state_goes_on_with_the_same_pairs(generator):

@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def mine(tiny):
     return tiny.changed(
-        task=tiny.task.changed(images="mine", validation_images=10),
+        task=tiny.task.changed(images="mine", train_images=None, validation_images=10),
         regularizer=tiny.regularizer.changed(images="mine"),
         optimization=tiny.optimization.changed(batch_size=16),
     )
@@ -101,7 +101,8 @@ def test_all_problems_come_together(folder, mine, store):
 
 
 def test_images_kept_out_under_strict_are_counted(tiny):
-    one = recipes.experiment(tiny, "S^Th", 0, count=1250)  # of 1,297 digits, 100 of them for validation
+    every = tiny.changed(task=tiny.task.changed(train_images=None))
+    one = recipes.experiment(every, "S^Th", 0, count=1250)  # of 1,297 digits, 100 of them for validation
     assert problems_of(one) == []
     assert problems_of(one.changed(protocol="strict")) == ["1250 images are asked for, but 'digits' has 1197 for this"]
 
@@ -121,7 +122,7 @@ def test_a_damaged_image_of_any_split_is_found(folder, mine):
 
 
 def test_a_predictor_of_another_size_is_found_before_it_is_fitted(tiny, store):
-    large = tiny.changed(task=tiny.task.changed(size=(20, 20)))
+    large = tiny.changed(task=tiny.task.changed(size=(20, 20), train_images=None))
     one = recipes.experiment(large, "S^neural", 0)
     message = (
         "the V1 predictor takes images of 16x16, but the regularization set 'digits' has 20x20; give the set that size"

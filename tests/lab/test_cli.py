@@ -4,13 +4,10 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from conftest import TINY
+from conftest import TINY, in_this_process
 
 from simreg_core.lab.cli import main
 from simreg_core.lab.make.figures import compute_missing
-from simreg_core.lab.measuring.evaluation import evaluate as attack
-from simreg_core.lab.training import train
 
 
 def run(monkeypatch, *arguments):
@@ -92,18 +89,21 @@ def test_every_command_names_all_that_is_missing_before_it_computes(monkeypatch,
 
 
 def test_status_names_all_that_does_not_fit(monkeypatch, capsys, places):
+    monkeypatch.setattr("simreg_core.lab.running.estimate.seconds_per_step", lambda *_, **__: 1.0)
     profile = places / "mine.yaml"
     text = TINY.read_text().replace("  test_images: 60", "  test_images: 501")
     profile.write_text(text.replace("epochs: 2, phase_epochs", "epochs: 2, batch_size: 1300, phase_epochs"))
     assert run(monkeypatch, "status", "--profile", profile) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("MISSING")]
     assert lines == [
-        "MISSING: batch_size 1300 exceeds the 1197 training images of 'digits'",
+        "MISSING: batch_size 1300 exceeds the 300 training images of 'digits'",
         "MISSING: 501 images are asked for, but 'digits' has 500 to attack",
     ]
 
 
-def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys, places):
+def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys, places, no_workers):
+    drawn = []
+    monkeypatch.setattr("simreg_core.lab.make.figures.run_notebooks", lambda paths, *_: drawn.extend(paths))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     profile = places / "mine.yaml"
     profile.write_text(TINY.read_text() + "needs_gpu: true\n")
@@ -116,7 +116,7 @@ def test_a_profile_that_needs_a_gpu_wants_a_flag_without_one(monkeypatch, capsys
     assert run(monkeypatch, *arguments) == 0
     said = capsys.readouterr().out
     assert "4 networks to train and 4 attacks to run, about" in said
-    assert "10_layer_weights: drawn" in said
+    assert [path.stem for path in drawn] == ["10_layer_weights"]
 
 
 @pytest.mark.parametrize("command", [["train"], ["evaluate", "--attack", "fgsm"], ["select"]])
@@ -131,7 +131,7 @@ def test_what_computes_a_profile_that_needs_a_gpu_wants_the_flag(monkeypatch, ca
     assert not (places / "runs").exists()
 
 
-def test_what_is_trained_already_needs_no_gpu(monkeypatch, capsys, places):
+def test_what_is_trained_already_needs_no_gpu(monkeypatch, capsys, places, no_workers):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     profile = places / "mine.yaml"
     profile.write_text(TINY.read_text() + "needs_gpu: true\n")
@@ -175,7 +175,7 @@ def test_the_paper_profile_names_a_missing_set_first(monkeypatch, capsys, places
     assert not (places / "runs").exists()
 
 
-def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places):
+def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places, no_workers):
     epsilons = ["--epsilon", "0", "--epsilon", "0.2"]
     assert run(monkeypatch, "evaluate", "--profile", TINY, "--seed", "1", "--attack", "uniform", *epsilons) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -189,14 +189,6 @@ def test_evaluate_trains_first_and_prints_a_table(monkeypatch, capsys, places):
 
 
 def test_run_computes_what_is_missing_and_draws_nothing(monkeypatch, capsys, places, tiny):
-    def in_this_process(tasks, progress):
-        for _, (experiment, evaluation, store), _ in tasks:
-            if evaluation is None:
-                train(experiment, store, torch.device("cpu"))
-            else:
-                attack(experiment, evaluation, store, torch.device("cpu"))
-        return []
-
     compute_missing(tiny, ["10_layer_weights"], executor=in_this_process)
     assert "tiny: 4 networks to train and 4 attacks to run, about" in capsys.readouterr().out
     assert len(list((places / "runs" / "records").glob("*/*.json"))) == 4

@@ -46,7 +46,7 @@ def profile(tiny, fill):
     for split in ("train", "test"):
         fill(0, split)
     return tiny.changed(
-        task=tiny.task.changed(images="mine", size=(8, 8), validation_images=8),
+        task=tiny.task.changed(images="mine", size=(8, 8), train_images=None, validation_images=8),
         network=tiny.network.changed(width=8),
         regularizer=tiny.regularizer.changed(images="mine", count=10),
         optimization=tiny.optimization.changed(batch_size=16, epochs=1),

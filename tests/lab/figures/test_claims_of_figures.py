@@ -33,7 +33,7 @@ def test_the_claim_on_cost_says_both_widths():
     """That of the quick profile, and what BENCHMARKS.md has for another."""
     (cost,) = figure("16_cost").claims
     section = (PROJECT / "BENCHMARKS.md").read_text().split("\n## cpu")[1]
-    (width,) = re.findall(r"### Training step: resnet18 width (\d+)", section)
+    (width,) = re.findall(r"### Step: resnet18 width (\d+)", section)
     table = section.split("### Regularized over unregularized step")[1].split("Unregularized:")[0]
     rows = re.findall(r"^\| (\d+) \| ([\d.]+) \|", table, re.MULTILINE)
     ratios = [(64 + 2 * int(k)) / 64 / float(measured) for k, measured in rows]

@@ -108,7 +108,7 @@ def test_replaced_images_start_an_unfinished_recompute_over(make, tiny, tmp_path
         load_image_set.cache_clear()
 
     fill(0)
-    profile = tiny.changed(task=tiny.task.changed(images="mine", validation_images=8))
+    profile = tiny.changed(task=tiny.task.changed(images="mine", train_images=None, validation_images=8))
     first = make(LAYERS, killed=1, profile=profile)
     fill(1)
     with pytest.raises(DataError, match="not what result"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import in_this_process
 from pydantic import ValidationError
 
 from simreg_core import attacks
@@ -90,17 +91,6 @@ def toy(tmp_path, monkeypatch):
     for table, was in ((EVALUATIONS, before), (KINDS, kinds)):
         table.clear()
         table.update(was)
-
-
-def in_this_process(tasks, progress):
-    """An executor: workers of their own would know nothing of a kind that a test registers."""
-    for _, (one, evaluation, store), cost in tasks:
-        if evaluation is None:
-            train(one, store, CPU)
-        else:
-            evaluate(one, evaluation, store, CPU)
-        progress.advance(cost)
-    return []
 
 
 # rows

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import in_this_process
 
 from simreg_core import neural, pixel_similarity
 from simreg_core.lab import recipes, series
@@ -123,7 +124,7 @@ def test_networks_are_trained_towards_a_neural_target_and_its_shuffle(tiny, stor
     own = recipes.experiment(tiny, series.NEURAL, 0)
     todo = plan([(own, recipes.noise(tiny, "gaussian"))], store)
     assert [one.key for one in todo.trainings] == [*(one.key for one in dependencies(own)), own.key]
-    compute(Plan(todo.trainings, ()), store, "test")
+    compute(Plan(todo.trainings, ()), store, "test", executor=in_this_process)
     assert store.is_trained(own)
     shuffled = recipes.experiment(tiny, series.SHUFFLED_NEURAL, 0)
     network = build_network(own, 10)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import in_this_process
 
 from simreg_core.lab import recipes
 from simreg_core.lab.image_files import DataError
@@ -15,7 +16,7 @@ from simreg_core.lab.training import TrainingError, train
 def test_the_error_of_a_worker_arrives_and_the_rest_is_given_up(tiny, store):
     diverging = recipes.experiment(tiny, "S^Th", 0, alpha=1e30)
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
-        compute(Plan((diverging,), ()), store, "test")
+        compute(Plan((diverging,), ()), store, "test", workers=1)
     assert not store.is_trained(diverging)
 
 
@@ -29,7 +30,7 @@ def test_a_missing_image_set_is_found_before_training(tiny, store):
 def test_a_plan_of_layer_weights_alone_has_work_to_count(tiny, store):
     one = recipes.experiment(tiny, "S^Th", 0)
     train(one, store, torch.device("cpu"))
-    compute(plan([(one, LayerWeightsEvaluation())], store), store, "test")
+    compute(plan([(one, LayerWeightsEvaluation())], store), store, "test", executor=in_this_process)
     assert store.record(one, LayerWeightsEvaluation()) is not None
     assert 0 < Costs().evaluation(one, LayerWeightsEvaluation()) < 0.1
 

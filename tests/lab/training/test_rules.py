@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from conftest import in_this_process
 from torch import nn
 
 from simreg_core import attacks, defences
@@ -28,7 +29,6 @@ from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.running.compute import _stages, compute
 from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
-from simreg_core.lab.running.workers import trainer_of
 from simreg_core.lab.specs import (
     PROJECT,
     Experiment,
@@ -318,14 +318,9 @@ def test_a_plan_with_parent_and_artefact_is_computed_whole(toy, store):
     experiment = toy(SparseFromParent, "child", parent={"adversarial": {"method": "toy", "count": 6}})
     evaluation = NoiseEvaluation(attack="gaussian", epsilons=(0.0, 0.2), images=20)
 
-    def here(tasks, progress):
-        for _, (one, measured, store), _ in tasks:
-            trainer_of(one)(one, store, CPU) if measured is None else evaluate(one, measured, store, CPU)
-        return []
-
     todo = plan([(experiment, evaluation)], store)
     assert [type(one).__name__ for one in todo.trainings] == ["Fit", "Fit", "Experiment", "Experiment"]
-    compute(todo, store, "toys", executor=here)
+    compute(todo, store, "toys", executor=in_this_process)
     assert not plan([(experiment, evaluation)], store)
     assert store.record(experiment, evaluation).values[0].value > 0.1
     names = weights(experiment, store).keys()
