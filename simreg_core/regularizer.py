@@ -113,7 +113,7 @@ class SimilarityRegularizer(nn.Module):
         matrix = _target_matrix(targets, pixels, threshold)
         if self.measure.whole:
             _check_whole(similarity, pairs, matrix, pixels)
-            self.sampler = GroupSampler(matrix)
+            self.sampler: GroupSampler | PairSampler = GroupSampler(matrix)
         else:
             self.sampler = PairSampler(pixels, matrix, pairs, threshold, low_threshold)
         self.sampler.check(pairs_per_step, "pairs_per_step")

@@ -147,7 +147,8 @@ def _has_image_ending(name: str) -> bool:
 
 def _look_into(path: Path) -> _Folder:
     """List a folder; no file is opened.  Raises DataError for a link to nothing and where listing is not allowed."""
-    images, others, folders, dead = [], [], [], []
+    names: dict[bool, list[str]] = {True: [], False: []}  # of images, of other files
+    folders, dead = [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -159,13 +160,13 @@ def _look_into(path: Path) -> _Folder:
                     folders.append(path / entry.name)
                 else:
                     is_image = entry.is_file() and _has_image_ending(entry.name)
-                    (images if is_image else others).append(entry.name)
+                    names[is_image].append(entry.name)
     except OSError as error:
         raise DataError(f"folder {path} cannot be read: {error}") from error
     if dead:
         more = f" ({len(dead)} such links in this folder)" if len(dead) > 1 else ""
         raise DataError(f"{path / min(dead)} is a link to nothing{more}; mend or remove it")
-    return _Folder(path, sorted(images), sorted(others), sorted(folders))
+    return _Folder(path, sorted(names[True]), sorted(names[False]), sorted(folders))
 
 
 def _images_below(path: Path) -> Iterator[Path]:

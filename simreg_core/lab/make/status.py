@@ -12,7 +12,7 @@ from simreg_core.lab.make.words import describe
 from simreg_core.lab.running.compute import missing_image_sets
 from simreg_core.lab.running.estimate import Costs, seconds_here
 from simreg_core.lab.running.plan import Plan
-from simreg_core.lab.specs import Experiment, Fit, NeuralExperiment, Profile, to_train
+from simreg_core.lab.specs import Profile, Trainable, to_train
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import published_folder
 
@@ -84,9 +84,9 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
     return list(found.values())
 
 
-def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment | Fit]:
+def needed(profile: Profile, name: str) -> list[Trainable]:
     """The experiments that a study trains, FGSM surrogates and predictors among them, each once."""
-    experiments: dict[str, Experiment | NeuralExperiment | Fit] = {}
+    experiments: dict[str, Trainable] = {}
     for experiment, evaluation in FIGURES[name].study(profile).measurements():
         for one in to_train(experiment, evaluation):
             experiments[one.key] = one

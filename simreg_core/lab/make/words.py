@@ -1,10 +1,10 @@
 """An experiment in words, as lists of trainings and of records name it."""
 
-from simreg_core.lab.specs import Experiment, Fit, NeuralExperiment, Published, Recorded, Simulated
+from simreg_core.lab.specs import Fit, NeuralExperiment, Published, Recorded, Simulated, Trainable
 from simreg_core.lab.training.rules import stages_of
 
 
-def describe(experiment: Experiment | NeuralExperiment | Fit) -> str:
+def describe(experiment: Trainable) -> str:
     """An experiment in words, without its seed."""
     if isinstance(experiment, Fit):
         return f"{experiment.made.words()} of {experiment.task.images}"

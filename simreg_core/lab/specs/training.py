@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Protocol, Size, Spec, no_truth
+from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Size, Spec, Version, no_truth
 from simreg_core.lab.specs.defence import AnyFrontEnd, AnyRule, FrontEndSpec, rules_module
 from simreg_core.lab.specs.neural import NeuralExperiment, Published
-from simreg_core.names import LAYERS, OF_ONE_SIZE, PAIRS_PER_STEP, THRESHOLD, check_fit
+from simreg_core.names import LAYERS, OF_ONE_SIZE, PAIRS_PER_STEP, THRESHOLD, ArchitectureName, Protocol, check_fit
 
 if TYPE_CHECKING:
     from simreg_core.defences import Artefact
@@ -42,7 +42,7 @@ class Network(Spec):
     blur: sigma of a `defences.GaussianBlur` in front of a ResNet, in pixels.  front_end: any other.
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34", *LAYERS] = "resnet18"
+    name: Literal["resnet10", "resnet18", "resnet34", ArchitectureName] = "resnet18"
     width: Count = 64
     shift: Float = 0.5
     gain: Float = 5.0
@@ -55,7 +55,7 @@ class Network(Spec):
         """One specification of a blur, that of the experiments which have been trained."""
         if not isinstance(values, dict) or values.get("front_end") is None:
             return values
-        own = FrontEndSpec.of(values["front_end"])
+        own: Any = FrontEndSpec.of(values["front_end"])
         if values.get("blur") is not None:
             raise ValueError(f"a network has one front end: give 'blur' or '{own.kind}'")
         return {**values, "front_end": None, "blur": own.sigma} if own.kind == "blur" else values
@@ -188,12 +188,12 @@ class Experiment(Spec):
     optimization: Optimization = Optimization()
     seed: Annotated[Int, Field(ge=0)] = 0
     protocol: Protocol = "released"
-    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+    version: Version = COMPUTATION_VERSION
 
     @property
     def title(self) -> str:
         """For a reader: 'resnet18, threshold, seed 0'."""
-        target = "none" if self.regularizer is None else self.regularizer.target
+        target: str = "none" if self.regularizer is None else self.regularizer.target
         target = target if self.adversarial is None else self.adversarial.method
         return f"{self.network.name}, {target}, seed {self.seed}"
 
@@ -247,7 +247,7 @@ class Fit(Spec):
     artefact: str
     task: Task
     seed: Annotated[Int, Field(ge=0)] = 0
-    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+    version: Version = COMPUTATION_VERSION
 
     @property
     def made(self) -> "Artefact":
@@ -258,7 +258,8 @@ class Fit(Spec):
     def key(self) -> str:
         """As `Spec.key`."""
         own = self.model_dump(mode="json", exclude_none=True, exclude={"defence", "artefact"})
-        canonical = json.dumps({**own, "kind": type(self.made).__name__, **asdict(self.made)}, sort_keys=True)
+        made: Any = self.made
+        canonical = json.dumps({**own, "kind": type(made).__name__, **asdict(made)}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -270,6 +271,10 @@ class Fit(Spec):
     def needs_training(self) -> bool:
         """Whether there is something to fit: always."""
         return True
+
+
+AnyExperiment = Experiment | NeuralExperiment  # what can be measured
+Trainable = AnyExperiment | Fit  # what can be trained or fitted
 
 
 def misfit(name: str, size: tuple[int, int], width: int) -> Iterator[str]:

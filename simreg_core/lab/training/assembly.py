@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -180,7 +181,7 @@ def build_regularizer(
     augmentation: CPU generator, where images are augmented anew at every draw.
     """
     pixels = regularization_pixels(spec, images, seed)
-    optional = {"eps": spec.eps, "pair_statistics": spec.statistics, "similarity": spec.similarity}
+    optional: dict[str, Any] = {"eps": spec.eps, "pair_statistics": spec.statistics, "similarity": spec.similarity}
     return SimilarityRegularizer(
         network,
         compared_layers(network),
