@@ -32,15 +32,13 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 EXECUTORS = ("local", "ray")
 ATTACKS = (*NOISE_NAMES, "fgsm", "boundary")
-TARGETS = {
-    "none": series.NONE, "pixel": series.PIXEL, "threshold": series.THRESHOLD, "neural": series.NEURAL,
-}  # fmt: skip
+TARGETS = {"none": series.NONE, **series.TARGETS}
 
 ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", help="quick, paper, or the path of a YAML file; by default what the machine has."),
 ]
-TargetOption = Annotated[str, typer.Option(help="none, pixel, threshold or neural.")]
+TargetOption = Annotated[str, typer.Option(help=f"One of: {', '.join(TARGETS)}.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]

@@ -32,7 +32,7 @@ EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
 def experiment(profile: Profile, target: str, seed: int, /, **regularizer) -> Experiment:
     """One training run of a profile.
 
-    target: 'none', 'S^pixel', 'S^Th', 'S^neural' or 'shuffled S^neural'.
+    target: 'none', or a label of `series.TARGETS`: 'S^Th' and so on.
     regularizer: fields that differ from the profile's.
     Raises SpecError for an unknown target or field, or a value that cannot be.
     """
@@ -46,13 +46,13 @@ def _target_fields(profile: Profile, target: str) -> dict | None:
     """The fields of the regularizer in which a target differs from the profile's; None: no regularizer."""
     if target == NONE:
         return None
-    kinds = {name: kind for kind, name in TARGETS.items() if name in (PIXEL, THRESHOLD, NEURAL, SHUFFLED_NEURAL)}
+    kinds = {label: kind for kind, label in TARGETS.items()}
     if target not in kinds:
         raise SpecError(f"unknown target '{target}'; allowed: {', '.join((NONE, *kinds))}")
     fields: dict[str, Any] = {"target": kinds[target]}
     if target == PIXEL:
         fields["alpha"] = profile.pixel_alpha
-    elif target != THRESHOLD:
+    elif target in (NEURAL, SHUFFLED_NEURAL):
         fields |= {"neural": target_predictors(profile), "alpha": profile.neural.alpha}
     return fields
 

@@ -86,6 +86,11 @@ class Figure:
     files: tuple[str, ...] = ()
 
     @property
+    def number(self) -> str:
+        """'02' of '02_attack_curves'."""
+        return self.name.partition("_")[0]
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The files of `simreg_core` that the picture depends on: its module, `files`, kits, looks and judge."""
         own, package = Path(inspect.getfile(self.draw)), Path(__file__).parents[1]
