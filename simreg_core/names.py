@@ -1,6 +1,6 @@
 """What can be chosen by name, what goes with each name, and defaults: what a specification needs, without torch."""
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Protocol = Literal["released", "strict"]
 NoiseName = Literal["gaussian", "uniform", "salt_and_pepper"]  # of `attacks.NOISES`
@@ -8,6 +8,19 @@ Subtraction = Literal["mean_image", "own_mean"]  # of `targets.pixel_similarity`
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 NOISE_NAMES: tuple[NoiseName, ...] = get_args(NoiseName)
 SUBTRACTIONS: tuple[Subtraction, ...] = get_args(Subtraction)
+
+
+class SimilarityRow(NamedTuple):
+    """place: 'module:class' of a `similarity.Similarity`, which needs torch.  whole: as the class says."""
+
+    place: str
+    whole: bool
+
+
+SIMILARITIES = {  # how a network's maps of images are compared
+    "cosine": SimilarityRow("simreg_core.similarity:Cosine", whole=False),
+    "linear_cka": SimilarityRow("simreg_core.similarity:LinearCKA", whole=True),
+}
 
 # defaults that the method and specifications share
 THRESHOLD = 0.8  # Th

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from simreg_core.lab.image_files import (
-    BUNDLED,
     TORCHVISION,
     DataError,
     count_classes,
     count_images,
     has_validation,
+    is_bundled,
 )
 from simreg_core.lab.images import labels_of, load_image_set
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
@@ -106,7 +106,7 @@ class _Look:
         for name, split, size in sorted(wanted):
             try:
                 self.count(name, split)
-                if name in BUNDLED and max(size) > PHOTO_SIDE:
+                if is_bundled(name) and max(size) > PHOTO_SIDE:
                     load_image_set(name, split, size)
             except DataError as error:
                 yield str(error)

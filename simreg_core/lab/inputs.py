@@ -18,7 +18,7 @@ from inspect import unwrap
 from typing import Any
 
 from simreg_core.lab.files import StoreError, write_text
-from simreg_core.lab.image_files import BUNDLED, TORCHVISION, DataError, has_validation, stamp_of
+from simreg_core.lab.image_files import SETS, DataError, has_validation, stamp_of
 from simreg_core.lab.records import Record
 from simreg_core.lab.specs import (
     Evaluation,
@@ -114,7 +114,7 @@ def inputs_of(experiment: Trainable, evaluation: Evaluation | None = None) -> li
     if evaluation is not None and isinstance(experiment, Experiment) and evaluation.split == "test":
         task = experiment.task
         found.append(Images(task.images, "test", task.size, task.channels))
-    return [one for one in dict.fromkeys(found) if isinstance(one, File) or one.name not in (*BUNDLED, *TORCHVISION)]
+    return [one for one in dict.fromkeys(found) if isinstance(one, File) or one.name not in SETS]
 
 
 def _of_source(experiment: NeuralExperiment) -> list[Input]:

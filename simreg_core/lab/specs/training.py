@@ -12,7 +12,16 @@ from pydantic import BeforeValidator, Field, model_validator
 from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Size, Spec, Version, no_truth
 from simreg_core.lab.specs.defence import AnyFrontEnd, AnyRule, FrontEndSpec, rules_module
 from simreg_core.lab.specs.neural import NeuralExperiment, Published
-from simreg_core.names import LAYERS, OF_ONE_SIZE, PAIRS_PER_STEP, THRESHOLD, ArchitectureName, Protocol, check_fit
+from simreg_core.names import (
+    LAYERS,
+    OF_ONE_SIZE,
+    PAIRS_PER_STEP,
+    SIMILARITIES,
+    THRESHOLD,
+    ArchitectureName,
+    Protocol,
+    check_fit,
+)
 
 if TYPE_CHECKING:
     from simreg_core.defences import Artefact
@@ -76,7 +85,7 @@ class Regularizer(Spec):
         data folder's `similarities/`; and 'shuffled_neural', the same with its images permuted.
     alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
 
-    similarity: how maps are compared; None: the paper's cosine.
+    similarity: how maps are compared, a name of `names.SIMILARITIES`; None: the paper's cosine.
 
     None in the rest is what the released code does; other values are for the audit of notebook 13:
     eps: of `similarity_loss`; None: 1e-5.
@@ -104,7 +113,7 @@ class Regularizer(Spec):
     subtract: Literal["own_mean"] | None = None
     augment_each: Literal["flip", "crop-flip"] | None = None
     mean_in_validation: Literal[True] | None = None
-    similarity: Literal["linear_cka"] | None = None
+    similarity: str | None = None
 
     def faults(self) -> Iterator[str]:
         given = (bool(self.neural), self.matrix is not None)
@@ -115,16 +124,24 @@ class Regularizer(Spec):
                 yield "each of 'neural' needs a predictor: trials exist of the recorded images alone"
         elif any(given):
             yield f"'neural' and 'matrix' go with a neural target, not with '{self.target}'"
-        yield from self._faults_of_cka() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
+        yield from self._faults_of_similarity() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
         low = self.low_threshold
         if self.pairs == "double" and (low is None or low >= self.threshold):
             yield f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}"
 
-    def _faults_of_cka(self) -> Iterator[str]:
-        """The faults of settings that linear CKA does not take."""
-        for name, only in (("pairs", "all"), ("eps", None)):
-            if (given := getattr(self, name)) != only:
-                yield f"similarity '{self.similarity}' compares groups of images: {name} must be {only}, not {given}"
+    def _faults_of_similarity(self) -> Iterator[str]:
+        """The faults of settings that another measure than the cosine does not take."""
+        allowed = [name for name in SIMILARITIES if name != "cosine"]
+        if self.similarity not in allowed:
+            yield f"similarity: got '{self.similarity}'; allowed: {', '.join(allowed)}, or none for the cosine"
+            return
+        if self.eps is not None:
+            yield f"similarity '{self.similarity}' has no eps, got {self.eps}"
+        if not SIMILARITIES[self.similarity].whole:
+            yield from too_many_pairs(self.pairs_per_step, self.count)
+            return
+        if self.pairs != "all":
+            yield f"similarity '{self.similarity}' compares groups of images: pairs must be all, not {self.pairs}"
         if not 2 <= self.pairs_per_step <= self.count // 2:
             yield (
                 f"similarity '{self.similarity}' compares the 2k images of a step: pairs_per_step must lie in "
