@@ -15,8 +15,7 @@ from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError, has_validation
 from simreg_core.lab.images import ImageSet, load_image_set
 from simreg_core.lab.predictors import neural_target
-from simreg_core.lab.specs import Experiment, Fit, Task, stream
-from simreg_core.lab.specs import Regularizer as RegularizerSpec
+from simreg_core.lab.specs import Experiment, Fit, Regularizer as RegularizerSpec, Task, stream
 from simreg_core.lab.store import Store
 from simreg_core.lab.training.augmentation import augment
 from simreg_core.lab.training.rules import front_end_of, rule_of, stages_of
