@@ -88,6 +88,11 @@ def test_the_hooks_check_style_with_the_locked_ruff():
     assert locked()["ruff"] == {revision.removeprefix("v")}
 
 
+def test_lint_checks_style_format_and_types():
+    recipe = (PROJECT / "Makefile").read_text().split("\nlint: ")[1].split("\n\n")[0]
+    assert [line.split("/")[1].split()[0] for line in recipe.splitlines()[1:]] == ["ruff", "ruff", "mypy"]
+
+
 def test_make_is_readable_without_doing_anything():
     said = subprocess.run(
         ["make", "-n", "figures", "PROFILE=quick"], cwd=PROJECT, capture_output=True, text=True, check=True
