@@ -37,7 +37,7 @@ help:
 	@echo "make status     what is computed, what is missing, how long it will take"
 	@echo "make select     choose alpha and the threshold on validation images"
 	@echo "make publish    copy records beside the figures, write notebook outputs (before a commit)"
-	@echo "make lint       style and format"
+	@echo "make lint       style, format and types"
 	@echo "make clean      remove the environment and the caches (not runs/)"
 
 figures: $(READY)
@@ -76,6 +76,7 @@ status select publish: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # needs uv (https://docs.astral.sh/uv/); only after a change of the dependencies in pyproject.toml
 lock:
@@ -95,5 +96,5 @@ $(CONDA_PREFIX)/simreg-ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,12 +10,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -87,12 +89,16 @@ def one_thread() -> Iterator[None]:
 
 # Measuring
 
+Name = TypeVar("Name", str, int)
 
-def in_turns(contenders: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+
+def in_turns(
+    contenders: Mapping[Name, Callable[..., object]], rounds: int, device: torch.device
+) -> dict[Name, list[float]]:
     """Seconds of each contender in each round, after one call that is not counted."""
     for contender in contenders.values():
         contender()  # the first call allocates
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[Name, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
             seconds[name].append(timed(contender, device))
@@ -215,7 +221,7 @@ def batched_attacks(scale: Scale, device: torch.device) -> Table:
     rows, rounds = [], min(scale.rounds, 3)
     found: dict[int, int] = {}
     for name, (attack, count) in _attacks(scale, device, run.network.eval(), found).items():
-        contenders = {"batch": lambda a=attack, n=count: a(n), "one": lambda a=attack: a(1)}
+        contenders = {"batch": partial(attack, count), "one": partial(attack, 1)}
         with repeatable():
             seconds = in_turns(contenders, rounds, device)
         share = ratio(seconds["one"], seconds["batch"])

@@ -80,8 +80,9 @@ def architecture(
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     width = WIDTHS[name] if width is None else width
     check_fit(name, size, width)
-    body = _BODIES[name](tuple(size), in_channels, num_classes, width)
-    fixed = tuple(size) if name in OF_ONE_SIZE else None
+    size = (size[0], size[1])  # also of a list
+    body = _BODIES[name](size, in_channels, num_classes, width)
+    fixed = size if name in OF_ONE_SIZE else None
     return Normalized(body, in_channels if name == "mlp" else 3, LAYERS[name], fixed, shift, gain)
 
 

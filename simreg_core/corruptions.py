@@ -16,9 +16,11 @@ A higher severity is not always farther from the clean image in pixels: the cons
 transform, a darker image under more ice in frost), and motion blur is the same at severities 3 and 4.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,7 +145,8 @@ def _gathered(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarra
 
 
 def _motion_blur(x: np.ndarray, constants: tuple, rng: np.random.Generator) -> np.ndarray:
-    return _streaked(x, *constants, rng.uniform(-45, 45, len(x)))
+    radius, sigma = constants
+    return _streaked(x, radius, sigma, rng.uniform(-45, 45, len(x)))
 
 
 def _streaked(x: np.ndarray, radius: int, sigma: float, degrees: np.ndarray) -> np.ndarray:
@@ -289,7 +292,8 @@ def _elastic_transform(x: np.ndarray, constants: tuple, rng: np.random.Generator
     moved = anchors + rng.uniform(-shift, shift, (len(x), 3, 2))
     back = np.linalg.solve(_with_ones(moved), anchors)  # [n, 3, 2], from the moved anchors to the first ones
     sources = np.moveaxis(_with_ones(np.stack([rows, columns], -1).reshape(-1, 2)) @ back, -1, 0)
-    x = _interpolated(x, *sources.reshape(2, len(x), height, width), mode="mirror")
+    down, right = sources.reshape(2, len(x), height, width)
+    x = _interpolated(x, down, right, mode="mirror")
     offsets = rng.uniform(-1, 1, (2, len(x), height, width))
     offsets = strength * ndimage.gaussian_filter(offsets, (0, 0, smoothing, smoothing), mode="reflect", truncate=3)
     return _interpolated(x, rows + offsets[0], columns + offsets[1], mode="reflect")
@@ -330,7 +334,7 @@ def _through_pillow(x: np.ndarray, change) -> np.ndarray:
     return np.moveaxis(changed.reshape(len(x), *x.shape[2:], -1), -1, 1) / 255
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]] = {
     "gaussian_noise": _gaussian_noise,
     "shot_noise": _shot_noise,
     "impulse_noise": _impulse_noise,

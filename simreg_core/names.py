@@ -1,18 +1,36 @@
 """What can be chosen by name, what goes with each name, and defaults: what a specification needs, without torch."""
 
-PROTOCOLS = ("released", "strict")
-NOISE_NAMES = ("gaussian", "uniform", "salt_and_pepper")  # of `attacks.NOISES`
-SUBTRACTIONS = ("mean_image", "own_mean")  # of `targets.pixel_similarity`
+from typing import Literal, NamedTuple, get_args
+
+Protocol = Literal["released", "strict"]
+NoiseName = Literal["gaussian", "uniform", "salt_and_pepper"]  # of `attacks.NOISES`
+Subtraction = Literal["mean_image", "own_mean"]  # of `targets.pixel_similarity`
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+NOISE_NAMES: tuple[NoiseName, ...] = get_args(NoiseName)
+SUBTRACTIONS: tuple[Subtraction, ...] = get_args(Subtraction)
+
+
+class SimilarityRow(NamedTuple):
+    """place: 'module:class' of a `similarity.Similarity`, which needs torch.  whole: as the class says."""
+
+    place: str
+    whole: bool
+
+
+SIMILARITIES = {  # how a network's maps of images are compared
+    "cosine": SimilarityRow("simreg_core.similarity:Cosine", whole=False),
+    "linear_cka": SimilarityRow("simreg_core.similarity:LinearCKA", whole=True),
+}
 
 # defaults that the method and specifications share
 THRESHOLD = 0.8  # Th
 PAIRS_PER_STEP = 16  # k
 LOSS_EPS = 1e-5  # of `similarity.similarity_loss`
 DIRECTIONS = 1000  # uniform-noise images that are tried as the start of an attack
-FIT = {"epochs": 40, "patience": 10, "learning_rate": 0.02}  # of a V1 predictor
+FIT_EPOCHS, FIT_PATIENCE, FIT_LEARNING_RATE = 40, 10, 0.02  # of a V1 predictor
 FIT_BATCH = 64  # images of a step of that fit
 
-CORRUPTIONS = (  # in the order of `corruptions.SEVERITIES`
+Corruption = Literal[  # in the order of `corruptions.SEVERITIES`
     "gaussian_noise",
     "shot_noise",
     "impulse_noise",
@@ -28,7 +46,8 @@ CORRUPTIONS = (  # in the order of `corruptions.SEVERITIES`
     "elastic_transform",
     "pixelate",
     "jpeg_compression",
-)
+]
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 GROUPS = {  # by frequency, after Li et al. (2023)
     "low": ("snow", "frost", "fog", "brightness", "contrast"),
     "medium": (
@@ -41,8 +60,9 @@ PATCH = 4  # pixels a side, of ViT
 HEADS = 2
 TRANSFORMER_LAYERS = 3
 HIDDEN_LAYERS = 4  # of the MLP
+ArchitectureName = Literal["torchvision-resnet18", "vgg", "convnext", "vit", "mlp"]
 # early to late; what FeatureTaps and `SimilarityRegularizer(layers=...)` take
-LAYERS: dict[str, tuple[str, ...]] = {
+LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
     "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
     # the last ReLU before each pooling, and the last of all
     "vgg": ("body.features.2", "body.features.6", "body.features.13", "body.features.20", "body.features.27"),

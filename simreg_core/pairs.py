@@ -114,6 +114,7 @@ class PairSampler(RandomOrder):
         self._dtype = targets.dtype
         self._kept = None
         if pairs != "all":
+            assert threshold is not None  # `_check_range` has seen to it
             self._kept = _pairs_in_range(similarity.detach().cpu(), pairs, threshold, low_threshold)
             if len(self._kept) == 0:
                 raise ValueError(_no_pairs_message(similarity, pairs, threshold, low_threshold))

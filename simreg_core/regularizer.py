@@ -3,6 +3,7 @@
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,10 @@ from simreg_core.features import (
     trains,
 )
 from simreg_core.model import PointwiseConv2d, onednn_corrupts
-from simreg_core.names import LOSS_EPS, PAIRS_PER_STEP, THRESHOLD
+from simreg_core.names import LOSS_EPS, PAIRS_PER_STEP, SIMILARITIES, THRESHOLD
 from simreg_core.pairs import GroupSampler, PairSampler
 from simreg_core.pixels import check_images
-from simreg_core.similarity import SIMILARITIES, Cosine, Similarity
+from simreg_core.similarity import Cosine, Similarity
 from simreg_core.targets import pixel_similarity, threshold_targets
 
 PAIR_STATE = "pair_state"  # in a state dict: where the regularizer is in the order of its pairs
@@ -113,7 +114,7 @@ class SimilarityRegularizer(nn.Module):
         matrix = _target_matrix(targets, pixels, threshold)
         if self.measure.whole:
             _check_whole(similarity, pairs, matrix, pixels)
-            self.sampler = GroupSampler(matrix)
+            self.sampler: GroupSampler | PairSampler = GroupSampler(matrix)
         else:
             self.sampler = PairSampler(pixels, matrix, pairs, threshold, low_threshold)
         self.sampler.check(pairs_per_step, "pairs_per_step")
@@ -317,7 +318,8 @@ def _measure(similarity: str | Similarity, eps: float) -> Similarity:
             f"unknown similarity {similarity!r}; allowed: {', '.join(SIMILARITIES)}, or an object of a class that "
             "derives from simreg_core.similarity.Similarity"
         )
-    kind = SIMILARITIES[similarity]
+    module, _, name = SIMILARITIES[similarity].place.partition(":")
+    kind = getattr(import_module(module), name)
     return kind(eps) if kind is Cosine else kind()
 
 

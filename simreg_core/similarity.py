@@ -1,7 +1,7 @@
 """How a network's feature maps of the images of a step are compared with their targets.
 
 A new measure is a class with the three parts of `Similarity`, in a new file. `SimilarityRegularizer` takes an
-object of it; a row in `SIMILARITIES` gives it a name.
+object of it; a row in `names.SIMILARITIES` gives it the name by which experiments choose it.
 """
 
 from abc import ABC, abstractmethod
@@ -84,9 +84,6 @@ class LinearCKA(Similarity):
         targets = u_centred(targets.to(similarity))
         tiny = _rounding(targets)
         return 1 - (_to_length_one(similarity, tiny) * _to_length_one(targets, tiny)).sum()
-
-
-SIMILARITIES: dict[str, type[Similarity]] = {"cosine": Cosine, "linear_cka": LinearCKA}
 
 
 def similarity_loss(predicted: Tensor, target: Tensor, eps: float = LOSS_EPS) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from simreg_core.attacks import AUTOATTACK_QUERIES, AUTOATTACK_STEPS, AUTOATTACK_TARGETS
-from simreg_core.lab.image_files import BUNDLED
+from simreg_core.lab.image_files import SETS, is_bundled
 from simreg_core.lab.make.claims_table import table_of_claims
 from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import load_profile
@@ -86,6 +86,11 @@ def test_the_hooks_check_style_with_the_locked_ruff():
     hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
     (revision,) = (repo["rev"] for repo in hooks if "ruff" in repo["repo"])
     assert locked()["ruff"] == {revision.removeprefix("v")}
+
+
+def test_lint_checks_style_format_and_types():
+    recipe = (PROJECT / "Makefile").read_text().split("\nlint: ")[1].split("\n\n")[0]
+    assert [line.split("/")[1].split()[0] for line in recipe.splitlines()[1:]] == ["ruff", "ruff", "mypy"]
 
 
 def test_make_is_readable_without_doing_anything():
@@ -242,4 +247,4 @@ def test_notebooks_name_no_image_set_that_their_figure_lacks():
         cells = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
         words = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
         drawn = (QUICK / f"{name}.csv").read_text()
-        assert [one for one in BUNDLED if f"`{one}`" in words and f"\n{one}," not in drawn] == [], name
+        assert [one for one in filter(is_bundled, SETS) if f"`{one}`" in words and f"\n{one}," not in drawn] == [], name

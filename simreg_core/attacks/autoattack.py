@@ -88,21 +88,30 @@ def _set_budget(attack: "AutoAttack", steps: int, targets: int, queries: int) ->
     attack.square.n_queries = queries
 
 
+class _Messages(logging.Handler):
+    """Keeps what is logged, once for all batches, which differ in their numbers."""
+
+    def __init__(self, level: int):
+        super().__init__(level)
+        self.found: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.setdefault(re.sub(r"\d+", "", record.getMessage()), record.getMessage())
+
+
 @contextmanager
 def _library_warnings(name: str) -> Iterator[None]:
     """Turns what the library logs into warnings; puts back the trace function that its checks take away."""
-    messages, handler, logger, trace = {}, logging.Handler(logging.WARNING), logging.getLogger(name), sys.gettrace()
-    # repeated batch by batch with other numbers in it
-    handler.emit = lambda record: messages.setdefault(re.sub(r"\d+", "", record.getMessage()), record.getMessage())
+    messages, logger, trace = _Messages(logging.WARNING), logging.getLogger(name), sys.gettrace()
     propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    logger.addHandler(messages)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        logger.removeHandler(messages)
         logger.propagate = propagate
         sys.settrace(trace)
-    for message in messages.values():
+    for message in messages.found.values():
         warnings.warn(f"AutoAttack says: {message}", stacklevel=4)
 
 

@@ -13,9 +13,12 @@ from simreg_core.defences.base import TASK, Rule, cross_entropy
 from simreg_core.later import Later
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
+else:
+    torch, nn = Later("torch"), Later("torch.nn")
 
-torch, nn, F = Later("torch"), Later("torch.nn"), Later("torch.nn.functional")
+F = Later("torch.nn.functional")
 door, result = Later("simreg_core.attacks.door"), Later("simreg_core.attacks.result")
 networks, pixels = Later("simreg_core.model"), Later("simreg_core.pixels")
 

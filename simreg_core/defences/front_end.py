@@ -58,8 +58,8 @@ def differentiated(network: nn.Module, **ways: str) -> Iterator[None]:
             front_end.way.update({part: way for part, way in ways.items() if part in front_end.ways})
         yield
     finally:
-        for front_end, way in zip(front_ends, before, strict=True):
-            front_end.way = way
+        for front_end, ways_before in zip(front_ends, before, strict=True):
+            front_end.way = ways_before
 
 
 def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:

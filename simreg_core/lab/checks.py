@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import Any
 
 import torch
 
 from simreg_core.lab.image_files import (
-    BUNDLED,
     TORCHVISION,
     DataError,
     count_classes,
     count_images,
     has_validation,
+    is_bundled,
 )
 from simreg_core.lab.images import labels_of, load_image_set
 from simreg_core.lab.inputs import Checksums, inputs_of, learned
@@ -30,18 +31,18 @@ from simreg_core.lab.specs import (
     Recorded,
     Simulated,
     Task,
+    Trainable,
 )
 from simreg_core.lab.training import build_network, regularization_images, regularization_pixels
 from simreg_core.neural import V1Predictor
 from simreg_core.pairs import PairSampler
 from simreg_core.targets import pixel_similarity
 
-AnyExperiment = Experiment | NeuralExperiment | Fit
 PHOTO_SIDE = 32  # patches up to this fit into the smallest photograph
 
 
 def problems(
-    trainings: Iterable[AnyExperiment], measurements: Iterable[tuple[AnyExperiment, Evaluation]], now: Checksums
+    trainings: Iterable[Trainable], measurements: Iterable[tuple[Trainable, Evaluation]], now: Checksums
 ) -> list[str]:
     """One line for each thing that is missing or does not fit, each once; sets that are not there come first.
 
@@ -59,12 +60,12 @@ def problems(
     return list(dict.fromkeys(lines))
 
 
-def pair_problems(trainings: Iterable[AnyExperiment], wanted: Callable[[str], bool]) -> list[str]:
+def pair_problems(trainings: Iterable[Trainable], wanted: Callable[[str], bool]) -> list[str]:
     """One line for each range of pairs that an image set has too few of.  wanted: of which sets, by name.
 
     Of experiments that differ in their seed only, whose images are flipped by chance, one is looked at.
     """
-    ranged = {}
+    ranged: dict[Trainable, Any] = {}
     for one in trainings:
         spec = one.regularizer if isinstance(one, Experiment) else None
         if spec is not None and spec.pairs != "all" and wanted(spec.images):
@@ -97,7 +98,7 @@ class _Look:
 
     def missing_sets(self, experiments: tuple, measurements: tuple) -> Iterator[str]:
         """Image sets and splits that are missing, damaged or of the wrong size, sorted; then other files."""
-        wanted = {}
+        wanted: dict[tuple[str, str, tuple], None] = {}
         for one in experiments:
             wanted |= dict.fromkeys(_sets(one))
         for one, evaluation in measurements:
@@ -105,7 +106,7 @@ class _Look:
         for name, split, size in sorted(wanted):
             try:
                 self.count(name, split)
-                if name in BUNDLED and max(size) > PHOTO_SIDE:
+                if is_bundled(name) and max(size) > PHOTO_SIDE:
                     load_image_set(name, split, size)
             except DataError as error:
                 yield str(error)
@@ -229,7 +230,7 @@ class _Look:
         if problem := _predictor_problem(own, size, neurons):
             yield f"{experiment.title}, predictor: {problem}"
 
-    def of_measurement(self, experiment: AnyExperiment, evaluation: Evaluation) -> Iterator[str]:
+    def of_measurement(self, experiment: Trainable, evaluation: Evaluation) -> Iterator[str]:
         """What an evaluation lacks."""
         if problem := misplaced(experiment, evaluation):
             yield problem
@@ -253,7 +254,7 @@ class _Look:
             yield f"{wanted.count} images are asked for, but '{wanted.name}' has {there} to attack"
 
 
-def _sets(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> Iterator[tuple[str, str, tuple]]:
+def _sets(experiment: Trainable, evaluation: Evaluation | None = None) -> Iterator[tuple[str, str, tuple]]:
     """Image sets by name, with split and size."""
     if evaluation is not None and not misplaced(experiment, evaluation):
         wanted = kind_of(evaluation).images(experiment, evaluation)
@@ -308,7 +309,7 @@ def _source_of(experiment: NeuralExperiment) -> tuple[tuple[int, int], int, int,
         if isinstance(source, Recorded):
             own = load_recording(source.recording)
             trials, images, neurons = own.responses.shape
-            return tuple(own.images.shape[2:]), images, neurons, trials, own.responses.min().item()
+            return (own.images.shape[2], own.images.shape[3]), images, neurons, trials, own.responses.min().item()
         predictor = load_published_predictor(source.file)
         return predictor.size, 0, len(predictor.bias), 0, 0.0
     except DataError:  # said already, as an input

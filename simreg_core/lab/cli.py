@@ -3,7 +3,7 @@
 import faulthandler
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,31 +18,27 @@ from simreg_core.lab.running.plan import plan
 from simreg_core.lab.select import chosen_pair, grid_of, selection_ratios
 from simreg_core.lab.specs import (
     Experiment,
-    FgsmEvaluation,
-    NoiseEvaluation,
     Profile,
     SpecError,
-    build,
     load_profile,
 )
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import Study, published_folder
+from simreg_core.names import NOISE_NAMES
 
 # modules that need torch are imported in the commands that compute: to plan and to draw needs none
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 EXECUTORS = ("local", "ray")
-ATTACKS = (*NoiseEvaluation.model_fields["attack"].annotation.__args__, "fgsm", "boundary")
-TARGETS = {
-    "none": series.NONE, "pixel": series.PIXEL, "threshold": series.THRESHOLD, "neural": series.NEURAL,
-}  # fmt: skip
+ATTACKS = (*NOISE_NAMES, "fgsm", "boundary")
+TARGETS = {"none": series.NONE, **series.TARGETS}
 
 ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", help="quick, paper, or the path of a YAML file; by default what the machine has."),
 ]
-TargetOption = Annotated[str, typer.Option(help="none, pixel, threshold or neural.")]
+TargetOption = Annotated[str, typer.Option(help=f"One of: {', '.join(TARGETS)}.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
@@ -190,8 +186,8 @@ def select(
     base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture)
     if learning_rate is not None:
         base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
-    grid = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
-    given = {name: values for name, values in grid.items() if values}
+    values = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
+    given = {name: numbers for name, numbers in values.items() if numbers}
     base = base.changed(selection=base.selection.changed(**given))
     grid = Study("selection", base, grid_of(base, _target(target)))
     table = grid.run(without_gpu).table()
@@ -276,16 +272,14 @@ def _target(name: str) -> str:
     return TARGETS[name]
 
 
-def _evaluation(profile: Profile, attack: str, epsilons: list[float] | None, protocol: str):
+def _evaluation(profile: Profile, attack: Any, epsilons: list[float] | None, protocol: str):
     if attack == "boundary":
         if epsilons:
             raise SpecError("attack 'boundary' has no epsilon: it looks for the smallest one")
         return recipes.boundary(profile).changed(protocol=protocol)
     if attack == "fgsm":
-        base = recipes.fgsm(profile)
-        return build(FgsmEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
-    base = recipes.noise(profile, attack)
-    return build(NoiseEvaluation, {**base.model_dump(), "protocol": protocol, **_epsilons(epsilons)})
+        return recipes.fgsm(profile).changed(protocol=protocol, **_epsilons(epsilons))
+    return recipes.noise(profile, attack).changed(protocol=protocol, **_epsilons(epsilons))
 
 
 def _epsilons(given: list[float] | None) -> dict:

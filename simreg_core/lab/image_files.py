@@ -27,7 +27,6 @@ from simreg_core.lab.folders import folder_of
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 MNIST_5K, MNIST_5K_PHOTOS = "mnist-5k", "mnist-5k-photos"
-BUNDLED = ("photos", "photos-foreign", "digits", MNIST_5K, MNIST_5K_PHOTOS)
 CIFAR10_SIZE = (32, 32)
 TASK_PHOTOS = (
     "brick", "cat", "china", "coins", "flower",
@@ -39,17 +38,38 @@ PATCHES_A_PHOTO = {"train": 400, "validation": 100, "test": 100}
 FOREIGN_PATCHES_A_PHOTO = 300
 DIGITS_FOR_TRAINING = 1297
 DIGITS_OF_EACH_CLASS = {"train": 350, "validation": 50, "test": 100}  # of mnist-5k
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """An image set that is no folder.
+
+    load: 'module:function', of a function (name, split, size, channels) -> `images.ImageSet`; loaded with its first
+        use, since it needs torch.
+    counts: images of each split that it has.  classes: how many.
+    """
+
+    load: str
+    counts: dict[str, int]
+    classes: int = 10
+
+
+_PHOTOS, _DIGITS, _MNIST_5K, _DOWNLOADED = (
+    f"simreg_core.lab.images:{name}" for name in ("photos", "digits", "mnist_5k", "from_torchvision")
+)
 _MNIST_5K_COUNTS = {split: 10 * count for split, count in DIGITS_OF_EACH_CLASS.items()}
-COUNTS = {  # images of each split that a named set has
-    "photos": {split: count * len(TASK_PHOTOS) for split, count in PATCHES_A_PHOTO.items()},
-    "photos-foreign": {"train": FOREIGN_PATCHES_A_PHOTO * len(FOREIGN_PHOTOS)},
-    "digits": {"train": DIGITS_FOR_TRAINING, "test": 500},
-    MNIST_5K: _MNIST_5K_COUNTS,
-    MNIST_5K_PHOTOS: _MNIST_5K_COUNTS,
-    "cifar10": {"train": 50_000, "test": 10_000},
-    "cifar100": {"train": 50_000, "test": 10_000},
-    "mnist": {"train": 60_000, "test": 10_000},
-    "fashion-mnist": {"train": 60_000, "test": 10_000},
+SETS = {
+    "photos": NamedSet(
+        _PHOTOS, {split: len(TASK_PHOTOS) * count for split, count in PATCHES_A_PHOTO.items()}, len(TASK_PHOTOS)
+    ),
+    "photos-foreign": NamedSet(_PHOTOS, {"train": FOREIGN_PATCHES_A_PHOTO * len(FOREIGN_PHOTOS)}, len(FOREIGN_PHOTOS)),
+    "digits": NamedSet(_DIGITS, {"train": DIGITS_FOR_TRAINING, "test": 500}),
+    MNIST_5K: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
+    MNIST_5K_PHOTOS: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
+    "cifar10": NamedSet(_DOWNLOADED, {"train": 50_000, "test": 10_000}),
+    "cifar100": NamedSet(_DOWNLOADED, {"train": 50_000, "test": 10_000}, 100),
+    "mnist": NamedSet(_DOWNLOADED, {"train": 60_000, "test": 10_000}),
+    "fashion-mnist": NamedSet(_DOWNLOADED, {"train": 60_000, "test": 10_000}),
 }
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 LIKE_SPLITS = {"train", "training", "validation", "val", "valid", "test", "testing"}  # in any case of letters
@@ -69,10 +89,15 @@ def data_folder() -> Path:
     return folder_of("SIMREG_DATA")
 
 
+def is_bundled(name: str) -> bool:
+    """Whether a set is neither a folder nor downloaded."""
+    return name in SETS and name not in TORCHVISION
+
+
 def count_images(name: str, split: str) -> int:
     """Number of images of a split, found without decoding a file or downloading.  Raises DataError as loading does."""
     check_split(name, split)
-    return COUNTS[name][split] if name in COUNTS else len(folder_files(name, split)[0])
+    return SETS[name].counts[split] if name in SETS else len(folder_files(name, split)[0])
 
 
 def stamp_of(name: str, split: str, count: int | None = None) -> str:
@@ -83,7 +108,7 @@ def stamp_of(name: str, split: str, count: int | None = None) -> str:
     The images of a bundled or torchvision set never change: the name is the stamp.  Raises DataError as loading does.
     """
     check_split(name, split)
-    if name in COUNTS:
+    if name in SETS:
         return name
     digest = hashlib.sha256()
     for folder, file_name, label in some_of(name, folder_files(name, split)[0], count):
@@ -96,30 +121,29 @@ def stamp_of(name: str, split: str, count: int | None = None) -> str:
 
 def has_validation(name: str) -> bool:
     """Whether a set has validation images of its own.  Raises DataError for an unknown set, or two folders of them."""
-    return "validation" in (COUNTS[name] if name in COUNTS else _trees(name))
+    return "validation" in (SETS[name].counts if name in SETS else _trees(name))
 
 
 def check_split(name: str, split: str) -> None:
     """Raise DataError for an unknown split, one that a named set lacks, and a name that means two sets."""
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'; allowed: {', '.join(SPLITS)}")
-    if name not in COUNTS:
+    if name not in SETS:
         return
-    if split not in COUNTS[name]:
+    if split not in SETS[name].counts:
         of_its_own = " of its own; take them from 'train'" if split == "validation" else ""
         raise DataError(f"'{name}' has no {split} images{of_its_own}")
     root = data_folder()
     # names as they are on the disk: where 'mnist' finds 'MNIST', that is torchvision's download
     is_there = root.is_dir() and name in (path.name for path in root.iterdir())
     if is_there and (image := next(_images_below(root / name), None)):
-        source = "comes with simreg" if name in BUNDLED else "comes through torchvision"
+        source = "comes with simreg" if is_bundled(name) else "comes through torchvision"
         raise DataError(f"'{name}' means two image sets: one {source}, one is yours ({image}); rename {root / name}")
 
 
 def count_classes(name: str) -> int:
     """Number of classes of a set, found as `count_images` finds its images."""
-    named = {"photos": len(TASK_PHOTOS), "photos-foreign": len(FOREIGN_PHOTOS), "cifar100": 100}
-    return named.get(name, 10) if name in COUNTS else len(folder_files(name, "train")[1])
+    return SETS[name].classes if name in SETS else len(folder_files(name, "train")[1])
 
 
 def has_cifar10_c() -> bool:
@@ -147,7 +171,8 @@ def _has_image_ending(name: str) -> bool:
 
 def _look_into(path: Path) -> _Folder:
     """List a folder; no file is opened.  Raises DataError for a link to nothing and where listing is not allowed."""
-    images, others, folders, dead = [], [], [], []
+    names: dict[bool, list[str]] = {True: [], False: []}  # of images, of other files
+    folders, dead = [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -159,13 +184,13 @@ def _look_into(path: Path) -> _Folder:
                     folders.append(path / entry.name)
                 else:
                     is_image = entry.is_file() and _has_image_ending(entry.name)
-                    (images if is_image else others).append(entry.name)
+                    names[is_image].append(entry.name)
     except OSError as error:
         raise DataError(f"folder {path} cannot be read: {error}") from error
     if dead:
         more = f" ({len(dead)} such links in this folder)" if len(dead) > 1 else ""
         raise DataError(f"{path / min(dead)} is a link to nothing{more}; mend or remove it")
-    return _Folder(path, sorted(images), sorted(others), sorted(folders))
+    return _Folder(path, sorted(names[True]), sorted(names[False]), sorted(folders))
 
 
 def _images_below(path: Path) -> Iterator[Path]:
@@ -186,7 +211,7 @@ def _root(name: str) -> Path:
         if _nfc(path.name) == _nfc(root.name) and path.is_dir():
             return path
     raise DataError(
-        f"unknown image set '{name}'; allowed: {', '.join(COUNTS)}, or a folder of that name in {data_folder()}: put "
+        f"unknown image set '{name}'; allowed: {', '.join(SETS)}, or a folder of that name in {data_folder()}: put "
         f"images there as {name}/train/CLASS/*.png (or .jpg), or set SIMREG_DATA to the folder that holds {name}/"
     )
 

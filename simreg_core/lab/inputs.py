@@ -11,13 +11,14 @@ so a checksum is kept in the store under the names, sizes and times of its files
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import unwrap
+from typing import Any
 
 from simreg_core.lab.files import StoreError, write_text
-from simreg_core.lab.image_files import BUNDLED, TORCHVISION, DataError, has_validation, stamp_of
+from simreg_core.lab.image_files import SETS, DataError, has_validation, stamp_of
 from simreg_core.lab.records import Record
 from simreg_core.lab.specs import (
     Evaluation,
@@ -27,11 +28,10 @@ from simreg_core.lab.specs import (
     Published,
     Recorded,
     Simulated,
+    Trainable,
     dependencies,
 )
 from simreg_core.lab.store import Store
-
-AnyExperiment = Experiment | NeuralExperiment | Fit
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,17 @@ class File:
 Input = Images | File
 
 
-def inputs_of(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> list[Input]:
+def inputs_of(experiment: Trainable, evaluation: Evaluation | None = None) -> list[Input]:
     """What a training, or an evaluation of it, reads of the user's own files, each once."""
     if evaluation is not None and evaluation.times_steps:
         return []
     found: list[Input] = []
     for one in (experiment, *dependencies(experiment, evaluation)):
-        of_kind = {Experiment: _of_network, NeuralExperiment: _of_source, Fit: _of_task}[type(one)]
-        found += of_kind(one)
+        found += OF_KIND[type(one)](one)
     if evaluation is not None and isinstance(experiment, Experiment) and evaluation.split == "test":
         task = experiment.task
         found.append(Images(task.images, "test", task.size, task.channels))
-    return [one for one in dict.fromkeys(found) if isinstance(one, File) or one.name not in (*BUNDLED, *TORCHVISION)]
+    return [one for one in dict.fromkeys(found) if isinstance(one, File) or one.name not in SETS]
 
 
 def _of_source(experiment: NeuralExperiment) -> list[Input]:
@@ -153,7 +152,14 @@ def _of_network(experiment: Experiment) -> list[Input]:
     return found + [one for own in spec.neural or () for one in _of_source(own)]
 
 
-def checksums(experiment: AnyExperiment, evaluation: Evaluation | None = None) -> dict[str, str]:
+OF_KIND: dict[type, Callable[[Any], list[Input]]] = {
+    Experiment: _of_network,
+    NeuralExperiment: _of_source,
+    Fit: _of_task,
+}
+
+
+def checksums(experiment: Trainable, evaluation: Evaluation | None = None) -> dict[str, str]:
     """The checksums of `inputs_of` by label, as a worker reads them."""
     return {one.label: one.checksum() for one in inputs_of(experiment, evaluation)}
 
@@ -209,9 +215,7 @@ def _stamp(one: Input) -> str:
         raise DataError(f"{one.label} cannot be read: {error}") from error
 
 
-def changed(
-    trained: Iterable[AnyExperiment], measured: Iterable[tuple[AnyExperiment, Evaluation]], store: Store
-) -> str:
+def changed(trained: Iterable[Trainable], measured: Iterable[tuple[Trainable, Evaluation]], store: Store) -> str:
     """Which inputs are there, but not as they were when results were made from them, in one line; '' for none.
 
     trained: finished trainings of the store.  measured: what has a record, of the store or published.
@@ -226,7 +230,7 @@ def changed(
         if inputs := [own for own in inputs_of(one, evaluation) if now.is_there(own)]:
             record = store.record(one, evaluation)
             results.append((f"{one.key}/{evaluation.key}", _read_by(record), inputs))
-    differing = {place: found for place, *read in results if (found := _differing(*read, now))}
+    differing = {place: found for place, before, inputs in results if (found := _differing(before, inputs, now))}
     if not differing:
         return ""
     labels = ", ".join(sorted({label for found in differing.values() for label in found}))

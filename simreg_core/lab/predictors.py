@@ -52,6 +52,8 @@ def recording_of(experiment: NeuralExperiment) -> Recording:
     source = experiment.source
     if isinstance(source, Simulated):
         return simulate(source, experiment.seed)
+    if isinstance(source, Published):
+        raise DataError(f"the published predictor '{source.file}' has no recording")
     return load_recording(source.recording)
 
 

@@ -77,7 +77,7 @@ def _published_shapes(tensors: Mapping[str, Tensor], readout: str) -> dict[str, 
     bias = tensors.get(f"{readout}bias")
     neurons = 0 if bias is None else bias.numel()
     c = 64
-    shapes = {"core._input_weights_regularizer.laplace.filter": (1, 1, 3, 3)}
+    shapes: dict[str, tuple[int, ...]] = {"core._input_weights_regularizer.laplace.filter": (1, 1, 3, 3)}
     shapes["core.features.layer0.conv.weight"] = (c, 1, 9, 9)
     for layer in range(4):
         at = f"core.features.layer{layer}."

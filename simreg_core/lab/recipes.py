@@ -1,6 +1,7 @@
 """The experiments and evaluations that figures are made of: each from a profile, which may be changed first."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from simreg_core.lab.specs import (
     Variant,
     build,
 )
-from simreg_core.names import PROTOCOLS, WIDTHS
+from simreg_core.names import PROTOCOLS, WIDTHS, NoiseName, Protocol
 
 EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
 
@@ -31,7 +32,7 @@ EPSILON_LEVELS = 10  # released code: ten equally spaced, zero included
 def experiment(profile: Profile, target: str, seed: int, /, **regularizer) -> Experiment:
     """One training run of a profile.
 
-    target: 'none', 'S^pixel', 'S^Th', 'S^neural' or 'shuffled S^neural'.
+    target: 'none', or a label of `series.TARGETS`: 'S^Th' and so on.
     regularizer: fields that differ from the profile's.
     Raises SpecError for an unknown target or field, or a value that cannot be.
     """
@@ -45,13 +46,13 @@ def _target_fields(profile: Profile, target: str) -> dict | None:
     """The fields of the regularizer in which a target differs from the profile's; None: no regularizer."""
     if target == NONE:
         return None
-    kinds = {name: kind for kind, name in TARGETS.items() if name in (PIXEL, THRESHOLD, NEURAL, SHUFFLED_NEURAL)}
+    kinds = {label: kind for kind, label in TARGETS.items()}
     if target not in kinds:
         raise SpecError(f"unknown target '{target}'; allowed: {', '.join((NONE, *kinds))}")
-    fields = {"target": kinds[target]}
+    fields: dict[str, Any] = {"target": kinds[target]}
     if target == PIXEL:
         fields["alpha"] = profile.pixel_alpha
-    elif target != THRESHOLD:
+    elif target in (NEURAL, SHUFFLED_NEURAL):
         fields |= {"neural": target_predictors(profile), "alpha": profile.neural.alpha}
     return fields
 
@@ -90,7 +91,7 @@ def levels(upper: float) -> tuple[float, ...]:
     return tuple(round(float(value), 6) for value in np.linspace(0, upper, EPSILON_LEVELS))
 
 
-def noise(profile: Profile, kind: str, protocol: str = "released") -> NoiseEvaluation:
+def noise(profile: Profile, kind: NoiseName, protocol: Protocol = "released") -> NoiseEvaluation:
     """Accuracy under a noise of `attacks.NOISES`."""
     epsilons = levels(getattr(profile.studies.epsilons, kind))
     return NoiseEvaluation(attack=kind, epsilons=epsilons, protocol=protocol, images=profile.studies.test_images)
@@ -101,7 +102,7 @@ def first_free_seed(profile: Profile) -> int:
     return max(profile.seeds, profile.selection.seeds, profile.main_seeds or 0)
 
 
-def fgsm(profile: Profile, protocol: str = "released") -> FgsmEvaluation:
+def fgsm(profile: Profile, protocol: Protocol = "released") -> FgsmEvaluation:
     """Accuracy under FGSM transferred from an unregularized network whose seed no curve uses."""
     return FgsmEvaluation(
         epsilons=levels(profile.studies.epsilons.fgsm),
@@ -194,27 +195,26 @@ def base_of(
     Raises SpecError for a set, variant or architecture that the profile does not have.
     """
     if architecture is not None:
-        known = {one.name: one for one in profile.studies.architectures}
-        if architecture not in known:
-            raise SpecError(f"unknown architecture '{architecture}'; allowed: {', '.join(known)}")
-        profile = of_architecture(profile, known[architecture])
+        profile = of_architecture(profile, _chosen(profile.studies.architectures, architecture, "architecture"))
     if variant is not None:
-        known = {one.name: one for one in profile.studies.variants}
-        if variant not in known:
-            raise SpecError(f"unknown variant '{variant}'; allowed: {', '.join(known)}")
-        profile = of_variant(profile, known[variant])
+        profile = of_variant(profile, _chosen(profile.studies.variants, variant, "variant"))
     if colour:
         profile = in_colour(profile)
     if corruptions:
         profile = under_corruptions(profile)
     if images is not None:
-        known = {
-            one.images: one for one in (profile.studies.colour_sets if colour else profile.studies.regularization_sets)
-        }
-        if images not in known:
-            raise SpecError(f"unknown regularization set '{images}'; allowed: {', '.join(known)}")
-        profile = profile.changed(regularizer=profile.regularizer.changed(**known[images].fields()))
+        sets = profile.studies.colour_sets if colour else profile.studies.regularization_sets
+        own = _chosen(sets, images, "regularization set", "images")
+        profile = profile.changed(regularizer=profile.regularizer.changed(**own.fields()))
     return profile
+
+
+def _chosen(known: Sequence[Any], name: str, what: str, field: str = "name") -> Any:
+    """The one of that name.  Raises SpecError where there is none."""
+    by_name = {getattr(one, field): one for one in known}
+    if name not in by_name:
+        raise SpecError(f"unknown {what} '{name}'; allowed: {', '.join(by_name)}")
+    return by_name[name]
 
 
 def adapt(

@@ -282,7 +282,7 @@ def _similarity_path(path: str | Path) -> Path:
     return data_folder() / "similarities" / path
 
 
-def load_similarity(path: Path, images: int | None = None) -> Tensor:
+def load_similarity(path: str | Path, images: int | None = None) -> Tensor:
     """A similarity matrix of your own, a `.npy` file, as float32 [images, images].
 
     path: a relative one is looked for in the data folder's `similarities/`.  images: how many it must be of.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from simreg_core.lab.devices import device_name
 from simreg_core.lab.files import StoreError, unsealed
-from simreg_core.lab.specs import PROJECT, AnyEvaluation, Experiment, NeuralExperiment, describe
+from simreg_core.lab.specs import PROJECT, AnyEvaluation, AnyExperiment, describe
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,7 @@ class Record(_Stored):
 
     experiment_key: str
     evaluation_key: str
-    experiment: Experiment | NeuralExperiment
+    experiment: AnyExperiment
     evaluation: AnyEvaluation
     values: tuple[Value, ...]
     arrays: dict[str, Any] = {}

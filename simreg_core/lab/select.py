@@ -1,5 +1,7 @@
 """Choosing alpha and Th on validation images: the grid, the paper's criterion, and whether other attacks agree."""
 
+from typing import Any
+
 import pandas as pd
 
 from simreg_core.lab.recipes import fgsm, noise, seeds_of
@@ -22,7 +24,7 @@ def grid_of(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
         for threshold in grid.thresholds if target == THRESHOLD else (profile.regularizer.threshold,):
             label = f"α = {alpha:g}, Th = {threshold:g}"
             series[label] = seeds_of(profile, target, grid.seeds, alpha=alpha, threshold=threshold)
-    attacks = [*(noise(profile, kind) for kind in NOISE_NAMES), fgsm(profile)]
+    attacks: list[Any] = [*(noise(profile, kind) for kind in NOISE_NAMES), fgsm(profile)]
     ends = [attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1])) for attack in attacks]
     return (Block(series, tuple(ends)),)
 

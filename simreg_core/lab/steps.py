@@ -41,7 +41,7 @@ def median_seconds(step: Callable[[], None], device: torch.device, steps: int) -
         torch.set_num_threads(threads)
 
 
-def timed(step: Callable[[], None], device: torch.device) -> float:
+def timed(step: Callable[[], object], device: torch.device) -> float:
     """Seconds that a step takes on a device, until its last kernel has ended."""
     _finish_work(device)  # or what was begun before would be timed too
     started = time.perf_counter()

@@ -29,7 +29,7 @@ from simreg_core.lab.folders import folder_of
 from simreg_core.lab.records import Record, parse_record
 from simreg_core.lab.specs import (
     Evaluation,
-    Experiment,
+    Trainable,
     to_train,
 )
 
@@ -96,20 +96,20 @@ class Store:
 
     # records; an experiment is an `Experiment` or a `NeuralExperiment` here and below
 
-    def record(self, experiment: Experiment, evaluation: Evaluation) -> Record | None:
+    def record(self, experiment: Trainable, evaluation: Evaluation) -> Record | None:
         """The record of an evaluation, from the store, else published; None where there is none."""
         path = self.record_place(experiment, evaluation)
         return None if path is None else self.read_record(path, experiment, evaluation)
 
-    def has_record(self, experiment: Experiment, evaluation: Evaluation) -> bool:
+    def has_record(self, experiment: Trainable, evaluation: Evaluation) -> bool:
         """Whether there is a record of an evaluation; nothing is read."""
         return self.record_place(experiment, evaluation) is not None
 
-    def record_place(self, experiment: Experiment, evaluation: Evaluation) -> Path | None:
+    def record_place(self, experiment: Trainable, evaluation: Evaluation) -> Path | None:
         """The file that `record` reads; None where there is none."""
         return next((path for path in self.record_paths(experiment, evaluation) if path.is_file()), None)
 
-    def record_paths(self, experiment: Experiment, evaluation: Evaluation) -> list[Path]:
+    def record_paths(self, experiment: Trainable, evaluation: Evaluation) -> list[Path]:
         """Where a record may lie, the store's own place first."""
         place = Path(experiment.key) / f"{evaluation.key}.json"
         published = [] if self.published is None else [self.published / place]
@@ -120,28 +120,28 @@ class Store:
         path = self.record_paths(record.experiment, record.evaluation)[0]
         write_text(path, sealed(record.model_dump_json(indent=1, exclude_none=True)) + "\n")
 
-    def read_record(self, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+    def read_record(self, path: Path, experiment: Trainable, evaluation: Evaluation) -> Record:
         """The record of an evaluation, from one of its `record_paths`.  Raises StoreError where it is of no use."""
         return self._parse_record(read_bytes(path, f"record {path}"), path, experiment, evaluation)
 
     @staticmethod
-    def _parse_record(content: bytes, path: Path, experiment: Experiment, evaluation: Evaluation) -> Record:
+    def _parse_record(content: bytes, path: Path, experiment: Trainable, evaluation: Evaluation) -> Record:
         record = parse_record(content, path)
         if (record.experiment, record.evaluation) != (experiment, evaluation):
             raise StoreError(f"record {path} does not belong here: it was made from another specification")
         return record
 
-    def record_bytes(self, experiment: Experiment, evaluation: Evaluation) -> bytes:
+    def record_bytes(self, experiment: Trainable, evaluation: Evaluation) -> bytes:
         """The store's own record as it is written, to be sent to another machine."""
         return self.record_paths(experiment, evaluation)[0].read_bytes()
 
-    def receive_record(self, experiment: Experiment, evaluation: Evaluation, content: bytes) -> None:
+    def receive_record(self, experiment: Trainable, evaluation: Evaluation, content: bytes) -> None:
         """Write a record that another store's `record_bytes` gave.  Raises StoreError where it does not belong here."""
         path = self.record_paths(experiment, evaluation)[0]
         self._parse_record(content, path, experiment, evaluation)
         write_bytes(path, content)
 
-    def forget(self, experiment: Experiment, evaluation: Evaluation) -> None:
+    def forget(self, experiment: Trainable, evaluation: Evaluation) -> None:
         """Remove a record, its experiment and what that depends on from this store (not from the published ones).
 
         Waits while another process computes here.
@@ -153,25 +153,25 @@ class Store:
 
     # checkpoints
 
-    def weights_path(self, experiment: Experiment) -> Path:
+    def weights_path(self, experiment: Trainable) -> Path:
         """Where the trained network lies."""
         return self._folder(experiment) / "weights.safetensors"
 
-    def resume_path(self, experiment: Experiment) -> Path:
+    def resume_path(self, experiment: Trainable) -> Path:
         """Where the state of an unfinished training lies."""
         return self._folder(experiment) / "resume.safetensors"
 
-    def is_trained(self, experiment: Experiment) -> bool:
+    def is_trained(self, experiment: Trainable) -> bool:
         """Whether the training is done."""
         return self.weights_path(experiment).is_file()
 
-    def save_resume(self, experiment: Experiment, tensors: "dict[str, Tensor]", history: list[dict]) -> None:
+    def save_resume(self, experiment: Trainable, tensors: "dict[str, Tensor]", history: list[dict]) -> None:
         """Write the state after an epoch."""
         write_text(self._folder(experiment) / "experiment.json", experiment.model_dump_json(indent=1) + "\n")
         notes = {"key": experiment.key, "history": json.dumps(history)}
         _tensors().write_tensors(self.resume_path(experiment), tensors, notes)
 
-    def load_resume(self, experiment: Experiment) -> "tuple[dict[str, Tensor], list[dict]] | None":
+    def load_resume(self, experiment: Trainable) -> "tuple[dict[str, Tensor], list[dict]] | None":
         """The state after the last epoch and the history so far; None where training has not begun."""
         path = self.resume_path(experiment)
         if not path.is_file():
@@ -180,7 +180,7 @@ class Store:
         self._check_owner(path, notes, experiment)
         return tensors, json.loads(notes["history"])
 
-    def save_trained(self, experiment: Experiment, weights: "dict[str, Tensor]", history: dict) -> None:
+    def save_trained(self, experiment: Trainable, weights: "dict[str, Tensor]", history: dict) -> None:
         """Write the trained network; the state for resuming is no longer needed.
 
         Raises StoreError where a weight is not finite: nothing is written then.
@@ -191,13 +191,13 @@ class Store:
         _tensors().write_tensors(self.weights_path(experiment), weights, {"key": experiment.key})
         self.resume_path(experiment).unlink(missing_ok=True)
 
-    def history(self, experiment: Experiment) -> dict:
+    def history(self, experiment: Trainable) -> dict:
         """best_loss, seconds and epochs of a finished training.  Raises StoreError where it is missing or corrupt."""
         path = self._folder(experiment) / "history.json"
         what = f"training history {path}"
         return unsealed(read_bytes(path, what), what, TRAIN_AGAIN)
 
-    def trained_tensors(self, experiment: Experiment) -> "dict[str, Tensor]":
+    def trained_tensors(self, experiment: Trainable) -> "dict[str, Tensor]":
         """What `save_trained` wrote.  Raises StoreError where it is missing, was changed, or is not finite."""
         path = self.weights_path(experiment)
         weights, notes = _tensors().read_tensors(path)
@@ -206,16 +206,16 @@ class Store:
             raise StoreError(f"checkpoint {path} is of no use: '{name}' is not finite; {TRAIN_AGAIN}")
         return weights
 
-    def load_weights(self, experiment: Experiment, network: "torch.nn.Module") -> "torch.nn.Module":
+    def load_weights(self, experiment: Trainable, network: "torch.nn.Module") -> "torch.nn.Module":
         """Put the trained weights into a network of the same shape.  Raises StoreError where they do not fit."""
         return _tensors().load_into(network, self.trained_tensors(experiment), self.weights_path(experiment))
 
-    def checkpoint_files(self, experiment: Experiment) -> dict[str, bytes]:
+    def checkpoint_files(self, experiment: Trainable) -> dict[str, bytes]:
         """What is there of an experiment by file name, trained or half trained, to be sent to another machine."""
         folder = self._folder(experiment)
         return {name: (folder / name).read_bytes() for name in CHECKPOINT_FILES if (folder / name).is_file()}
 
-    def receive_checkpoint(self, experiment: Experiment, files: dict[str, bytes]) -> None:
+    def receive_checkpoint(self, experiment: Trainable, files: dict[str, bytes]) -> None:
         """Write an experiment that another store's `checkpoint_files` gave; trained once all of it is written.
 
         Raises StoreError where a checkpoint is corrupt or of another experiment, and for a file of another name.
@@ -235,11 +235,11 @@ class Store:
         if self.is_trained(experiment):
             self.resume_path(experiment).unlink(missing_ok=True)
 
-    def _folder(self, experiment: Experiment) -> Path:
+    def _folder(self, experiment: Trainable) -> Path:
         return self.root / "experiments" / experiment.key
 
     @staticmethod
-    def _check_owner(path: Path, notes: dict[str, str], experiment: Experiment) -> None:
+    def _check_owner(path: Path, notes: dict[str, str], experiment: Trainable) -> None:
         if notes.get("key") != experiment.key:
             raise StoreError(
                 f"checkpoint {path} belongs to experiment {notes.get('key')}, not {experiment.key}; "

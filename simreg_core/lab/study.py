@@ -2,11 +2,11 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,14 @@ from simreg_core.lab.folders import folder_of
 from simreg_core.lab.recipes import adapt
 from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
-from simreg_core.lab.specs import PROJECT, Evaluation, Experiment, NeuralExperiment, Profile, SpecError, load_profile
+from simreg_core.lab.specs import (
+    PROJECT,
+    AnyExperiment,
+    Evaluation,
+    Profile,
+    SpecError,
+    load_profile,
+)
 from simreg_core.lab.store import Store
 
 if TYPE_CHECKING:
@@ -37,12 +44,12 @@ class Block:
     computed only by `python -m simreg_core recordings`.
     """
 
-    series: dict[str, tuple[Experiment | NeuralExperiment, ...]]
+    series: Mapping[str, tuple[AnyExperiment, ...]]
     evaluations: tuple[Evaluation, ...]
     group: str = ""
     recorded: bool = False
 
-    def measurements(self) -> Iterator[tuple[str, Experiment | NeuralExperiment, Evaluation]]:
+    def measurements(self) -> Iterator[tuple[str, AnyExperiment, Evaluation]]:
         """Every (series, experiment, evaluation)."""
         for label, experiments in self.series.items():
             for one in experiments:
@@ -57,7 +64,7 @@ class Figure:
     name: of its notebook.
     experiments: what a profile trains and measures for it.
     claims: for the table of claims.  details: finer claims, which depend on what curves the table has.
-    draw: the picture of a study, under a protocol.
+    draw: the picture of a study, under a protocol; None where nothing is attacked.
     numbers: the table behind the picture, for the CSV.
     notes: what else its JSON says.
     judge: the verdicts of a study under a protocol, where claims are not judged by seed.
@@ -69,14 +76,19 @@ class Figure:
     name: str
     experiments: Callable[[Profile], tuple[Block, ...]]
     claims: tuple[Claim, ...]
-    draw: Callable[["Study", str | None], "Picture"]
+    draw: Callable[["Study", Any], "Picture"]
     numbers: Callable[["Study"], pd.DataFrame] = lambda study: summarize(study.table(), "epsilon")
     details: Callable[[pd.DataFrame], list[Claim]] = lambda table: []
     notes: Callable[["Study"], dict] = lambda study: {}
-    judge: Callable[["Study", str | None], list[Verdict]] | None = None
+    judge: Callable[["Study", Any], list[Verdict]] | None = None
     protocols: tuple[str, ...] = ("released", "strict")
     options: dict[str, object] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> str:
+        """'02' of '02_attack_curves'."""
+        return self.name.partition("_")[0]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -185,7 +197,7 @@ class Study:
             listed.append((group, label, found[place]))
         return tuple(listed)
 
-    def _places(self) -> Iterator[tuple[str, str, Experiment | NeuralExperiment, Evaluation, Path]]:
+    def _places(self) -> Iterator[tuple[str, str, AnyExperiment, Evaluation, Path]]:
         """(group, series, experiment, evaluation, its file) of every measurement, as `records`."""
         recorded = Store(self.store.root, published=RECORDINGS)
         for block in self.blocks:

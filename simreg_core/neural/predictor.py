@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simreg_core.model import in_eval_mode
-from simreg_core.names import FIT, FIT_BATCH
+from simreg_core.names import FIT_BATCH, FIT_EPOCHS, FIT_LEARNING_RATE, FIT_PATIENCE
 from simreg_core.neural.similarity import response_similarity
 from simreg_core.pixels import check_images
 
@@ -48,7 +48,7 @@ class V1Predictor(nn.Module):
         super().__init__()
         if min(size) < kernel:
             raise ValueError(f"images of {size[0]}x{size[1]} are smaller than the first kernel, {kernel}x{kernel}")
-        self.size = tuple(size)
+        self.size = (size[0], size[1])
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         blocks = [nn.Conv2d(1, channels, kernel, bias=False), nn.BatchNorm2d(channels), nn.ELU()]
@@ -111,9 +111,9 @@ def fit_predictor(
     responses: Tensor,
     held_out: Tensor,
     *,
-    epochs: int = FIT["epochs"],
-    patience: int = FIT["patience"],
-    learning_rate: float = FIT["learning_rate"],
+    epochs: int = FIT_EPOCHS,
+    patience: int = FIT_PATIENCE,
+    learning_rate: float = FIT_LEARNING_RATE,
     batch_size: int = FIT_BATCH,
     sparsity: float = 3e-4,
     jitter: float = 0.1,

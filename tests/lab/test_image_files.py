@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from simreg_core.lab.image_files import (
-    COUNTS,
+    SETS,
     DataError,
     count_images,
     has_validation,
@@ -209,10 +209,10 @@ def test_names_that_look_the_same_are_told_apart(folder):
         count_images("mine", "test")
 
 
-@pytest.mark.parametrize("name", list(COUNTS))
+@pytest.mark.parametrize("name", list(SETS))
 def test_a_name_that_means_two_sets_is_refused(folder, name):
     (folder / name).mkdir()
-    assert count_images(name, "train") == COUNTS[name]["train"]  # nothing of an image set in it
+    assert count_images(name, "train") == SETS[name].counts["train"]  # nothing of an image set in it
     write_tree(folder / name / "train")
     for question in (count_images, load_image_set):
         with pytest.raises(DataError, match=f"'{name}' means two image sets: .*{name}/train/cat/0.png.*; rename"):
@@ -226,7 +226,9 @@ def test_torchvisions_own_downloads_are_no_second_set(folder):
         assert quiet_count(name, "test") == 10_000
 
 
-@pytest.mark.parametrize(("name", "split"), [(name, split) for name in ("photos", "digits") for split in COUNTS[name]])
+@pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name in ("photos", "digits") for split in SETS[name].counts]
+)
 def test_named_sets_hold_as_many_images_as_is_said(name, split):
     assert count_images(name, split) == len(load_image_set(name, split))
 

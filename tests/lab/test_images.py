@@ -116,7 +116,7 @@ def test_a_corrupt_file_is_named(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing", "train"), "unknown image set 'nothing'; allowed: photos, photos-foreign, digits, cifar10"),
+        (("nothing", "train"), "unknown image set 'nothing'; allowed: photos, photos-foreign, digits, mnist-5k"),
         (("photos", "dev"), "unknown split 'dev'; allowed: train, validation, test"),
         (("photos", "train", (16, 16), 2), "channels must be 1"),
         (("photos", "train", (4, 16)), "size must be at least 8"),

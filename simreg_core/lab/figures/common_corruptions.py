@@ -1,5 +1,7 @@
 """Figure 05: accuracy under the 15 common corruptions (paper v2, Figures 6, 7 and 25)."""
 
+from typing import Literal
+
 import pandas as pd
 
 from simreg_core.lab.claims import Claim, by_seed, regularized, weakest
@@ -31,12 +33,12 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
     profile = under_corruptions(profile)
     series = {NONE: seeds_of(profile, NONE, profile.seeds), **sets_of(profile, profile.studies.regularization_sets)}
     is_theirs = profile.task.images == "cifar10" and profile.task.size == CIFAR10_SIZE
-    source = "files" if is_theirs and has_cifar10_c() else "generated"
-    what = {"source": source, "images": profile.studies.corruption_images}
+    source: Literal["files", "generated"] = "files" if is_theirs and has_cifar10_c() else "generated"
+    images = profile.studies.corruption_images
     first = {OWN_SPECTRA: seeds_of(profile, NONE, 1)}
     return (
-        Block(series, (CorruptionEvaluation(**what),)),
-        Block(first, (CorruptionSpectraEvaluation(**what),), "spectra"),
+        Block(series, (CorruptionEvaluation(source=source, images=images),)),
+        Block(first, (CorruptionSpectraEvaluation(source=source, images=images),), "spectra"),
     )
 
 

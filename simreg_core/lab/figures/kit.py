@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from simreg_core.lab.files import StoreError, write_text, written_whole
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import PROJECT
+from simreg_core.later import Later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,18 +18,8 @@ if TYPE_CHECKING:
 else:
     Axes = Picture = Any  # named in signatures only
 
-
-class _Later:
-    """A module that is loaded when it is first used: to plan needs the figures' experiments, but nothing drawn."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
-
-
-mpl, plt, sns = _Later("matplotlib"), _Later("matplotlib.pyplot"), _Later("seaborn")
+# loaded when they are first used: to plan needs the figures' experiments, but nothing drawn
+mpl, plt, sns = Later("matplotlib"), Later("matplotlib.pyplot"), Later("seaborn")
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column, two columns
 REFERENCE = PROJECT / "figures" / "reference" / "digitized.csv"

@@ -126,8 +126,10 @@ def set_looks(table: pd.DataFrame, with_published: bool = True) -> dict[str, Loo
 def _published_set(name: str) -> dict[str, tuple[str, str]] | None:
     if name == NONE:
         return MAIN_LOOKS[NONE].published
-    known = PUBLISHED_SETS.get(name)
-    return known and {
+    if name not in PUBLISHED_SETS:
+        return None
+    known = PUBLISHED_SETS[name]
+    return {
         "gaussian": (f"S_Th reg={known}", "4i"),
         "fgsm": (f"S_Th reg={known}", "4i"),
         "boundary": (f"reg={known}", "4i"),

@@ -1,6 +1,7 @@
 """What a training step costs: its record, and how the figures of batch sizes and of cost draw it."""
 
 from statistics import median
+from typing import Any
 
 import pandas as pd
 
@@ -17,8 +18,8 @@ def timed_steps(profile: Profile) -> tuple[Block, ...]:
     """Time and memory of a training step against k and N; nothing is trained."""
     own, sizes = profile.regularizer, profile.studies
     evaluation = StepCostEvaluation(
-        pairs_per_step=sorted(sizes.pairs_per_step),
-        image_counts=sorted({*sizes.image_counts, *MORE_IMAGE_COUNTS}),
+        pairs_per_step=tuple(sorted(sizes.pairs_per_step)),
+        image_counts=tuple(sorted({*sizes.image_counts, *MORE_IMAGE_COUNTS})),
         image_pairs=own.pairs_per_step,
         size=own.size,
     )
@@ -38,7 +39,9 @@ def step_costs(study: Study) -> dict:
             break
     else:
         raise LookupError(f"{study.name} times no training step")
-    batch, own, measured = record.experiment.optimization.batch_size, record.evaluation, record.arrays
+    experiment: Any = record.experiment
+    own: Any = record.evaluation
+    batch, measured = experiment.optimization.batch_size, record.arrays
     by_pairs = zip(
         (0, *own.pairs_per_step), measured["seconds"], measured["ratios"], measured["saved_bytes"], strict=True
     )

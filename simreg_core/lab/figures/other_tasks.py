@@ -78,7 +78,9 @@ def _looks(group: str) -> dict[str, Look]:
         return MAIN_LOOKS
     panel = PUBLISHED_TASKS.get(group)
     names = {NONE: "unregularized", PIXEL: "S_pixel", THRESHOLD: "S_Th"}
-    return {name: look.beside(panel and {"gaussian": (names[name], panel)}) for name, look in MAIN_LOOKS.items()}
+    return {
+        name: look.beside({"gaussian": (names[name], panel)} if panel else None) for name, look in MAIN_LOOKS.items()
+    }
 
 
 def settings(study: Study) -> list[dict]:

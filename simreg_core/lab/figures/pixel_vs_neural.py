@@ -1,6 +1,7 @@
 """Figure 01: neural against pixel similarity (paper v2, Figure 2)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ SHOWN = (SIMULATED_V1, "mouse V1, region 1", PUBLISHED_V1)
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """Neural against pixel similarity: simulated V1 under every condition, its recovery, and the real recordings."""
     own = profile.neural
-    sizes = {"images": own.images, "resamples": own.resamples, "permutations": own.permutations}
+    sizes: dict[str, Any] = {"images": own.images, "resamples": own.resamples, "permutations": own.permutations}
     animals = simulated_animals(profile, own.simulation.trials)
     simulated = SimilarityEvaluation(conditions=simulated_conditions(own.simulation.size), **sizes)
     few = SimilarityEvaluation(conditions=(_plain("predicted"),), images=own.images, resamples=10, permutations=0)
@@ -65,7 +66,7 @@ def recorded_blocks() -> tuple[Block, ...]:
     )
 
 
-def _plain(responses: str, name: str = FULL_FRAME, **changes) -> Condition:
+def _plain(responses: Any, name: str = FULL_FRAME, **changes) -> Condition:
     return Condition(name=name, responses=responses, **changes)
 
 

@@ -1,5 +1,7 @@
 """Figure 13: what of the result is the released protocol's (ours, not the paper's)."""
 
+from typing import Any
+
 import pandas as pd
 
 from simreg_core.lab.claims import OURS, Claim, Verdict, by_seed, gain, mean_interval, regularized, verdicts
@@ -18,8 +20,8 @@ STRICT_CLAMP = ("gaussian", "fgsm")  # attacks that the strict protocol clamps o
 def audit_changes(profile: Profile) -> dict[str, dict]:
     """What each property of the released code is changed to: fields of the regularizer; 'strict' of the experiment."""
     alpha, augment = profile.regularizer.alpha, profile.task.augment
-    fresh = {"augment_each": "crop-flip" if augment == "crop-flip" else "flip", "augment_once": "none"}
-    changes = {
+    fresh: dict[str, Any] = {"augment_each": "crop-flip" if augment == "crop-flip" else "flip", "augment_once": "none"}
+    changes: dict[str, dict] = {
         "loss as printed (α / 4)": {"alpha": alpha / 4},
         "ε = 0.01 in the loss": {"eps": 1e-2},
         "pairs with statistics of their own": {"statistics": "separate"},
@@ -30,7 +32,7 @@ def audit_changes(profile: Profile) -> dict[str, dict]:
         "own mean subtracted": {"subtract": "own_mean"},
     }
     # the loss's scale is a choice of alpha; the mean of the images is the method itself; both stay as they are
-    together = {"statistics": "separate", **fresh, "strict": True, "eps": 1e-2}
+    together: dict = {"statistics": "separate", **fresh, "strict": True, "eps": 1e-2}
     return {**changes, ALL_CHANGED: together}
 
 
@@ -59,7 +61,7 @@ def _boundary_audit(profile: Profile) -> tuple[Block, ...]:
     by_steps = [
         Block(series, (attack.changed(steps=steps),), f"{STEPS}: {steps}") for steps in profile.white_box.boundary_steps
     ]
-    same = {"images": attack.images, "away_from": "prediction"}
+    same: dict[str, Any] = {"images": attack.images, "away_from": "prediction"}
     references = [
         MinimumNormEvaluation(method="fast", **same),
         MinimumNormEvaluation(method="deepfool", steps=50, **same),

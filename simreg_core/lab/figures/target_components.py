@@ -43,7 +43,7 @@ PUBLISHED_PARTS = {
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """Parts of S^Th, and three controls, under the three attacks."""
     own = profile.studies.component_set.fields()
-    ways = {
+    ways: dict[str, dict] = {
         PIXEL: {"target": "pixel", "alpha": profile.pixel_alpha},
         THRESHOLD: {},
         LOW: {"pairs": "low"},

@@ -1,5 +1,7 @@
 """Figure 14: attackers who have the network, and other defences (ours, not the paper's)."""
 
+from typing import Any
+
 import pandas as pd
 
 from simreg_core.lab.claims import OURS, Claim, by_seed, gain, regularized
@@ -28,10 +30,10 @@ def defended(profile: Profile) -> dict[str, tuple[Experiment, ...]]:
     series = {NONE: none, THRESHOLD: seeds_of(profile, THRESHOLD, profile.seeds)}
     for label, spec in profile.defences.items():
         if isinstance(spec, DefenceSpec):
-            change = {"adversarial": spec}
+            series[label] = tuple(one.changed(adversarial=spec) for one in none)
         else:
-            change = {"network": profile.network.changed(front_end=spec)}
-        series[label] = tuple(one.changed(**change) for one in none)
+            network = profile.network.changed(front_end=spec)
+            series[label] = tuple(one.changed(network=network) for one in none)
     return series
 
 
@@ -41,8 +43,8 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
     The latter, which are slow, on none, S^Th and adversarial training.
     """
     own = profile.white_box
-    few = {"images": own.minimum_images, "protocol": "strict"}
-    walked = {"images": own.images, "steps": own.steps, "restarts": own.restarts, "protocol": "strict"}
+    few: dict[str, Any] = {"images": own.minimum_images, "protocol": "strict"}
+    walked: dict[str, Any] = {"images": own.images, "steps": own.steps, "restarts": own.restarts, "protocol": "strict"}
     together = {name: getattr(own, name) for name in ("queries", "autoattack_images", "autoattack_budget")}
     fast = (
         WhiteBoxEvaluation(epsilons=own.epsilons, epsilon=own.epsilon, **together, **walked),

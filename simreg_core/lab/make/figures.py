@@ -156,7 +156,7 @@ def _compute(
 
 def _recomputing(profile: Profile, store: Store, only: Sequence[str]) -> Path:
     """The file that says of a selection of notebooks that its RECOMPUTE=1 has begun; without numbers: of all."""
-    return store.root / "-".join(["recomputing", profile.key, *sorted({name[:2] for name in only})])
+    return store.root / "-".join(["recomputing", profile.key, *sorted({FIGURES[name].number for name in only})])
 
 
 def _from_published(measurements: Iterable[Measurement], store: Store) -> bool:

@@ -31,7 +31,7 @@ def index(folder: Path, studies: Iterable[Study]) -> str:
     for study in studies:
         for block in study.blocks:
             for _, experiment, evaluation in block.measurements():
-                used[f"{experiment.key}/{evaluation.key}.json"].add(study.name[:2])
+                used[f"{experiment.key}/{evaluation.key}.json"].add(study.figure.number)
     rows = sorted(_row(path, folder, used) for path in folder.glob("*/*.json"))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -12,9 +12,9 @@ from simreg_core.lab.make.words import describe
 from simreg_core.lab.running.compute import missing_image_sets
 from simreg_core.lab.running.estimate import Costs, seconds_here
 from simreg_core.lab.running.plan import Plan
-from simreg_core.lab.specs import Experiment, Fit, NeuralExperiment, Profile, to_train
+from simreg_core.lab.specs import Profile, Trainable, to_train
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import published_folder
+from simreg_core.lab.study import Figure, published_folder
 
 
 def status(profile: Profile, without_gpu: bool = False) -> Iterator[str]:
@@ -71,23 +71,23 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
     wanted = {experiment.key for experiment in todo.trainings}
     found: dict[str, Training] = {}
     counted: set[str] = set()
-    for name in FIGURES:
-        for experiment in needed(profile, name):
+    for figure in FIGURES.values():
+        for experiment in needed(profile, figure):
             if experiment.key not in wanted:
                 continue
             one = found.setdefault(experiment.changed(seed=0).key, Training(describe(experiment)))
             if experiment.key not in counted:
                 counted.add(experiment.key)
                 one.seeds.append(experiment.seed)
-            if name[:2] not in one.notebooks:
-                one.notebooks.append(name[:2])
+            if figure.number not in one.notebooks:
+                one.notebooks.append(figure.number)
     return list(found.values())
 
 
-def needed(profile: Profile, name: str) -> list[Experiment | NeuralExperiment | Fit]:
-    """The experiments that a study trains, FGSM surrogates and predictors among them, each once."""
-    experiments: dict[str, Experiment | NeuralExperiment | Fit] = {}
-    for experiment, evaluation in FIGURES[name].study(profile).measurements():
+def needed(profile: Profile, figure: Figure) -> list[Trainable]:
+    """The experiments that a figure trains, FGSM surrogates and predictors among them, each once."""
+    experiments: dict[str, Trainable] = {}
+    for experiment, evaluation in figure.study(profile).measurements():
         for one in to_train(experiment, evaluation):
             experiments[one.key] = one
     return list(experiments.values())

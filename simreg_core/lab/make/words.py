@@ -1,10 +1,11 @@
 """An experiment in words, as lists of trainings and of records name it."""
 
-from simreg_core.lab.specs import Experiment, Fit, NeuralExperiment, Published, Recorded, Simulated
+from simreg_core.lab.series import TARGETS
+from simreg_core.lab.specs import Fit, NeuralExperiment, Published, Recorded, Simulated, Trainable
 from simreg_core.lab.training.rules import stages_of
 
 
-def describe(experiment: Experiment | NeuralExperiment | Fit) -> str:
+def describe(experiment: Trainable) -> str:
     """An experiment in words, without its seed."""
     if isinstance(experiment, Fit):
         return f"{experiment.made.words()} of {experiment.task.images}"
@@ -22,14 +23,10 @@ def describe(experiment: Experiment | NeuralExperiment | Fit) -> str:
         text += f", {experiment.adversarial.made.words()}"
     if spec is None:
         return f"{text}, unregularized"
-    target = {
-        "threshold": "S^Th", "pixel": "S^pixel", "shuffled": "shuffled S^Th", "zero": "all targets 0",
-        "neural": "S^neural", "shuffled_neural": "shuffled S^neural",
-    }  # fmt: skip
     pairs = "" if spec.pairs == "all" else f" of pairs '{spec.pairs}'"
     loss = f"alpha {spec.alpha:g}" if spec.alpha else "no loss"
     return (
-        f"{text}, {target[spec.target]}{pairs}, {loss}, Th {spec.threshold:g}, k {spec.pairs_per_step}, "
+        f"{text}, {TARGETS[spec.target]}{pairs}, {loss}, Th {spec.threshold:g}, k {spec.pairs_per_step}, "
         f"{spec.count} images of {spec.images}"
     )
 

@@ -1,5 +1,7 @@
 """Sizes of boundary-attack perturbations, and their spectrum."""
 
+from typing import Any
+
 import torch
 
 from simreg_core import attacks, spectra
@@ -55,7 +57,7 @@ def _sizes(result: AttackResult, part: slice, repeat: int, protocol: str) -> lis
     if protocol == "released":  # of colour images, the released score sees the first channel alone
         sizes["squared_l2_per_pixel"] = perturbations[:, 0].flatten(1).square().mean(dim=1)
         sizes["squared_l2_per_pixel"][failed] = torch.nan
-    counts = {"attempted": len(failed), "failed": int(failed.sum()), "repeat": repeat}
+    counts: dict[str, Any] = {"attempted": len(failed), "failed": int(failed.sum()), "repeat": repeat}
     return [Value(metric=f"median_{name}", value=median(size), **counts) for name, size in sizes.items()]
 
 

@@ -35,7 +35,8 @@ def corruptions(subject: Attacked) -> Measured:
 def corruption_spectra(subject: Attacked) -> Measured:
     """Half-power frequency of what each corruption changes, and its cumulative spectrum as an array."""
     images, evaluation = subject.images, subject.evaluation
-    values, profiles = [], {}
+    values: list[Value] = []
+    profiles: dict[str, list[float]] = {}
     for corruption in CORRUPTIONS:
         change = _corrupted(images, evaluation, corruption, evaluation.severity) - images.pixels
         radius, cumulative = spectra.cumulative_radial_profile(spectra.mean_power_spectrum(change))

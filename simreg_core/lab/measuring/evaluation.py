@@ -7,14 +7,12 @@ import torch
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.measuring.registry import kind_of, misplaced
 from simreg_core.lab.records import Record, provenance
-from simreg_core.lab.specs import Evaluation, Experiment, NeuralExperiment
+from simreg_core.lab.specs import AnyExperiment, Evaluation
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import repeatable
 
 
-def evaluate(
-    experiment: Experiment | NeuralExperiment, evaluation: Evaluation, store: Store, device: torch.device
-) -> Record:
+def evaluate(experiment: AnyExperiment, evaluation: Evaluation, store: Store, device: torch.device) -> Record:
     """Measure a trained experiment and store the record.
 
     Raises StoreError where the network, the surrogate of an FGSM evaluation or a predictor is not trained,

@@ -16,20 +16,20 @@ from simreg_core.lab.measuring import (
     corruptions,
     frequency_bias,
     layer_weights,
+    neural_vs_pixel,
     noise_and_fgsm,
     pair_similarity,
-    similarity,
     step_cost,
     white_box,
 )
 from simreg_core.lab.measuring.subject import Attacked, Images, Look, Measured, attacked_images, lacks_nothing
 from simreg_core.lab.specs import (
     EVALUATIONS,
+    AnyExperiment,
     BoundaryEvaluation,
     CorruptionEvaluation,
     CorruptionSpectraEvaluation,
     Evaluation,
-    Experiment,
     FgsmEvaluation,
     FrequencyBiasEvaluation,
     LayerWeightsEvaluation,
@@ -39,6 +39,7 @@ from simreg_core.lab.specs import (
     PairSimilarityEvaluation,
     SimilarityEvaluation,
     StepCostEvaluation,
+    Trainable,
     TransferEvaluation,
     WhiteBoxEvaluation,
 )
@@ -71,7 +72,7 @@ class Kind:
     """
 
     spec: type[Evaluation] = None
-    subject: type = None
+    subject: Any = None
     measure: Callable[[Any], Measured] = None
     images: Callable[[Any, Any], Images | None] = None
     lacks: Callable[[Any, Any, Look], Iterator[str]] = None
@@ -139,14 +140,14 @@ def kind_of(evaluation: Evaluation) -> Kind:
     return KINDS[evaluation.attack]
 
 
-def misplaced(experiment: Experiment | NeuralExperiment, evaluation: Evaluation) -> str:
+def misplaced(experiment: Trainable, evaluation: Evaluation) -> str:
     """Why an evaluation is not for an experiment of this class, or ''."""
     if isinstance(experiment, kind_of(evaluation).subject.of):
         return ""
     return f"evaluation '{evaluation.attack}' is not for a {type(experiment).__name__}"
 
 
-def passes_of(experiment: Experiment | NeuralExperiment, evaluation: Evaluation) -> float:
+def passes_of(experiment: AnyExperiment, evaluation: Evaluation) -> float:
     """The cost of an evaluation, see `Kind.passes`.
 
     Raises DataError where the images of a network's task are not there to be counted.
@@ -259,12 +260,12 @@ register(
     ),
     Kind(
         spec=SimilarityEvaluation,
-        subject=similarity.Comparison,
-        measure=similarity.similarity,
-        images=similarity.shown_images,
-        lacks=similarity.similarity_lacks,
-        passes=similarity.similarity_passes,
-        words=similarity.similarity_words,
+        subject=neural_vs_pixel.Comparison,
+        measure=neural_vs_pixel.similarity,
+        images=neural_vs_pixel.shown_images,
+        lacks=neural_vs_pixel.similarity_lacks,
+        passes=neural_vs_pixel.similarity_passes,
+        words=neural_vs_pixel.similarity_words,
         strict=False,
     ),
     Kind(

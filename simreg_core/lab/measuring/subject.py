@@ -5,7 +5,7 @@ What all kinds of evaluations share is here, each once: the choice of images, th
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ class Measured:
     warnings: tuple[str, ...] = ()
 
 
-class Images(NamedTuple):
+@dataclass(frozen=True)
+class Images:
     """Images that an evaluation needs: of an image set and a split, `count` of them or, where None, all."""
 
     name: str
@@ -58,7 +59,7 @@ class Attacked:
     """A trained network in eval mode, on a device, and the images that it is shown, on the CPU."""
 
     experiment: Experiment
-    evaluation: Evaluation
+    evaluation: Any  # of the kind that is measured
     network: nn.Module
     images: ImageSet
     store: Store

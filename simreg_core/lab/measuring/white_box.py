@@ -1,7 +1,7 @@
 """White-box, minimum-norm and transferred attacks on a trained network, and the checks that they could work."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -84,7 +84,8 @@ def _side_by_side(
     fooled = {name: ~correct(network, adversarial, labels) for name, adversarial in found.items()}
     if evaluation.autoattack_images is not None:
         few = slice(evaluation.autoattack_images)
-        name, budget = "AutoAttack", {}
+        name: str = "AutoAttack"
+        budget: dict[str, Any] = {}
         if evaluation.autoattack_budget is not None:
             name = "AutoAttack, reduced"
             budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
@@ -197,7 +198,7 @@ def minimum_norm(subject: Attacked) -> Measured:
     found = {evaluation.norm: getattr(result, evaluation.norm)}
     if evaluation.norm == "l2":
         found["squared_l2_per_pixel"] = result.squared_l2_per_pixel
-    counts = {"attempted": result.attempted, "failed": int(result.failed.sum())}
+    counts: dict[str, Any] = {"attempted": result.attempted, "failed": int(result.failed.sum())}
     values = [
         Value(metric=f"median_{name}", condition=evaluation.method, value=median(sizes), **counts)
         for name, sizes in found.items()

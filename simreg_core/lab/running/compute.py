@@ -15,12 +15,13 @@ from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.running.progress import Progress
 from simreg_core.lab.running.workers import RunnerError, Workers, evaluate_task, train_task
 from simreg_core.lab.specs import (
+    AnyExperiment,
     Evaluation,
     Experiment,
-    Fit,
     NeuralExperiment,
     Profile,
     SpecError,
+    Trainable,
     dependencies,
     to_train,
 )
@@ -94,14 +95,14 @@ def _stages(todo: Plan, store: Store, costs: Costs) -> list[list]:
     return [*training, [task for task in measuring if not task[1][1].times_steps], *timing]
 
 
-def _level(experiment: Experiment | NeuralExperiment | Fit) -> int:
+def _level(experiment: Trainable) -> int:
     """In which stage it is trained: fits first, then networks, those that start from others after these."""
     if not isinstance(experiment, Experiment):
         return 0
     return 1 + (0 if experiment.parent is None else _level(experiment.parent))
 
 
-def _is_ready(experiment: Experiment | NeuralExperiment, evaluation: Evaluation | None, store: Store) -> bool:
+def _is_ready(experiment: AnyExperiment, evaluation: Evaluation | None, store: Store) -> bool:
     """Whether what a task needs is trained: not where a training before it diverged."""
     needed = dependencies(experiment) if evaluation is None else to_train(experiment, evaluation)
     return all(store.is_trained(one) for one in needed)

@@ -9,7 +9,16 @@ from simreg_core.lab.measuring.registry import passes_of
 from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.running.progress import duration
 from simreg_core.lab.running.workers import cores
-from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, Predictor, Simulated
+from simreg_core.lab.specs import (
+    AnyExperiment,
+    Evaluation,
+    Experiment,
+    Fit,
+    NeuralExperiment,
+    Predictor,
+    Simulated,
+    Trainable,
+)
 from simreg_core.lab.steps import median_seconds, seconds_per_step
 from simreg_core.lab.training import steps_per_epoch
 from simreg_core.lab.training.rules import rule_of, stages_of, transforms
@@ -31,7 +40,7 @@ class Costs:
         trainings = sum(self.training(experiment) for experiment in todo.trainings)
         return trainings + sum(self.evaluation(*measurement) for measurement in todo.measurements)
 
-    def training(self, experiment: Experiment) -> float:
+    def training(self, experiment: Trainable) -> float:
         """Seconds to train an experiment from the start."""
         if isinstance(experiment, NeuralExperiment):
             return self._fit(experiment)
@@ -41,7 +50,7 @@ class Costs:
         more = passes * self._step(_bare(experiment)) if passes else 0
         return _steps(experiment) * (self._step(experiment) + more)
 
-    def evaluation(self, experiment: Experiment, evaluation: Evaluation) -> float:
+    def evaluation(self, experiment: AnyExperiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
         if isinstance(experiment, NeuralExperiment):
             return passes_of(experiment, evaluation) / MULTIPLICATIONS_A_SECOND

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import changed
-from simreg_core.lab.specs import Evaluation, Experiment, NeuralExperiment, to_train
+from simreg_core.lab.specs import AnyExperiment, Evaluation, Trainable, to_train
 from simreg_core.lab.store import Store
 
-Measurement = tuple[Experiment | NeuralExperiment, Evaluation]
+Measurement = tuple[AnyExperiment, Evaluation]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Plan:
     measurements: (experiment, evaluation).
     """
 
-    trainings: tuple[Experiment | NeuralExperiment, ...]
+    trainings: tuple[Trainable, ...]
     measurements: tuple[Measurement, ...]
 
     def __bool__(self) -> bool:
@@ -39,20 +39,19 @@ class Plan:
         return Plan(tuple(one for one in needed.values() if not store.is_trained(one)), again.measurements)
 
 
-def plan(
-    measurements: Iterable[Measurement], store: Store, trainings: Iterable[Experiment | NeuralExperiment] = ()
-) -> Plan:
+def plan(measurements: Iterable[Measurement], store: Store, trainings: Iterable[Trainable] = ()) -> Plan:
     """What is missing of these measurements, and of trainings that nothing is measured of.
 
     Raises DataError where what is there was made from other images than those of the same name now, see `lab.inputs`.
     """
-    missing, present = {}, {}
+    missing: dict[tuple[str, str], Measurement] = {}
+    present: dict[tuple[str, str], Measurement] = {}
     for experiment, evaluation in measurements:
         there = present if store.has_record(experiment, evaluation) else missing
         there[experiment.key, evaluation.key] = (experiment, evaluation)
-    needed: dict[str, Experiment | NeuralExperiment] = {}
-    for experiment, evaluation in (*missing.values(), *((one, None) for one in trainings)):
-        needed |= {one.key: one for one in to_train(experiment, evaluation)}
+    needed: dict[str, Trainable] = {}
+    for wanted, evaluated in (*missing.values(), *((one, None) for one in trainings)):
+        needed |= {one.key: one for one in to_train(wanted, evaluated)}
     done = {key: one for key, one in needed.items() if store.is_trained(one)}
     if problem := changed(done.values(), present.values(), store):
         raise DataError(problem)

@@ -108,15 +108,15 @@ class Processes:
         kind: 'report', with what the task gave to `report`; 'done', with its result; 'failed', with its exception; or
         'died', with a ProcessDied.
         """
-        busy = {process.connection: process for process in self._processes if process.task is not None}
-        for connection in wait(list(busy)):
-            process = busy[connection]
+        busy = [process for process in self._processes if process.task is not None]
+        ready = wait([process.connection for process in busy])
+        for process in [one for one in busy if one.connection in ready]:
             kind, content = process.next_event()
             task = process.task
             if kind != "report":
                 process.task = None
             if kind == "died":
-                connection.close()
+                process.connection.close()
                 self._processes.remove(process)
             yield task, process.process.pid, kind, content
 

@@ -21,11 +21,9 @@ from simreg_core.lab.files import StoreError
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.running.progress import Progress
 from simreg_core.lab.running.workers import ALLOCATOR, RunnerError, trainer_of
-from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, dependencies
+from simreg_core.lab.specs import Evaluation, Trainable, dependencies
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
-
-AnyExperiment = Experiment | NeuralExperiment | Fit
 
 RETRIES = 5  # of a task whose machine was lost; its own errors are not retried
 CONNECT_SECONDS = 10
@@ -135,10 +133,10 @@ class RayExecutor:
         remote = self._ray.remote(compute_on_machine).options(num_cpus=1, max_retries=RETRIES, **per_task)
 
         @lru_cache(maxsize=CHECKPOINTS_KEPT)
-        def put(experiment: AnyExperiment, store: Store):
+        def put(experiment: Trainable, store: Store):
             return self._ray.put((experiment, store.checkpoint_files(experiment)))
 
-        def submit(experiment: AnyExperiment, evaluation: Evaluation | None, store: Store):
+        def submit(experiment: Trainable, evaluation: Evaluation | None, store: Store):
             needed = {one.key: one for one in (*dependencies(experiment, evaluation), experiment)}
             checkpoints = [put(one, store) for one in needed.values()]
             return remote.remote(experiment, evaluation, experiment.key, bool(self.gpus), *checkpoints)
@@ -151,7 +149,7 @@ class RayExecutor:
         slots = resources.get("GPU", 0) * self.workers_per_gpu if self.gpus else resources.get("CPU", 0)
         return max(2, 2 * int(slots))
 
-    def _result(self, reference, experiment: AnyExperiment) -> Outcome:
+    def _result(self, reference, experiment: Trainable) -> Outcome:
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # what `compute_on_machine` raises, it returns
@@ -191,7 +189,7 @@ def _check_reachable(address: str) -> None:
         raise RunnerError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
-def _keep(outcome: Outcome, experiment: AnyExperiment, evaluation: Evaluation | None, store: Store) -> None:
+def _keep(outcome: Outcome, experiment: Trainable, evaluation: Evaluation | None, store: Store) -> None:
     """Write a result into the store, checked."""
     try:
         if evaluation is None:
@@ -203,7 +201,7 @@ def _keep(outcome: Outcome, experiment: AnyExperiment, evaluation: Evaluation | 
 
 
 def compute_on_machine(
-    experiment: AnyExperiment, evaluation: Evaluation | None, key: str, gpu: bool, *checkpoints: tuple
+    experiment: Trainable, evaluation: Evaluation | None, key: str, gpu: bool, *checkpoints: tuple
 ) -> Outcome:
     """A task of the cluster: train, or evaluate where an evaluation is given.  Errors are returned, not raised.
 

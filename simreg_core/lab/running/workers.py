@@ -13,7 +13,7 @@ from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.running.processes import Processes, report
 from simreg_core.lab.running.progress import Progress
-from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment
+from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, Trainable
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, fit_artefact, train
 
@@ -123,12 +123,12 @@ def _start_worker(number: int) -> None:
         torch.cuda.set_device(number % torch.cuda.device_count())
 
 
-def trainer_of(experiment: Experiment | NeuralExperiment | Fit) -> Callable:
+def trainer_of(experiment: Trainable) -> Callable:
     """What trains or fits it: called with it, a store, a device and a function that is told of progress."""
     return {Experiment: train, NeuralExperiment: fit, Fit: fit_artefact}[type(experiment)]
 
 
-def train_task(experiment: Experiment | NeuralExperiment | Fit, _: None, store: Store, cost: float) -> None:
+def train_task(experiment: Trainable, _: None, store: Store, cost: float) -> None:
     """A worker's task: train, and report the work done."""
     with_progress = trainer_of(experiment)
     done = 0.0

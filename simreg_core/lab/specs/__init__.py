@@ -10,7 +10,6 @@ from simreg_core.lab.specs.base import (
     Epsilons,
     Float,
     Int,
-    Protocol,
     Size,
     Spec,
     SpecError,
@@ -69,6 +68,7 @@ from simreg_core.lab.specs.profile import (
     WhiteBoxStudy,
 )
 from simreg_core.lab.specs.training import (
+    AnyExperiment,
     Experiment,
     Fit,
     Network,
@@ -76,6 +76,7 @@ from simreg_core.lab.specs.training import (
     Parent,
     Regularizer,
     Task,
+    Trainable,
     misfit,
     too_many_pairs,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "SHORT",
     "AnyDefence",
     "AnyEvaluation",
+    "AnyExperiment",
     "AnyFrontEnd",
     "AnyRule",
     "Architecture",
@@ -124,7 +126,6 @@ __all__ = [
     "Parent",
     "Predictor",
     "Profile",
-    "Protocol",
     "Published",
     "Recorded",
     "RegularizationSet",
@@ -139,6 +140,7 @@ __all__ = [
     "StudySizes",
     "StudyTask",
     "Task",
+    "Trainable",
     "TransferEvaluation",
     "Variant",
     "WhiteBoxEvaluation",

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
-COMPUTATION_VERSION = 2
+Version = Literal[2]
+COMPUTATION_VERSION: Version = get_args(Version)[0]
 MOST_PROBLEMS = 20  # in one message
 
 
@@ -26,8 +28,8 @@ def no_truth(value: Any) -> Any:
     return value
 
 
-Int, Float = Annotated[int, BeforeValidator(no_truth)], Annotated[float, BeforeValidator(no_truth)]
-Protocol = Literal["released", "strict"]
+Int = Annotated[int, BeforeValidator(no_truth)]
+Float = Annotated[float, BeforeValidator(no_truth)]
 Size = tuple[Annotated[Int, Field(ge=8)], Annotated[Int, Field(ge=8)]]
 Count = Annotated[Int, Field(ge=1)]
 Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
@@ -58,7 +60,7 @@ class Spec(BaseModel):
         canonical = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    def changed(self, **changes):
+    def changed(self, **changes: Any) -> Self:
         """A validated copy with some fields replaced."""
         return build(type(self), {**self.model_dump(), **changes})
 
@@ -73,7 +75,10 @@ class Spec(BaseModel):
         return self
 
 
-def build(kind: type[Spec], values: dict, where: str = "") -> Spec:
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def build(kind: type[AnySpec], values: Any, where: str = "") -> AnySpec:
     """A specification from plain values.  Raises SpecError with one line for all that is wrong."""
     try:
         return kind.model_validate(values)
@@ -88,7 +93,7 @@ def describe(error: ValidationError) -> str:
     return "; ".join(problems[:MOST_PROBLEMS] + ([f"and {more} more"] if more > 0 else []))
 
 
-def _problem(error: dict) -> str:
+def _problem(error: ErrorDetails) -> str:
     place, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return f"unknown key '{place}' (value {SHORT.repr(error['input'])})"

@@ -86,8 +86,11 @@ def _spec_class(row: "Row", tag: str, base: type[_Defence]) -> type[_Defence]:
     from simreg_core.defences import Parent as ParentType
     from simreg_core.lab.specs.training import Parent
 
-    fields = row.fields({int: Int, float: Float, ParentType: Parent})
-    return create_model(f"{base.__name__}_{row.name}", __base__=base, **{tag: (Literal[row.name], ...)}, **fields)
+    fields: dict[str, Any] = {
+        tag: (Literal[row.name], ...),
+        **row.fields({int: Int, float: Float, ParentType: Parent}),
+    }
+    return create_model(f"{base.__name__}_{row.name}", __base__=base, **fields)
 
 
 AnyRule = Annotated[SerializeAsAny[DefenceSpec], BeforeValidator(DefenceSpec.of)]

@@ -13,15 +13,14 @@ from simreg_core.lab.specs.base import (
     Epsilons,
     Float,
     Int,
-    Protocol,
     Size,
     Spec,
+    Version,
     describe,
     twice,
 )
-from simreg_core.lab.specs.neural import NeuralExperiment
-from simreg_core.lab.specs.training import Experiment, Fit, Regularizer
-from simreg_core.names import CORRUPTIONS, DIRECTIONS, NOISE_NAMES, SUBTRACTIONS
+from simreg_core.lab.specs.training import Experiment, Regularizer, Trainable
+from simreg_core.names import CORRUPTIONS, DIRECTIONS, Corruption, NoiseName, Protocol, Subtraction
 
 EVALUATIONS: dict[str, type["Evaluation"]] = {}  # by the names of `attack`; a class is entered when it is defined
 
@@ -40,7 +39,8 @@ class Evaluation(Spec):
     split: Literal["test", "validation"] = "test"
     images: Count | None = None
     seed: Annotated[Int, Field(ge=0)] = 0
-    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+    version: Version = COMPUTATION_VERSION
+    attack: str  # in every subclass a Literal
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -89,7 +89,7 @@ AnyEvaluation = Annotated[SerializeAsAny[Evaluation], BeforeValidator(_of_its_ki
 class NoiseEvaluation(Evaluation):
     """Accuracy under random noise, one draw for each epsilon."""
 
-    attack: Literal[NOISE_NAMES]
+    attack: NoiseName
     epsilons: Epsilons
 
 
@@ -120,7 +120,7 @@ class CorruptionEvaluation(Evaluation):
     """
 
     attack: Literal["corruption"] = "corruption"
-    corruptions: Annotated[tuple[Literal[CORRUPTIONS], ...], Field(min_length=1)] = CORRUPTIONS
+    corruptions: Annotated[tuple[Corruption, ...], Field(min_length=1)] = CORRUPTIONS
     severities: Annotated[tuple[Annotated[Int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     source: Literal["generated", "files"] = "generated"
 
@@ -176,7 +176,7 @@ class Condition(Spec):
     recordings: Count = 1
     crop: tuple[Int, Int, Int, Int] | None = None
     size: tuple[Count, Count] | None = None
-    subtract: Literal[SUBTRACTIONS] = "mean_image"
+    subtract: Subtraction = "mean_image"
 
     def faults(self) -> Iterator[str]:
         if self.crop is not None:
@@ -286,24 +286,24 @@ class StepCostEvaluation(Evaluation):
     rounds: Count = 10
 
 
-def dependencies(experiment: "Experiment | NeuralExperiment | Fit", evaluation: Evaluation | None = None) -> tuple:
+def dependencies(experiment: Trainable, evaluation: Evaluation | None = None) -> tuple[Trainable, ...]:
     """What has to be trained or fitted before this one can be, or be evaluated: each after what it needs itself."""
     surrogates = () if evaluation is None else evaluation.surrogates_needed
     needed = [before for one in (experiment, *surrogates) for before in _before(one)]
     return (*needed, *surrogates)
 
 
-def to_train(experiment: "Experiment | NeuralExperiment", evaluation: Evaluation | None = None) -> tuple:
+def to_train(experiment: Trainable, evaluation: Evaluation | None = None) -> tuple[Trainable, ...]:
     """What has to be trained for an evaluation, or (None) to have an experiment: what depends on others last."""
     if evaluation is not None and evaluation.times_steps:
         return ()
     return tuple(one for one in (*dependencies(experiment, evaluation), experiment) if one.needs_training)
 
 
-def _before(experiment: "Experiment | NeuralExperiment | Fit") -> list:
+def _before(experiment: Trainable) -> list[Trainable]:
     if not isinstance(experiment, Experiment):
         return []
-    needed = [*experiment.fits]
+    needed: list[Trainable] = [*experiment.fits]
     if experiment.parent is not None:
         needed += [*_before(experiment.parent), experiment.parent]
     if experiment.regularizer is not None:

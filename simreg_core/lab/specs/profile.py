@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Protocol, Size, Spec, twice
+from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Size, Spec, twice
 from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
-from simreg_core.names import DIRECTIONS, LAYERS
+from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol
 
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
@@ -68,7 +68,7 @@ class Architecture(Spec):
     width: `names.WIDTHS` has the one where it is empty.
     """
 
-    name: Literal[tuple(LAYERS)]
+    name: ArchitectureName
     width: Count | None = None
     alpha: Annotated[Float, Field(gt=0)] | None = None
     learning_rate: Annotated[Float, Field(gt=0)] | None = None
@@ -106,13 +106,14 @@ class StudySizes(Spec):
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
 
     def faults(self) -> Iterator[str]:
-        for field, names in {
+        named: dict[str, list[str]] = {
             "regularization_sets": [one.images for one in self.regularization_sets],
             "colour_sets": [one.images for one in self.colour_sets],
             "corruption_sets": [one.images for one in self.corruption_sets or ()],
             "variants": [one.name for one in self.variants],
             "architectures": [one.name for one in self.architectures],
-        }.items():
+        }
+        for field, names in named.items():
             for name in twice(names):
                 yield f"{field} names '{name}' twice; each is a curve of its own name"
         for field in ("pairs_per_step", "image_counts"):

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Protocol, Size, Spec, no_truth
+from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Size, Spec, Version, no_truth
 from simreg_core.lab.specs.defence import AnyFrontEnd, AnyRule, FrontEndSpec, rules_module
 from simreg_core.lab.specs.neural import NeuralExperiment, Published
-from simreg_core.names import LAYERS, OF_ONE_SIZE, PAIRS_PER_STEP, THRESHOLD, check_fit
+from simreg_core.names import (
+    LAYERS,
+    OF_ONE_SIZE,
+    PAIRS_PER_STEP,
+    SIMILARITIES,
+    THRESHOLD,
+    ArchitectureName,
+    Protocol,
+    check_fit,
+)
 
 if TYPE_CHECKING:
     from simreg_core.defences import Artefact
@@ -42,7 +51,7 @@ class Network(Spec):
     blur: sigma of a `defences.GaussianBlur` in front of a ResNet, in pixels.  front_end: any other.
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34", *LAYERS] = "resnet18"
+    name: Literal["resnet10", "resnet18", "resnet34", ArchitectureName] = "resnet18"
     width: Count = 64
     shift: Float = 0.5
     gain: Float = 5.0
@@ -55,7 +64,7 @@ class Network(Spec):
         """One specification of a blur, that of the experiments which have been trained."""
         if not isinstance(values, dict) or values.get("front_end") is None:
             return values
-        own = FrontEndSpec.of(values["front_end"])
+        own: Any = FrontEndSpec.of(values["front_end"])
         if values.get("blur") is not None:
             raise ValueError(f"a network has one front end: give 'blur' or '{own.kind}'")
         return {**values, "front_end": None, "blur": own.sigma} if own.kind == "blur" else values
@@ -76,7 +85,7 @@ class Regularizer(Spec):
         data folder's `similarities/`; and 'shuffled_neural', the same with its images permuted.
     alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
 
-    similarity: how maps are compared; None: the paper's cosine.
+    similarity: how maps are compared, a name of `names.SIMILARITIES`; None: the paper's cosine.
 
     None in the rest is what the released code does; other values are for the audit of notebook 13:
     eps: of `similarity_loss`; None: 1e-5.
@@ -104,7 +113,7 @@ class Regularizer(Spec):
     subtract: Literal["own_mean"] | None = None
     augment_each: Literal["flip", "crop-flip"] | None = None
     mean_in_validation: Literal[True] | None = None
-    similarity: Literal["linear_cka"] | None = None
+    similarity: str | None = None
 
     def faults(self) -> Iterator[str]:
         given = (bool(self.neural), self.matrix is not None)
@@ -115,16 +124,24 @@ class Regularizer(Spec):
                 yield "each of 'neural' needs a predictor: trials exist of the recorded images alone"
         elif any(given):
             yield f"'neural' and 'matrix' go with a neural target, not with '{self.target}'"
-        yield from self._faults_of_cka() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
+        yield from self._faults_of_similarity() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
         low = self.low_threshold
         if self.pairs == "double" and (low is None or low >= self.threshold):
             yield f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}"
 
-    def _faults_of_cka(self) -> Iterator[str]:
-        """The faults of settings that linear CKA does not take."""
-        for name, only in (("pairs", "all"), ("eps", None)):
-            if (given := getattr(self, name)) != only:
-                yield f"similarity '{self.similarity}' compares groups of images: {name} must be {only}, not {given}"
+    def _faults_of_similarity(self) -> Iterator[str]:
+        """The faults of settings that another measure than the cosine does not take."""
+        allowed = [name for name in SIMILARITIES if name != "cosine"]
+        if self.similarity not in allowed:
+            yield f"similarity: got '{self.similarity}'; allowed: {', '.join(allowed)}, or none for the cosine"
+            return
+        if self.eps is not None:
+            yield f"similarity '{self.similarity}' has no eps, got {self.eps}"
+        if not SIMILARITIES[self.similarity].whole:
+            yield from too_many_pairs(self.pairs_per_step, self.count)
+            return
+        if self.pairs != "all":
+            yield f"similarity '{self.similarity}' compares groups of images: pairs must be all, not {self.pairs}"
         if not 2 <= self.pairs_per_step <= self.count // 2:
             yield (
                 f"similarity '{self.similarity}' compares the 2k images of a step: pairs_per_step must lie in "
@@ -188,12 +205,12 @@ class Experiment(Spec):
     optimization: Optimization = Optimization()
     seed: Annotated[Int, Field(ge=0)] = 0
     protocol: Protocol = "released"
-    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+    version: Version = COMPUTATION_VERSION
 
     @property
     def title(self) -> str:
         """For a reader: 'resnet18, threshold, seed 0'."""
-        target = "none" if self.regularizer is None else self.regularizer.target
+        target: str = "none" if self.regularizer is None else self.regularizer.target
         target = target if self.adversarial is None else self.adversarial.method
         return f"{self.network.name}, {target}, seed {self.seed}"
 
@@ -247,7 +264,7 @@ class Fit(Spec):
     artefact: str
     task: Task
     seed: Annotated[Int, Field(ge=0)] = 0
-    version: Literal[COMPUTATION_VERSION] = COMPUTATION_VERSION
+    version: Version = COMPUTATION_VERSION
 
     @property
     def made(self) -> "Artefact":
@@ -258,7 +275,8 @@ class Fit(Spec):
     def key(self) -> str:
         """As `Spec.key`."""
         own = self.model_dump(mode="json", exclude_none=True, exclude={"defence", "artefact"})
-        canonical = json.dumps({**own, "kind": type(self.made).__name__, **asdict(self.made)}, sort_keys=True)
+        made: Any = self.made
+        canonical = json.dumps({**own, "kind": type(made).__name__, **asdict(made)}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -270,6 +288,10 @@ class Fit(Spec):
     def needs_training(self) -> bool:
         """Whether there is something to fit: always."""
         return True
+
+
+AnyExperiment = Experiment | NeuralExperiment  # what can be measured
+Trainable = AnyExperiment | Fit  # what can be trained or fitted
 
 
 def misfit(name: str, size: tuple[int, int], width: int) -> Iterator[str]:

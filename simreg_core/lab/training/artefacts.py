@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def fit_artefact(
     started = time.perf_counter()
     images, _ = train_and_validation(fit.task, fit.seed)
     fitted = fit.made.fit(images.pixels, torch.Generator().manual_seed(stream(fit.seed, "artefact")))
-    history = {"seconds": time.perf_counter() - started}
+    history: dict[str, Any] = {"seconds": time.perf_counter() - started}
     if inputs := checksums(fit):
         history["inputs"] = inputs
     store.save_trained(fit, {ARTEFACT: fitted.detach().float().contiguous()}, history)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,7 @@ from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError, has_validation
 from simreg_core.lab.images import ImageSet, load_image_set
 from simreg_core.lab.predictors import neural_target
-from simreg_core.lab.specs import Experiment, Fit, Task, stream
-from simreg_core.lab.specs import Regularizer as RegularizerSpec
+from simreg_core.lab.specs import Experiment, Fit, Regularizer as RegularizerSpec, Task, stream
 from simreg_core.lab.store import Store
 from simreg_core.lab.training.augmentation import augment
 from simreg_core.lab.training.rules import front_end_of, rule_of, stages_of
@@ -180,7 +180,7 @@ def build_regularizer(
     augmentation: CPU generator, where images are augmented anew at every draw.
     """
     pixels = regularization_pixels(spec, images, seed)
-    optional = {"eps": spec.eps, "pair_statistics": spec.statistics, "similarity": spec.similarity}
+    optional: dict[str, Any] = {"eps": spec.eps, "pair_statistics": spec.statistics, "similarity": spec.similarity}
     return SimilarityRegularizer(
         network,
         compared_layers(network),

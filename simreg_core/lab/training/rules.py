@@ -70,7 +70,7 @@ class Row:
         }
         return {**own, **self.kept}
 
-    def build(self, spec: DefenceSpec | FrontEndSpec) -> Rule | FrontEndSettings | FrontEnd:
+    def build(self, spec: DefenceSpec | FrontEndSpec) -> Any:
         """An object of its class with the specification's settings.  Raises ValueError for settings that cannot be."""
         return self.made(**{one.name: getattr(spec, one.name) for one in self.arguments()})
 

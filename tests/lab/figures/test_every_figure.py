@@ -13,46 +13,13 @@ import nbformat
 import pandas as pd
 import pytest
 from made_up import attack_table, made_up
+from pages import FILES
 
 from simreg_core.lab import figures
 from simreg_core.lab.figures import FIGURES, figure
 from simreg_core.lab.specs import PROJECT, SpecError
 
 FIGURES_FOLDER = PROJECT / "figures"
-TOY = '''"""Figure 99: accuracy under Gaussian noise."""
-
-from simreg_core.lab.claims import Claim, gain
-from simreg_core.lab.figures.kit import panels, summarize
-from simreg_core.lab.figures.kit_attacks import accuracy_curves
-from simreg_core.lab.recipes import noise, seeds_of
-from simreg_core.lab.series import NONE, THRESHOLD, looks_of
-from simreg_core.lab.study import Block, Figure
-
-
-def experiments(profile):
-    series = {NONE: seeds_of(profile, NONE, 3), "mine": seeds_of(profile, THRESHOLD, 3)}
-    return (Block(series, (noise(profile, "gaussian"),)),)
-
-
-CLAIMS = (
-    Claim(
-        key="mine-helps",
-        text="Mine helps",
-        source="not in the paper",
-        statistic="accuracy at the largest ε, mine minus none",
-        measure=lambda table: gain(table, "mine", "gaussian"),
-    ),
-)
-
-
-def draw(study, protocol):
-    figure, ax = panels(1, 1, 2.5)
-    accuracy_curves(ax, summarize(study.table(), "epsilon"), looks_of(study.series), "gaussian", protocol)
-    return figure
-
-
-FIGURE = Figure("99_toy", experiments, CLAIMS, draw, protocols=("released",))
-'''
 
 
 def committed(name: str) -> list[dict]:
@@ -139,7 +106,7 @@ def test_a_new_figure_is_one_module_and_its_notebook(tmp_path):
     shutil.copy(PROJECT / "figures" / "reference" / "digitized.csv", tmp_path / "figures" / "reference")
     (tmp_path / "figures" / "quick").mkdir()
     (tmp_path / "figures" / "quick" / "records").symlink_to(PROJECT / "figures" / "quick" / "records")
-    (tmp_path / "simreg_core" / "lab" / "figures" / "toy.py").write_text(TOY)
+    (tmp_path / "simreg_core" / "lab" / "figures" / "toy.py").write_text(FILES["simreg_core/lab/figures/toy.py"])
     code = (
         'profile = "quick"',
         "from simreg_core.lab.figures import figure\n\nstudy = figure('99_toy').open(profile).run()",

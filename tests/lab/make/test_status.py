@@ -21,7 +21,7 @@ def test_every_training_is_listed_once(tiny, store):
 
 def test_the_paper_needs_every_set_it_names(store):
     paper = load_profile("paper")
-    experiments = [one for name in FIGURES for one in needed(paper, name) if isinstance(one, Experiment)]
+    experiments = [one for figure in FIGURES.values() for one in needed(paper, figure) if isinstance(one, Experiment)]
     sets = {one.regularizer.images for one in experiments if one.regularizer}
     assert sets == {"cifar10", "cifar100", "imagenet", "mnist", "fashion-mnist"}
     assert {one.task.images for one in experiments} == {"cifar10", "cifar100", "mnist", "fashion-mnist"}

@@ -56,10 +56,10 @@ def test_its_key_differs(experiment, tiny):
     ("changes", "message"),
     [
         ({"pairs": "low"}, "similarity 'linear_cka' compares groups of images: pairs must be all, not low"),
-        ({"eps": 1e-3}, "eps must be None, not 0.001"),
+        ({"eps": 1e-3}, "similarity 'linear_cka' has no eps, got 0.001"),
         ({"target": "zero"}, "needs targets that differ from pair to pair, not target 'zero'"),
         ({"pairs_per_step": 21}, r"pairs_per_step must lie in \[2, 20\] for 40 images, got 21"),
-        ({"similarity": "rbf_cka"}, "similarity"),
+        ({"similarity": "rbf_cka"}, "similarity: got 'rbf_cka'; allowed: linear_cka, or none"),
     ],
 )
 def test_settings_that_it_does_not_take_are_refused(experiment, changes, message):

@@ -1,6 +1,5 @@
 """What the defence socket carries, a toy of each: stages, optimizers, parents, artefacts, front ends, costs."""
 
-import importlib.util
 import pickle
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from simreg_core.defences import (
 )
 from simreg_core.defences.base import cross_entropy
 from simreg_core.lab import recipes
-from simreg_core.lab.figures import figure, white_box
+from simreg_core.lab.figures import white_box
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.words import describe
 from simreg_core.lab.measuring.evaluation import evaluate
@@ -30,15 +29,12 @@ from simreg_core.lab.running.compute import _stages, compute
 from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import (
-    PROJECT,
     Experiment,
     NoiseEvaluation,
     Profile,
     SpecError,
-    WhiteBoxEvaluation,
     build,
     dependencies,
-    load_profile,
 )
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
@@ -611,50 +607,6 @@ def test_a_state_of_an_earlier_version_is_refused(tiny, store):
 
 
 # profiles
-
-
-NEW_DEFENCE = '''
-from dataclasses import dataclass
-
-from simreg_core.defences import Rule
-from simreg_core.defences.base import cross_entropy
-
-
-@dataclass(frozen=True)
-class LabelSmoothing(Rule):
-    """Trained on images whose contrast is lowered.  factor: in (0, 1)."""
-
-    factor: float
-
-    def losses(self, network, x, y, progress, generator):
-        return {"task": cross_entropy(network, 0.5 + self.factor * (x - 0.5), y)}
-
-    def passes(self):
-        return 0
-
-    def words(self):
-        return f"trained on contrast {self.factor:g}"
-'''
-
-
-def test_a_new_defence_is_one_file_one_row_and_one_line(tmp_path, monkeypatch, store):
-    file = tmp_path / "smoothing.py"
-    file.write_text(NEW_DEFENCE)
-    found = importlib.util.spec_from_file_location("smoothing", file)
-    found.loader.exec_module(module := importlib.util.module_from_spec(found))
-    monkeypatch.setitem(RULES, "contrast", Row("contrast", module.LabelSmoothing))
-    text = (PROJECT / "tests/profiles/tiny.yaml").read_text()
-    line = "  lower contrast: {method: contrast, factor: 0.5}\n"
-    text = text.replace("selection:", f"{line}selection:").replace("name: tiny", "name: own")
-    (tmp_path / "own.yaml").write_text(text)
-    profile = load_profile(tmp_path / "own.yaml")
-    series = figure("14_white_box").study(profile).blocks[0].series
-    assert list(series)[-1] == "lower contrast"
-    experiment = series["lower contrast"][0]
-    assert "trained on contrast 0.5" in describe(experiment)
-    train(experiment, store, CPU)
-    attack = WhiteBoxEvaluation(epsilons=(0.0, 0.05), epsilon=0.05, images=20, steps=2, queries=5)
-    assert evaluate(experiment, attack, store, CPU).values
 
 
 def test_profiles_name_their_defences(tiny):

@@ -240,7 +240,7 @@ def test_a_simulation_knows_its_truth(animal, store):
 
 
 def _on_chosen(animal, own, store):
-    from simreg_core.lab.measuring.similarity import Comparison
+    from simreg_core.lab.measuring.neural_vs_pixel import Comparison
 
     images = Comparison(animal, similarity(Condition(name="a", responses="noise_free"), images=40), store).images
     return neural.similarity_correlation(
