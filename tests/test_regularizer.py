@@ -1,6 +1,7 @@
 """The regularizer on networks that it was not made for."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -336,5 +337,11 @@ def test_bad_arguments_are_named(model, images, arguments, message):
 
 
 def test_every_public_name_has_a_docstring():
+    """The functions of its modules and the methods of its classes too."""
     for name in simreg_core.__all__:
-        assert getattr(simreg_core, name).__doc__, name
+        thing = getattr(simreg_core, name)
+        assert thing.__doc__, name
+        for part, own in vars(thing).items():
+            ours = getattr(own, "__module__", "").startswith("simreg_core")
+            if ours and not part.startswith("_") and (inspect.isfunction(own) or inspect.isclass(own)):
+                assert inspect.getdoc(getattr(thing, part)), f"{name}.{part}"

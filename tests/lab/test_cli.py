@@ -96,7 +96,7 @@ def test_status_names_all_that_does_not_fit(monkeypatch, capsys, places):
     assert run(monkeypatch, "status", "--profile", profile) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("MISSING")]
     assert lines == [
-        "MISSING: batch_size 1300 exceeds the 300 training images of 'digits'",
+        "MISSING: batch_size 1300 exceeds the 600 training images of 'digits'",
         "MISSING: 501 images are asked for, but 'digits' has 500 to attack",
     ]
 

@@ -104,11 +104,11 @@ def test_boundary_record(tiny, store, trained):
     expected = result.squared_l2_per_pixel[~result.failed].double().quantile(0.5).item()
     assert values["median_squared_l2_per_pixel"].value == pytest.approx(expected)
     assert values["median_l2"].value == pytest.approx(result.l2[~result.failed].double().quantile(0.5).item())
-    # nearer than the first point beyond the boundary, from which the attack starts
+    # nearer than where the attack starts
     start = attacks.boundary_attack(
         network, images.pixels, steps=1, protocol="released", seed=stream(0, "boundary 0"), directions=30
     )
-    assert values["median_l2"].value < 0.9 * start.l2[~start.failed].median()
+    assert values["median_l2"].value < start.l2[~start.failed].double().quantile(0.5)
 
 
 def test_a_network_that_no_image_can_fool_is_recorded_as_such(tiny, store, trained):
@@ -126,7 +126,7 @@ def test_a_network_that_no_image_can_fool_is_recorded_as_such(tiny, store, train
 
 def test_colour_trains_and_the_released_score_sees_the_first_channel(tiny, store):
     colour = tiny.changed(
-        task={**tiny.task.model_dump(), "images": "photos", "channels": 3},
+        task=tiny.task.changed(images="photos", channels=3, train_images=None),
         regularizer={**tiny.regularizer.model_dump(), "images": "photos-foreign"},
         optimization={**tiny.optimization.model_dump(), "epochs": 1},
     )

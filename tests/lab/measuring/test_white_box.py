@@ -1,5 +1,7 @@
 """White-box evaluations end to end: records, warnings of a network that hides its gradient, defences as trainings."""
 
+import math
+
 import pytest
 import torch
 
@@ -80,16 +82,16 @@ def test_warnings_of_a_network_that_hides_its_gradient(generator):
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l0"])
 def test_a_record_of_smallest_perturbations(trained, store, norm):
-    record = evaluate(trained, MinimumNormEvaluation(norm=norm, images=4, steps=20), store, CPU)
+    record = evaluate(trained, MinimumNormEvaluation(norm=norm, images=13, steps=20), store, CPU)
     assert record.values[0].metric == f"median_{norm}"
     subject = Attacked.opened(trained, record.evaluation, store, CPU)
     again = attacks.minimum_norm(
         subject.network, subject.pixels, subject.labels, norm=norm, steps=20, seed=stream(0, "minimum norm")
     )
     sizes = sorted(getattr(again, norm).tolist())
-    assert sorted(record.arrays["sizes"]) == pytest.approx(sizes)
-    assert record.values[0].value == pytest.approx((sizes[1] + sizes[2]) / 2)
-    assert sizes[2] > 0  # a misclassified image needs no change
+    assert record.arrays["sizes"] == pytest.approx(sizes, abs=1e-6)
+    assert record.values[0].value == pytest.approx(sizes[6])
+    assert 0 < sizes[-1] < math.inf  # a misclassified image needs no change
 
 
 def test_transferred_attacks_need_their_surrogates(tiny, trained, store, trained_once):
