@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.claims import Claim, Verdict, as_table, verdicts
+from simreg_core.lab.claims import Circumstances, Claim, Verdict, as_table, verdicts
 from simreg_core.lab.figures.kit import save_whole, summarize
 from simreg_core.lab.folders import folder_of
+from simreg_core.lab.protocol_of_claims import TASKS
 from simreg_core.lab.recipes import adapt
 from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
@@ -94,7 +95,7 @@ class Figure:
     def sources(self) -> tuple[str, ...]:
         """The files of `simreg_core` that the picture depends on: its module, `files`, kits, looks and judge."""
         own, package = Path(inspect.getfile(self.draw)), Path(__file__).parents[1]
-        shared = [f"lab/{name}.py" for name in ("series", "claims", "select", "study")]
+        shared = [f"lab/{name}.py" for name in ("series", "claims", "gains", "protocol_of_claims", "select", "study")]
         kits = sorted(str(path.relative_to(package)) for path in package.glob("lab/figures/kit*.py"))
         return (str(own.relative_to(package) if own.is_relative_to(package) else own), *self.files, *kits, *shared)
 
@@ -158,6 +159,13 @@ class Study:
         if self.customized:
             return self.store.root / "explored" / f"{self.profile.name}-{self.profile.key}"
         return figures_folder(self.profile)
+
+    @property
+    def circumstances(self) -> Circumstances:
+        """What the profile says that verdicts depend on."""
+        task = self.profile.task
+        published_as = TASKS.get(task.images) if task.channels == 1 else None
+        return Circumstances(published_as or task.images, self.profile.chosen or {})
 
     def measurements(self) -> Iterator[Measurement]:
         """Every (experiment, evaluation) of the figure that is computed with the profile."""
@@ -281,7 +289,7 @@ class Study:
             return self.figure.judge(self, protocol)
         table = self.table()
         details = self.figure.details(table[table["protocol"] == protocol])
-        return verdicts((*self.figure.claims, *details), table, protocol)
+        return verdicts((*self.figure.claims, *details), table, protocol, self.circumstances)
 
     def headlines(self) -> dict[str, str]:
         """The verdicts on the figure's main claims, by their keys."""

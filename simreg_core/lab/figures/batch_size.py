@@ -1,6 +1,6 @@
 """Figure 07: three attacks against the number of pairs a step, and what pairs cost (paper v2, Figure 8)."""
 
-from simreg_core.lab.claims import GAIN, Claim, weakest_gain
+from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture, panels, published_legend, sequence, series_by, summarize
 from simreg_core.lab.figures.kit_attacks import (
     MAIN_LOOKS,
@@ -10,6 +10,7 @@ from simreg_core.lab.figures.kit_attacks import (
     size_bars,
 )
 from simreg_core.lab.figures.kit_cost import step_costs, time_against_k, timed_steps
+from simreg_core.lab.gains import GAIN, at_largest, every, gain_of_each
 from simreg_core.lab.recipes import seeds_of, three_attacks
 from simreg_core.lab.series import NONE, THRESHOLD, looks_of
 from simreg_core.lab.specs import Profile
@@ -27,11 +28,13 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 CLAIMS = (
     Claim(
         key="every-k",
-        text="Every number of pairs a step helps against Gaussian noise",
+        text="S^Th raises accuracy under Gaussian noise over all numbers of pairs a step, and none lowers it",
         source="v2 Fig. 8",
-        statistic=GAIN + ", for the least favourable k",
-        measure=weakest_gain,
-        published=0.260,
+        statistic=GAIN + ", mean over k",
+        **every(gain_of_each),
+        published={"CIFAR-10": 0.172},
+        also=(at_largest(gain_of_each, {"CIFAR-10": 0.345}),),
+        attack="gaussian",
     ),
 )
 

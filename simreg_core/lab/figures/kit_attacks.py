@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from simreg_core.lab.claims import ATTACKS, Claim, by_seed, gain, regularized
+from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import (
     Axes,
     Picture,
@@ -14,7 +14,9 @@ from simreg_core.lab.figures.kit import (
     shade,
     summarize,
 )
+from simreg_core.lab.gains import ATTACKS, GAIN, SIZE, beside_gain, by_seed, gain, regularized
 from simreg_core.lab.series import LOOKS, NONE, PIXEL, QUALITATIVE, THRESHOLD, Look, looks_of
+from simreg_core.lab.specs import MAIN_SETTING
 from simreg_core.lab.study import Study
 
 ATTACK_NAMES = {
@@ -24,7 +26,6 @@ ATTACK_NAMES = {
     "fgsm": "Transferred FGSM",
     "boundary": "Boundary attack",
 }
-SIZE = "median_squared_l2_per_pixel"
 ATTACK_WORDS = {**ATTACKS, "uniform": "uniform noise", "salt_and_pepper": "salt-and-pepper noise"}  # attacks in words
 METRICS = {  # of the digitized values, by attack
     "gaussian": "gaussian_acc",
@@ -178,24 +179,34 @@ def ends(study: Study) -> pd.DataFrame:
     return shown[shown["epsilon"].isna() | (shown["epsilon"] == 0) | (shown["epsilon"] == largest)]
 
 
-def helps(what: str, series: str, attack: str, source: str, **where) -> Claim:
+def helps(what: str, series: str, attack: str, source: str, setting: str = MAIN_SETTING, **where) -> Claim:
     """A finer claim: one curve against one attack.
 
-    what: the curve in words.  where: as in `claims.by_seed`.
+    what: the curve in words.  setting: as in `Claim`.  where: as in `gains.by_seed`.
     """
     sizes = attack == "boundary"
+    effect = "perturbations are larger under" if sizes else "raises accuracy under"
     return Claim(
         key=f"{where.get('group', '')}{series}-{attack}",
-        text=f"{what} helps against {ATTACK_WORDS[attack]}",
+        text=f"{what}: {effect} {ATTACK_WORDS[attack]}",
         source=source,
-        statistic="median squared L2 per pixel, over none" if sizes else "accuracy at the largest ε, minus none",
+        statistic="median squared L2 per pixel, over none" if sizes else GAIN.replace("S^Th", series),
         threshold=1.0 if sizes else 0.0,
+        scale="ratio" if sizes else "accuracy",
         measure=lambda table: gain(table, series, attack, **where),
+        also=beside_gain(series, attack, **where),
         main=False,
         protocols=("released",) if sizes else ("released", "strict"),  # 50 steps, failures skipped
+        attack=attack,
+        setting=setting,
     )
 
 
-def each_curve_helps(source: str) -> Callable[[pd.DataFrame], list[Claim]]:
-    """The finer claims of a figure of three attacks: each curve against each attack."""
-    return lambda table: [helps(one, one, attack, source) for attack in ATTACKS for one in regularized(table)]
+def each_curve_helps(source: str, prefix: str = "") -> Callable[[pd.DataFrame], list[Claim]]:
+    """The finer claims of a figure of three attacks: each curve against each attack.
+
+    prefix: before the name of the curve, where the profile names its choice.
+    """
+    return lambda table: [
+        helps(one, one, attack, source, prefix + one) for attack in ATTACKS for one in regularized(table)
+    ]

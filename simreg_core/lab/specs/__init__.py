@@ -55,7 +55,11 @@ from simreg_core.lab.specs.evaluation import (
 from simreg_core.lab.specs.load import load_profile
 from simreg_core.lab.specs.neural import ANTOLIK_REGIONS, NeuralExperiment, Predictor, Published, Recorded, Simulated
 from simreg_core.lab.specs.profile import (
+    COLOUR,
+    MAIN_SETTING,
+    NEURAL_SETTING,
     Architecture,
+    Choice,
     EpsilonEnd,
     EpsilonEnds,
     NeuralStudy,
