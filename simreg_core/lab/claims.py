@@ -375,7 +375,7 @@ def number(row: Mapping) -> str:
 
 
 def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Verdicts for a notebook: claim, statistic, effect with its interval, what is asked, verdict, and what is beside."""
+    """Verdicts for a notebook: claim, verdict, effect with its interval, what is asked, and what stands beside it."""
     return pd.DataFrame(
         {
             "claim": one.claim,

@@ -14,7 +14,8 @@ import pandas as pd
 from simreg_core.lab.claims import Circumstances, Claim, Verdict, as_table, verdicts
 from simreg_core.lab.figures.kit import save_whole, summarize
 from simreg_core.lab.folders import folder_of
-from simreg_core.lab.protocol_of_claims import TASKS
+from simreg_core.lab.image_files import DataError, count_classes
+from simreg_core.lab.protocol_of_claims import CLASSES, TASKS
 from simreg_core.lab.recipes import adapt
 from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
@@ -221,8 +222,8 @@ class Study:
 
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
         corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold
-        (of the regularizer), trials (of a recording), steps (of the attack), role ('compared': the epsilon at which
-        attacks are set side by side).
+        (of the regularizer), trials (of a recording), steps (of the attack), chance (accuracy of guessing), role
+        ('compared': the epsilon at which attacks are set side by side).
         """
         return self._table.copy(deep=False)
 
@@ -237,6 +238,7 @@ class Study:
                 "protocol": record.evaluation.protocol,
                 **dict(value),
                 **_numbers_of(record),
+                "chance": _chance(record),
                 "role": COMPARED if _is_compared(record.evaluation, value.epsilon) else None,
             }
             for group, label, record in self._records
@@ -322,6 +324,17 @@ class Study:
 
 def _is_compared(evaluation: Evaluation, epsilon: float | None) -> bool:
     return epsilon is not None and epsilon == getattr(evaluation, "epsilon", None)
+
+
+def _chance(record: Record) -> float | None:
+    """The accuracy of guessing; None where there is no task, or nothing that says how many classes it has."""
+    task = getattr(record.experiment, "task", None)
+    if task is None:
+        return None
+    try:
+        return 1 / (CLASSES.get(TASKS.get(task.images)) or count_classes(task.images))
+    except DataError:  # the user's own set, on another machine
+        return None
 
 
 def _numbers_of(record: Record) -> dict:

@@ -29,7 +29,7 @@ def _gains(table: pd.DataFrame, **where) -> dict[str, pd.Series]:
 CLAIMS = (
     Claim(
         key="architectures",
-        text="S^Th raises accuracy under Gaussian noise over other architectures, and in none lowers it",
+        text="S^Th raises accuracy over other architectures; none loses",
         source=OURS,
         statistic=GAIN + ", mean over architectures",
         **every(_gains),

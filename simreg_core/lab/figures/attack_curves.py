@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from simreg_core.lab.claims import Claim, Statistic
-from simreg_core.lab.figures.kit import Picture
+from simreg_core.lab.figures.kit import Picture, finding
 from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, PUBLISHED_MAIN, draw_three_attacks
 from simreg_core.lab.gains import ATTACKS, GAIN, accuracy, beside_gain, gain, paired, robustness
 from simreg_core.lab.protocol_of_claims import CLEAN_RATIO, CONFIDENCE, NOT_INFERIOR
@@ -93,7 +93,7 @@ CLAIMS = (
     ),
     Claim(
         key="over-pixel",
-        text="S^Th raises accuracy under Gaussian noise more than S^pixel does",
+        text="S^Th raises accuracy under noise more than S^pixel does",
         source="v2 Fig. 3",
         statistic="mean accuracy over the grid of ε, S^Th minus S^pixel",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=PIXEL),
@@ -103,7 +103,7 @@ CLAIMS = (
     ),
     Claim(
         key="pixel-inconsistent",
-        text="Under at least one of the three attacks S^pixel does worse than no regularizer",
+        text="Under one attack or more S^pixel does worse than no regularizer",
         source="v2 Figs. 1 and 3",
         statistic="1 − S^pixel / none (mean accuracy over the grid of ε, or size) at the attack where S^pixel does "
         f"worst (interval: {OF_THREE:.1%}, as this attack is chosen among three)",
@@ -115,7 +115,7 @@ CLAIMS = (
     ),
     Claim(
         key="neural-target",
-        text="A target from V1 responses raises accuracy under Gaussian noise",
+        text="A V1 target raises accuracy under Gaussian noise",
         source="v2 Fig. 1; Li et al. 2019",
         statistic="mean accuracy over the grid of ε, S^neural minus none",
         measure=lambda table: gain(table, NEURAL, "gaussian"),
@@ -126,7 +126,7 @@ CLAIMS = (
     ),
     Claim(
         key="alternative",
-        text="S^Th does no worse than a target from V1 responses under Gaussian noise",
+        text="S^Th does no worse than a V1 target under Gaussian noise",
         source="title",
         statistic="mean accuracy over the grid of ε, S^Th minus S^neural",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=NEURAL),
@@ -138,7 +138,7 @@ CLAIMS = (
     ),
     Claim(
         key="not-shuffled-neural",
-        text="A target from V1 responses raises accuracy more than the same target shuffled",
+        text="A V1 target raises accuracy more than the same, shuffled",
         source="Li et al. 2019",
         statistic="mean accuracy over the grid of Gaussian ε, S^neural minus shuffled S^neural",
         measure=lambda table: gain(table, NEURAL, "gaussian", over=SHUFFLED_NEURAL),
@@ -157,7 +157,7 @@ def draw(study: Study, protocol: str) -> Picture:
         NEURAL: replace(LOOKS[NEURAL], label=f"{S_NEURAL}, {source}"),
         SHUFFLED_NEURAL: replace(LOOKS[SHUFFLED_NEURAL], label="the same, shuffled"),
     }
-    figure = draw_three_attacks(study.table(), looks, ["none", "pixel", "Th", "neural", "shuffled"], protocol, 3.0)
+    figure = draw_three_attacks(study.table(), looks, ["none", "pixel", "Th", "neural", "shuffled"], protocol, 3.6)
     first, second, bars = figure.axes
     handles = [*first.get_legend_handles_labels()[0], *second.get_legend().legend_handles]
     labels = [*first.get_legend_handles_labels()[1], PUBLISHED_MAIN.replace("\n", " ")]
@@ -165,7 +165,8 @@ def draw(study: Study, protocol: str) -> Picture:
     second.get_legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     bars.tick_params(axis="x", rotation=40)
-    figure.suptitle(f"Protocol: {protocol}", fontsize="medium", x=0.01, ha="left")
+    found = finding(study, "gaussian", "fgsm", "boundary")
+    figure.suptitle(f"{found}\nProtocol: {protocol}", fontsize="small", x=0.01, ha="left")
     return figure
 
 

@@ -20,7 +20,7 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 CLAIMS = (
     Claim(
         key="colour",
-        text="In colour, S^Th raises accuracy under Gaussian noise over all sets, and no set lowers it",
+        text="In colour S^Th raises accuracy over all sets; no set loses",
         source="v2 Fig. 10",
         statistic=GAIN + ", mean over regularization sets",
         **every(gain_of_each),

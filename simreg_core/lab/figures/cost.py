@@ -17,7 +17,7 @@ def _predicted_over_measured(costs: dict) -> dict[str, pd.Series]:
 CLAIMS = (
     Claim(
         key="cost",
-        text="A step with k pairs takes at most a ninth longer than 2k more images would",
+        text="k pairs a step take at most a ninth longer than 2k more images",
         source="v2 section 4.6",
         statistic="predicted over measured time of a step, mean over k",
         threshold=0.9,

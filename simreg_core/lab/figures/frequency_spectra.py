@@ -30,7 +30,7 @@ def _half_power_drop(table: pd.DataFrame) -> pd.Series:
 CLAIMS = (
     Claim(
         key="half-power",
-        text="Perturbations that fool S^Th have lower frequencies than those that fool none",
+        text="Fooling S^Th takes perturbations of lower frequency",
         source="v2 Fig. 7",
         statistic="half-power frequency, none minus S^Th, in corner radii",
         measure=_half_power_drop,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.lab.claims import Claim
-from simreg_core.lab.figures.kit import Axes, Picture, mpl, panels, sequence, shade
+from simreg_core.lab.figures.kit import Axes, Picture, mpl, panels, seed_dots, sequence, shade
 from simreg_core.lab.gains import by_seed, every, regularized
 from simreg_core.lab.recipes import sets_of
 from simreg_core.lab.series import QUALITATIVE, looks_of
@@ -32,7 +32,7 @@ def _leads(table: pd.DataFrame) -> dict[str, pd.Series]:
 CLAIMS = (
     Claim(
         key="low-layers",
-        text="Low layers end with more of the similarity's layer weights than high layers",
+        text="Low layers end with more of the layer weights than high layers",
         source="A.6",
         statistic="γ of stem and stage 1 minus γ of stages 3 and 4 after training, mean over sets",
         **every(_leads),
@@ -72,6 +72,7 @@ def draw(study: Study, protocol: str) -> Picture:
         mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
         axes[0].plot(epochs, mean, color=colour, marker=marker, label=name)
         shade(axes[0], epochs, mean, error, colour)
+        seed_dots(axes[0], np.tile(epochs, len(values)), values.ravel(), colour)
     axes[0].set(xlabel="Epoch", ylabel="Layer weight γ")
     axes[0].xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     axes[0].set_title(f"During training, {first} (n = {len(values)})", fontsize="medium")
@@ -97,6 +98,7 @@ def _final_weights(ax: Axes, weights: dict[str, np.ndarray]) -> None:
             label=f"{name} (n = {len(final)})",
             gid=name,
         )
+        seed_dots(ax, np.tile(x, len(final)), final.ravel(), "k")
     ax.set_xticks(range(len(LAYERS)), LAYERS)
     ax.set(ylabel="Layer weight γ")
     ax.set_title("After training, by regularization set", fontsize="medium")

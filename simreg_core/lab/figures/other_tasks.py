@@ -44,7 +44,7 @@ def _gains(table: pd.DataFrame, **where) -> dict[str, pd.Series]:
 CLAIMS = (
     Claim(
         key="other-tasks",
-        text="S^Th raises accuracy under Gaussian noise over other tasks and depths, and in none lowers it",
+        text="S^Th raises accuracy over other tasks and depths; none loses",
         source="A.2 to A.4, A.8",
         statistic=GAIN + ", mean over tasks and depths",
         **every(_gains),

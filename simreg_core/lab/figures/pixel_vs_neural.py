@@ -136,7 +136,7 @@ def _full_frame(real: pd.DataFrame) -> pd.DataFrame:
 CLAIMS = (  # measured on one row of `correlations`, of real responses
     Claim(
         key="pixel-neural",
-        text="Similarities of mouse V1 correlate with pixel similarities",
+        text="Similarities of mouse V1 and of pixels correlate",
         source="v2 Fig. 2",
         statistic="Pearson r over image pairs, published V1 predictor on 1,000 ImageNet images, full frame",
         measure=lambda real: _full_frame(real).set_index("series").loc[PUBLISHED_V1],
@@ -148,7 +148,7 @@ CLAIMS = (  # measured on one row of `correlations`, of real responses
     ),
     Claim(
         key="as-printed",
-        text=f"Similarities of mouse V1 correlate with pixels as strongly as printed (r = {PRINTED_R})",
+        text=f"Similarities of mouse V1 and of pixels correlate as printed (r = {PRINTED_R})",
         source="v2 Fig. 2",
         statistic="Pearson r over image pairs, for the real series and condition where it is largest",
         measure=lambda real: real.loc[real["pearson"].idxmax()],

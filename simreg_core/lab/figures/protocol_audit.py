@@ -93,7 +93,7 @@ def converged_sizes(table: pd.DataFrame) -> pd.Series:
 CLAIMS = (
     Claim(
         key="audit",
-        text="S^Th raises accuracy under Gaussian noise with the released protocol corrected",
+        text="S^Th raises accuracy under noise in a corrected protocol",
         source=OURS,
         statistic="mean accuracy over the grid of ε, S^Th with all corrections minus none",
         measure=lambda table: gain(table, ALL_CHANGED, "gaussian", group=AUDIT),

@@ -19,7 +19,7 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 CLAIMS = (
     Claim(
         key="sets",
-        text="S^Th raises accuracy under Gaussian noise over all regularization sets, and no set lowers it",
+        text="S^Th raises accuracy under noise over all sets; no set loses",
         source="v2 Fig. 5",
         statistic=GAIN + ", mean over regularization sets",
         **every(gain_of_each),

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from simreg_core.lab.claims import OURS, Claim
-from simreg_core.lab.figures.kit import PAGE, Picture, mpl, plt, summarize, use_style
+from simreg_core.lab.figures.kit import PAGE, Picture, mpl, plt, use_style
 from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, accuracy_curves, helps, size_bars
 from simreg_core.lab.gains import beside_gain, gain, regularized
 from simreg_core.lab.recipes import seeds_of, three_attacks
@@ -65,7 +65,7 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 CLAIMS = (
     Claim(
         key="not-low",
-        text="S^Th raises accuracy under Gaussian noise more than its zero targets (S_low) do",
+        text="S^Th raises accuracy under noise more than its zero targets do",
         source="A.7",
         statistic="mean accuracy over the grid of Gaussian ε, S^Th minus S_low",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=LOW),
@@ -75,7 +75,7 @@ CLAIMS = (
     ),
     Claim(
         key="not-shuffled",
-        text="S^Th raises accuracy under Gaussian noise more than the same target shuffled",
+        text="S^Th raises accuracy under noise more than the same, shuffled",
         source=OURS,
         statistic="mean accuracy over the grid of Gaussian ε, S^Th minus shuffled S^Th",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=SHUFFLED),
@@ -85,7 +85,7 @@ CLAIMS = (
     ),
     Claim(
         key="not-batch-norm",
-        text="S^Th raises accuracy under Gaussian noise more than pairs without a loss do",
+        text="S^Th raises accuracy under noise more than pairs without loss",
         source=OURS,
         statistic="mean accuracy over the grid of Gaussian ε, S^Th minus pairs without a loss",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=NO_LOSS),
@@ -120,20 +120,20 @@ def draw(study: Study, protocol: str) -> Picture:
     use_style()
     figure = plt.figure(figsize=(PAGE, 5.8), layout="constrained")
     above, below = figure.subfigures(2, 1)
-    summary = summarize(study.table(), "epsilon")
+    table = study.table()
     parts = (PIXEL, THRESHOLD, LOW, HIGH, POSITIVE, NEGATIVE, DOUBLE)
-    _component_row(above, summary, parts, "Parts of the target", protocol)
-    _component_row(below, summary, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls", protocol)
+    _component_row(above, table, parts, "Parts of the target", protocol)
+    _component_row(below, table, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls", protocol)
     return figure
 
 
-def _component_row(figure, summary: pd.DataFrame, names: tuple[str, ...], title: str, protocol: str) -> None:
+def _component_row(figure, table: pd.DataFrame, names: tuple[str, ...], title: str, protocol: str) -> None:
     looks = {NONE: MAIN_LOOKS[NONE]} | {name: LOOKS[name].beside(PUBLISHED_PARTS.get(name)) for name in names}
     axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
     for ax, attack in zip(axes, ("gaussian", "fgsm"), strict=False):
-        accuracy_curves(ax, summary, looks, attack, protocol)
+        accuracy_curves(ax, table, looks, attack, protocol)
     axes[0].set_ylabel("Test accuracy")
-    size_bars(axes[2], summary, looks)
+    size_bars(axes[2], table, looks)
     axes[2].set_xticks([])
     handles, labels = axes[0].get_legend_handles_labels()
     handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from simreg_core.lab.claims import OURS, Claim
-from simreg_core.lab.figures.kit import Axes, Picture, panels, shade, summarize
+from simreg_core.lab.figures.kit import Axes, Picture, of_seeds, panels, scale_of, seed_dots, shade, summarize
 from simreg_core.lab.figures.kit_attacks import minimal_size
 from simreg_core.lab.gains import beside_gain, by_seed, gain, regularized
 from simreg_core.lab.protocol_of_claims import NOT_INFERIOR
@@ -134,7 +134,7 @@ CLAIMS = (
     ),
     Claim(
         key="over-noise",
-        text="S^Th raises accuracy under Gaussian noise more than noise augmentation does",
+        text="S^Th raises accuracy under noise more than noise augmentation",
         source=OURS,
         statistic="mean accuracy over the grid of ε, S^Th minus noise augmentation",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=NOISE),
@@ -163,7 +163,7 @@ CLAIMS = (
     ),
     Claim(
         key="adaptive",
-        text="S^Th raises accuracy under attacks transferred from networks trained with S^Th",
+        text="S^Th raises accuracy under attacks made on S^Th networks",
         source=OURS,
         statistic="mean accuracy over the grid of ε, S^Th minus none",
         measure=lambda table: transferred_over(table, THRESHOLD),
@@ -233,7 +233,8 @@ def _of_condition(table: pd.DataFrame, condition: str) -> pd.DataFrame:
 
 def _by_condition(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], condition: str, title: str) -> None:
     """Accuracy against epsilon under one attack, mean and SEM."""
-    summary = summarize(_of_condition(table, condition), "epsilon")
+    own = _of_condition(table, condition)
+    summary = summarize(own, "epsilon")
     for name, look in looks.items():
         rows = summary[summary["series"] == name]
         if rows.empty:  # slow attacks are made on fewer defences
@@ -241,6 +242,9 @@ def _by_condition(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], conditi
         label = f"{look.label} (n = {rows['seeds'].max()})"
         ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label, gid=name)
         shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
+        seeds = of_seeds(own[own["series"] == name], "epsilon")
+        seed_dots(ax, seeds["epsilon"], seeds["value"], look.colour)
+    scale_of(ax, own)
     ax.set(xlabel="ε (pixels in [0, 1])", ylim=(0, 1), xlim=(0, None))
     ax.set_title(title, fontsize="medium")
 
