@@ -148,7 +148,7 @@ CLAIMS = (  # measured on one row of `correlations`, of real responses
     ),
     Claim(
         key="as-printed",
-        text=f"Similarities of mouse V1 and of pixels correlate as printed (r = {PRINTED_R})",
+        text=f"Similarities of V1 and of pixels correlate as printed (r = {PRINTED_R})",
         source="v2 Fig. 2",
         statistic="Pearson r over image pairs, for the real series and condition where it is largest",
         measure=lambda real: real.loc[real["pearson"].idxmax()],

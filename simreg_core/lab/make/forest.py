@@ -28,7 +28,7 @@ SHAPES = {
 }
 OF_SCALES = {"accuracy": "difference in accuracy", "ratio": "ratio"}
 AXES = (*OF_SCALES.values(), "correlation, or difference of shares")  # one clear unit each
-TEXT, LINE, MARK = 6.5, 0.105, 0.13  # points of a sentence; inches of one of its lines, and of the row of its interval
+TEXT, LINE, MARK = 6.5, 0.105, 0.145  # points of a sentence; inches of one of its lines, and of the row of its interval
 HEADING, AXIS, LEGEND, EDGE = 0.22, 0.34, 0.95, 0.12  # inches
 WIDTH_IN_LETTERS = 66
 
