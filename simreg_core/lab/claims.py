@@ -60,7 +60,7 @@ class Claim:
     strict_in: where its verdict under the strict protocol is found, if it is another claim's: (notebook, key).
     attack: whose images are counted, a value of the table's column 'attack' or 'condition'.
     setting: the choice of α and Th that it rests on, by its name in the profile.
-    prefix: before the names of parts, where the profile names their choices.
+    prefix: before the names of settings, where the profile names the choices of another task.
     task: under whose name its effect is published; None: the profile's.
     """
 
@@ -107,14 +107,15 @@ class Circumstances:
     task: str | None = None
     chosen: Mapping[str, Choice] = field(default_factory=dict)
 
-    def choice(self, name: str) -> Choice | None:
-        """The choice of a setting; of one that has none by itself, that of the main setting."""
-        return self.chosen.get(name, self.chosen.get(MAIN_SETTING))
+    def choice(self, name: str, prefix: str = "") -> Choice | None:
+        """The choice of a setting; of one that is not named, that without the prefix, or of the main setting."""
+        names = (prefix + name, name, MAIN_SETTING)
+        return next((self.chosen[one] for one in names if one in self.chosen), None)
 
     def rejected(self, prefix: str = "") -> list[str]:
-        """The settings with a prefix that the criterion did not accept, without the prefix."""
-        names = [name for name, one in self.chosen.items() if not one.accepted and name.startswith(prefix)]
-        return [name.removeprefix(prefix) for name in names]
+        """The settings that the criterion did not accept, without the prefix."""
+        names = dict.fromkeys(name.removeprefix(prefix) for name in self.chosen)
+        return [name for name in names if not self.choice(name, prefix).accepted]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +318,7 @@ def verdicts(
 
 def _of_table(claim: Claim, table: pd.DataFrame, where: Circumstances) -> Verdict:
     """A claim's verdict; what rests on a setting that the criterion rejected is left out, or has none."""
-    choice, rejected = where.choice(claim.setting), where.rejected(claim.prefix)
+    choice, rejected = where.choice(claim.setting, claim.prefix), where.rejected(claim.prefix)
     accepted, left_out = choice is None or choice.accepted, ()
     if claim.parts is not None and rejected:
         column = "group" if "group" in table and set(table["group"]) & set(rejected) else "series"

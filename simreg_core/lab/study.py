@@ -164,9 +164,11 @@ class Study:
     @property
     def circumstances(self) -> Circumstances:
         """What the profile says that verdicts depend on."""
-        task = self.profile.task
-        published_as = TASKS.get(task.images) if task.channels == 1 else None
-        return Circumstances(published_as or task.images, self.profile.chosen or {})
+        trained = [one for block in self.blocks for seeds in block.series.values() for one in seeds]
+        tasks = {(one.task.images, one.task.channels) for one in trained if isinstance(one, Experiment)}
+        (images, channels), *more = tasks or {(None, None)}
+        task = TASKS.get(images) if channels == 1 and not more else None
+        return Circumstances(task, self.profile.chosen or {})
 
     def measurements(self) -> Iterator[Measurement]:
         """Every (experiment, evaluation) of the figure that is computed with the profile."""

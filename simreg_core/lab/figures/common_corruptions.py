@@ -23,7 +23,7 @@ from simreg_core.lab.gains import by_seed, every, regularized
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.recipes import seeds_of, sets_of, under_corruptions
 from simreg_core.lab.series import NONE, Look
-from simreg_core.lab.specs import CorruptionEvaluation, CorruptionSpectraEvaluation, Profile
+from simreg_core.lab.specs import CORRUPTIONS, CorruptionEvaluation, CorruptionSpectraEvaluation, Profile
 from simreg_core.lab.study import Block, Figure, Study
 from simreg_core.names import GROUPS
 
@@ -75,6 +75,7 @@ CLAIMS = (
         **every(_high_group_leads),
         published={"CIFAR-10": 0.153},
         attack="corruption",
+        prefix=CORRUPTIONS,
         note="Its parts are the leads over the low and the medium group, with each regularization set.",
     ),
 )
@@ -92,6 +93,7 @@ def details(table: pd.DataFrame) -> list[Claim]:
             main=False,
             attack="corruption",
             setting=one,
+            prefix=CORRUPTIONS,
         )
         for group in GROUPS
         for one in regularized(corrupted(table))

@@ -191,10 +191,12 @@ def ends(study: Study) -> pd.DataFrame:
     return shown[shown["epsilon"].isna() | (shown["epsilon"] == 0) | (shown["epsilon"] == largest)]
 
 
-def helps(what: str, series: str, attack: str, source: str, setting: str = MAIN_SETTING, **where) -> Claim:
+def helps(
+    what: str, series: str, attack: str, source: str, setting: str = MAIN_SETTING, prefix: str = "", **where
+) -> Claim:
     """A finer claim: one curve against one attack.
 
-    what: the curve in words.  setting: as in `Claim`.  where: as in `gains.by_seed`.
+    what: the curve in words.  setting, prefix: as in `Claim`.  where: as in `gains.by_seed`.
     """
     sizes = attack == "boundary"
     effect = "perturbations are larger under" if sizes else "raises accuracy under"
@@ -211,14 +213,15 @@ def helps(what: str, series: str, attack: str, source: str, setting: str = MAIN_
         protocols=("released",) if sizes else ("released", "strict"),  # 50 steps, failures skipped
         attack=attack,
         setting=setting,
+        prefix=prefix,
     )
 
 
 def each_curve_helps(source: str, prefix: str = "") -> Callable[[pd.DataFrame], list[Claim]]:
     """The finer claims of a figure of three attacks: each curve against each attack.
 
-    prefix: before the name of the curve, where the profile names its choice.
+    prefix: as in `Claim`.
     """
     return lambda table: [
-        helps(one, one, attack, source, prefix + one) for attack in ATTACKS for one in regularized(table)
+        helps(one, one, attack, source, one, prefix) for attack in ATTACKS for one in regularized(table)
     ]

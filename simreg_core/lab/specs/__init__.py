@@ -56,6 +56,7 @@ from simreg_core.lab.specs.load import load_profile
 from simreg_core.lab.specs.neural import ANTOLIK_REGIONS, NeuralExperiment, Predictor, Published, Recorded, Simulated
 from simreg_core.lab.specs.profile import (
     COLOUR,
+    CORRUPTIONS,
     MAIN_SETTING,
     NEURAL_SETTING,
     Architecture,
@@ -91,6 +92,7 @@ __all__ = [
     "CLAIMED_DEFENCES",
     "COLOUR",
     "COMPUTATION_VERSION",
+    "CORRUPTIONS",
     "EVALUATIONS",
     "MAIN_SETTING",
     "MOST_PROBLEMS",

@@ -12,7 +12,8 @@ from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
 from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol
 
-MAIN_SETTING, NEURAL_SETTING, COLOUR = "main", "S^neural", "colour "  # names of choices; the last before a set's
+MAIN_SETTING, NEURAL_SETTING = "main", "S^neural"  # names of choices
+COLOUR, CORRUPTIONS = "colour ", "corruptions "  # before the names of choices for these tasks
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -209,8 +210,8 @@ class Profile(Spec):
     defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
         `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
     chosen: how α and Th were chosen, by setting: 'main', 'S^neural', the name of a regularization set, a variant or an
-        architecture, 'colour ' before the name of a set in colour; what is not named was chosen as 'main' was. A
-        setting that the criterion did not accept has no verdict.
+        architecture; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not named was chosen
+        as without these words, or as 'main' was. A setting that the criterion did not accept has no verdict.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -241,7 +242,8 @@ class Profile(Spec):
                 yield f"defences name '{label}', which is a curve already"
         sizes = self.studies
         known = [MAIN_SETTING, NEURAL_SETTING, *(one.images for one in sizes.regularization_sets)]
-        known += [COLOUR + one.images for one in sizes.colour_sets]
+        for prefix, sets in ((COLOUR, sizes.colour_sets), (CORRUPTIONS, sizes.corruption_sets or ())):
+            known += [prefix + name for name in (MAIN_SETTING, *(one.images for one in sets))]
         known += [one.name for one in (*sizes.variants, *sizes.architectures)]
         for name in self.chosen or ():
             if name not in known:
