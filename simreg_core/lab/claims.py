@@ -311,13 +311,16 @@ def verdicts(
             continue
         verdict = _of_table(claim, own, where)
         both = "strict" in claim.protocols and len(strict)
-        under_strict = _of_table(claim, strict, where).verdict if both else None
+        under_strict = _of_table(claim, strict, where, beside=False).verdict if both else None
         found.append(replace(verdict, strict=under_strict, protocol=protocol))
     return found
 
 
-def _of_table(claim: Claim, table: pd.DataFrame, where: Circumstances) -> Verdict:
-    """A claim's verdict; what rests on a setting that the criterion rejected is left out, or has none."""
+def _of_table(claim: Claim, table: pd.DataFrame, where: Circumstances, beside: bool = True) -> Verdict:
+    """A claim's verdict; what rests on a setting that the criterion rejected is left out, or has none.
+
+    beside: whether the secondary statistics are wanted too.
+    """
     choice, rejected = where.choice(claim.setting, claim.prefix), where.rejected(claim.prefix)
     accepted, left_out = choice is None or choice.accepted, ()
     if claim.parts is not None and rejected:
@@ -328,7 +331,7 @@ def _of_table(claim: Claim, table: pd.DataFrame, where: Circumstances) -> Verdic
         table = kept if accepted else table
     parts = claim.parts(table) if claim.parts is not None else None
     verdict = judge(claim, claim.measure(table), published=_same_task(claim, table, where), parts=parts)
-    also = [_beside(one, table) for one in claim.also]
+    also = [_beside(one, table) for one in claim.also] if beside else []
     return replace(
         verdict,
         also=(*also, *verdict.also),
