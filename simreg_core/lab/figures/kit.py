@@ -159,7 +159,7 @@ SENTENCES = {
 }
 
 
-def finding(study: "Study", *keys: str, width: int = 110) -> str:
+def finding(study: "Study", *keys: str, width: int = 125) -> str:
     """What a figure finds, a sentence for each claim, written from its verdict with effect and interval.
 
     keys: of the figure's claims.  width: letters of a line.
