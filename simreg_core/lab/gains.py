@@ -95,9 +95,9 @@ def mean_of(parts: Mapping[str, pd.Series]) -> pd.Series:
     return pd.concat(list(parts.values()), axis=1, join="inner").mean(axis=1)
 
 
-def every(members: Members) -> dict[str, Callable]:
-    """`measure` and `parts` of a claim of all members: their mean decides, and one that surely fails contradicts it."""
-    return {"measure": lambda table: mean_of(members(table)), "parts": members}
+def mean_over(members: Members) -> Callable[[pd.DataFrame], pd.Series]:
+    """What a claim of all members measures.  members: the claim's `parts`."""
+    return lambda table: mean_of(members(table))
 
 
 def at_largest(members: Callable[..., dict[str, pd.Series]], published: Mapping[str, float] | None = None) -> Statistic:

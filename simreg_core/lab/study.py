@@ -23,6 +23,7 @@ from simreg_core.lab.specs import (
     PROJECT,
     AnyExperiment,
     Evaluation,
+    Experiment,
     Profile,
     SpecError,
     load_profile,

@@ -24,7 +24,7 @@ from simreg_core.lab.claims import (
     smallest_detectable,
     verdicts,
 )
-from simreg_core.lab.gains import beside_gain, every, gain, gain_of_each
+from simreg_core.lab.gains import beside_gain, gain, gain_of_each, mean_over
 from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.specs import Choice
 
@@ -38,7 +38,7 @@ HELPS = Claim(
     attack="gaussian",
     published={"CIFAR-10": 0.15, "MNIST": 0.3},
 )
-ALL_HELP = replace(HELPS, **every(gain_of_each), also=())
+ALL_HELP = replace(HELPS, measure=mean_over(gain_of_each), parts=gain_of_each, also=())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from made_up import attack_table
 
-from simreg_core.lab.gains import at_largest, by_seed, every, gain, gain_of_each, less_lost, mean_of, robustness
+from simreg_core.lab.gains import at_largest, by_seed, gain, gain_of_each, less_lost, mean_of, mean_over, robustness
 
 
 def test_repeats_are_averaged_and_missing_series_named():
@@ -40,7 +40,6 @@ def test_a_mean_over_members_takes_the_seeds_that_all_have():
     with pytest.raises(LookupError, match="at least one"):
         mean_of({})
     table = attack_table(none=0, one=2, other=1)
-    parts = every(gain_of_each)["parts"](table)
-    assert list(parts) == ["one", "other"]
-    assert every(gain_of_each)["measure"](table).tolist() == pytest.approx([0.075] * 4)
+    assert list(gain_of_each(table)) == ["one", "other"]
+    assert mean_over(gain_of_each)(table).tolist() == pytest.approx([0.075] * 4)
     assert at_largest(gain_of_each).measure(table).tolist() == pytest.approx([0.15] * 4)

@@ -5,7 +5,7 @@ import pandas as pd
 from simreg_core.lab.claims import OURS, Claim
 from simreg_core.lab.figures.kit import Picture, summarize_groups
 from simreg_core.lab.figures.kit_attacks import helps, rows_of_groups
-from simreg_core.lab.gains import ATTACKS, GAIN, at_largest, every, gain
+from simreg_core.lab.gains import ATTACKS, GAIN, at_largest, gain, mean_over
 from simreg_core.lab.recipes import of_architecture, seeds_of, three_attacks
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
 from simreg_core.lab.specs import Profile
@@ -32,7 +32,8 @@ CLAIMS = (
         text="S^Th raises accuracy over other architectures; none loses",
         source=OURS,
         statistic=GAIN + ", mean over architectures",
-        **every(_gains),
+        measure=mean_over(_gains),
+        parts=_gains,
         also=(at_largest(_gains),),
         attack="gaussian",
     ),

@@ -19,7 +19,7 @@ from simreg_core.lab.figures.kit import (
     use_style,
 )
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_SETS, set_looks
-from simreg_core.lab.gains import by_seed, every, regularized
+from simreg_core.lab.gains import by_seed, mean_over, regularized
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.recipes import seeds_of, sets_of, under_corruptions
 from simreg_core.lab.series import NONE, Look
@@ -72,7 +72,8 @@ CLAIMS = (
         text="S^Th raises accuracy most under high-frequency corruptions",
         source="v2 Fig. 7",
         statistic="gain in accuracy at severity 4: high group minus the mean of low and medium, mean over sets",
-        **every(_high_group_leads),
+        measure=mean_over(_high_group_leads),
+        parts=_high_group_leads,
         published={"CIFAR-10": 0.153},
         attack="corruption",
         prefix=CORRUPTIONS,

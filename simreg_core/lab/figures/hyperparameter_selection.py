@@ -5,7 +5,7 @@ import pandas as pd
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Axes, Picture, mpl, panels, reference, sequence
 from simreg_core.lab.figures.kit_attacks import ATTACK_NAMES
-from simreg_core.lab.gains import every
+from simreg_core.lab.gains import mean_over
 from simreg_core.lab.select import ACCEPTED_CLEAN_RATIO, chosen_pair, grid_of, rank_correlations, selection_ratios
 from simreg_core.lab.series import NONE
 from simreg_core.lab.study import Figure, Study
@@ -28,7 +28,8 @@ CLAIMS = (
         text="Other attacks rank the pairs (α, Th) as Gaussian noise does",
         source="v2 Fig. 4",
         statistic="rank correlation over (α, Th) with Gaussian noise, mean over attacks",
-        **every(_correlations),
+        measure=mean_over(_correlations),
+        parts=_correlations,
         scale="correlation",
         attack="gaussian",
         note="On validation images.",

@@ -5,7 +5,7 @@ import pandas as pd
 
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Axes, Picture, mpl, panels, seed_dots, sequence, shade
-from simreg_core.lab.gains import by_seed, every, regularized
+from simreg_core.lab.gains import by_seed, mean_over, regularized
 from simreg_core.lab.recipes import sets_of
 from simreg_core.lab.series import QUALITATIVE, looks_of
 from simreg_core.lab.specs import LayerWeightsEvaluation, Profile
@@ -35,7 +35,8 @@ CLAIMS = (
         text="Low layers end with more of the layer weights than high layers",
         source="A.6",
         statistic="γ of stem and stage 1 minus γ of stages 3 and 4 after training, mean over sets",
-        **every(_leads),
+        measure=mean_over(_leads),
+        parts=_leads,
         scale="share",
     ),
 )
