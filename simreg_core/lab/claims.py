@@ -1,34 +1,67 @@
-"""What the measured seeds say of a claim: a statistic of each seed, a t-interval, a verdict."""
+"""What the measured seeds say of a claim: an effect with its t-interval, a verdict, and what else to know of it."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.series import NONE
+from simreg_core.lab.protocol_of_claims import (
+    CONFIDENCE,
+    FEWEST_SEEDS,
+    HEADLINE,
+    MARGINS,
+    POWER,
+    PUBLISHED_ENDS,
+    SEEDS,
+    SHARE_OF_PUBLISHED,
+)
+from simreg_core.lab.specs import MAIN_SETTING, Choice
 
-CONFIDENCE = 0.95
-# Accuracies of a few dozen images are multiples of some hundredths: two seeds often agree exactly, and an interval
-# without width would decide. Three seldom do; their interval is wide (4.3 standard errors) but covers.
-FEWEST_SEEDS = 3
-VERDICTS = ("holds", "does not hold", "undecided")
-ATTACKS = {"gaussian": "Gaussian noise", "fgsm": "transferred FGSM", "boundary": "the boundary attack"}
+REPRODUCED, SMALLER, DIRECTION = "reproduced", "same direction, smaller", "direction holds"
+NO_EFFECT, CONTRADICTED, UNDECIDED = "no effect", "contradicted", "not decided here"
+VERDICTS = (REPRODUCED, SMALLER, DIRECTION, NO_EFFECT, CONTRADICTED, UNDECIDED)
+NOT_ACCEPTED, NOT_MEASURED = "not accepted", "not measured"  # in place of a verdict
+HOLDS = (REPRODUCED, SMALLER, DIRECTION)
 OURS = "not in the paper"
-GAIN = "accuracy at the largest ε, S^Th minus none"
+GROUPS = {"headline": "The paper's headline", "paper": "The paper's further claims", "ours": "Ours"}
+ROUNDING = 1e-12  # of binary fractions: 0.92 - 0.9 is a little more than 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """A number beside a claim's primary one: shown with its interval, never judged.
+
+    published: its published value by task.
+    """
+
+    key: str
+    statistic: str
+    measure: Callable
+    published: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A claim, and how it is checked.
 
-    key: its name in the JSON files.  text: one sentence.  source: where the paper states it.
+    key: its name in the JSON files.  text: one sentence that says what is measured.  source: where the paper states it.
+    note: what a reader may want to know of its definition, for docs/claims.md.
     statistic: what `measure` computes of each seed, in words.  measure: the statistic by seed, from a study's table.
-    threshold: the claim asks for a statistic above it.  published: the statistic of the published curves, where they
-    could be read off.  main: whether it stands in the table of claims, or in its notebook only.
+    threshold: the claim asks for a statistic above it.  scale: a key of MARGINS.
+    published: the statistic of the published curves by task, where they could be read off.
+    also: secondary statistics.
+    parts: the members of a claim of all sets, tasks, ...: by name, each by seed. The claim is contradicted where one
+    of them surely lies on the wrong side (a Bonferroni interval).
+    not_inferior: it asks for a loss that is smaller than the margin; then no interval is 'no effect'.
+    main: whether it stands in the table of claims, or in its notebook only.
     confidence: of the interval that decides; above 95 % where the statistic is the best of several for the claim.
     protocols: under which it is measured.  conditions: it is judged where the table has one of them; empty: always.
     strict_in: where its verdict under the strict protocol is found, if it is another claim's: (notebook, key).
+    attack: whose images are counted, a value of the table's column 'attack' or 'condition'.
+    setting: the choice of α and Th that it rests on, by its name in the profile.
+    prefix: before the names of settings, where the profile names the choices of another task.
+    task: under whose name its effect is published; None: the profile's.
     """
 
     key: str
@@ -37,53 +70,112 @@ class Claim:
     statistic: str
     measure: Callable
     threshold: float = 0.0
-    published: float | None = None
+    scale: str = "accuracy"
+    published: Mapping[str, float] = field(default_factory=dict)
+    also: tuple[Statistic, ...] = ()
+    parts: Callable[..., dict[str, pd.Series]] | None = None
+    note: str = ""
+    not_inferior: bool = False
     main: bool = True
     confidence: float = CONFIDENCE
     protocols: tuple[str, ...] = ("released", "strict")
     conditions: tuple[str, ...] = ()
     strict_in: tuple[str, str] | None = None
+    attack: str | None = None
+    setting: str = MAIN_SETTING
+    prefix: str = ""
+    task: str | None = None
+
+    @property
+    def group(self) -> str:
+        """A key of GROUPS."""
+        return "headline" if self.key in HEADLINE else "ours" if self.source == OURS else "paper"
+
+    @property
+    def margin(self) -> float | None:
+        """Half the width of what counts as no effect; None of a claim of non-inferiority."""
+        return None if self.not_inferior else MARGINS[self.scale]
 
 
 @dataclass(frozen=True)
+class Circumstances:
+    """What a profile says that verdicts depend on.
+
+    task: under whose name effects are published.  chosen: how each setting's α and Th were chosen.
+    """
+
+    task: str | None = None
+    chosen: Mapping[str, Choice] = field(default_factory=dict)
+
+    def choice(self, name: str, prefix: str = "") -> Choice | None:
+        """The choice of a setting; of one that is not named, that without the prefix, or of the main setting."""
+        names = (prefix + name, name, MAIN_SETTING)
+        return next((self.chosen[one] for one in names if one in self.chosen), None)
+
+    def rejected(self, prefix: str = "") -> list[str]:
+        """The settings that the criterion did not accept, without the prefix."""
+        names = dict.fromkeys(name.removeprefix(prefix) for name in self.chosen)
+        return [name for name in names if not self.choice(name, prefix).accepted]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """A claim and what the measured seeds say of it.
 
-    estimate, low, high: mean over seeds and its t-interval (95 %, if `statistic` names no other).
-    n: seeds, or what `unit` says.
-    verdict: one of VERDICTS.  strict: the verdict under the strict protocol, where that is measured too.
+    estimate, low, high: mean over seeds and its interval.  n: seeds, or what `unit` says; planned: of quick.
+    images: the fewest behind one of its numbers.  detectable: the smallest effect, as a distance from the threshold,
+    that this n and spread would have found with 80 % power.
+    verdict: one of VERDICTS, or NOT_ACCEPTED.  strict: the same under the strict protocol, where that is measured too.
     protocol: under which the verdict was measured; None where nothing is attacked.
+    same: the published effect, where it is of the same task and grid of ε.
+    also: the secondary statistics; of a claim with parts, the least favourable one too.
+    chosen: how α and Th were chosen.  left_out: parts whose setting was not accepted.
     The rest as in `Claim`.
     """
 
+    key: str
     claim: str
     source: str
+    group: str
     statistic: str
+    scale: str
     threshold: float
+    margin: float | None
     estimate: float
     low: float
     high: float
     n: int
-    verdict: str
-    key: str = ""
-    published: float | None = None
-    main: bool = False
     unit: str = "seeds"
+    planned: int | None = None
+    images: int | None = None
+    detectable: float | None = None
+    verdict: str
     strict: str | None = None
     protocol: str | None = None
+    published: dict[str, float] = field(default_factory=dict)
+    same: float | None = None
+    also: tuple[dict, ...] = ()
+    chosen: str | None = None
+    left_out: tuple[str, ...] = ()
+    main: bool = False
 
     def __str__(self) -> str:
         return (
-            f"{self.verdict.upper():14} {self.claim}\n{'':14} {self.statistic}: {self.estimate:.3f} "
+            f"{self.verdict.upper():24} {self.claim}\n{'':24} {self.statistic}: {self.estimate:.3f} "
             f"[{self.low:.3f}, {self.high:.3f}], n = {self.n} {self.unit}; asked: > {self.threshold:g} ({self.source})"
         )
 
     def as_dict(self) -> dict:
         """Plain values, for JSON; a number that is not finite is None."""
-        return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return _plain(asdict(self))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -104,36 +196,112 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[f
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
-def judge(claim: Claim, values: np.ndarray | pd.Series, unit: str = "seeds") -> Verdict:
-    """Holds where the whole interval lies above the threshold, does not hold where it lies below.
+def smallest_detectable(values: np.ndarray, confidence: float = CONFIDENCE) -> float:
+    """The effect that a paired t-test with this n and spread finds with 80 % power.
+
+    values: [n], n >= 2, finite.  The far tail of the two-sided test, less than a thousandth here, is left out.
+    """
+    from scipy.special import nctdtrinc, stdtrit
+
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    shift = nctdtrinc(n - 1, 1 - POWER, stdtrit(n - 1, (1 + confidence) / 2))
+    return float(shift * values.std(ddof=1) / np.sqrt(n))
+
+
+def rule(
+    estimate: float, low: float, high: float, threshold: float, margin: float | None, published: float | None = None
+) -> str:
+    """The verdict of an effect with its interval.  The first rule that fits decides.
+
+    margin: None where no interval counts as no effect.  published: the effect on the same task; None: there is none.
+    """
+    if low > threshold:
+        if published is None:
+            return DIRECTION
+        half = SHARE_OF_PUBLISHED * (published - threshold)
+        return REPRODUCED if estimate - threshold >= half - ROUNDING else SMALLER
+    if margin is not None and low >= threshold - margin - ROUNDING and high <= threshold + margin + ROUNDING:
+        return NO_EFFECT
+    return CONTRADICTED if high < threshold else UNDECIDED
+
+
+def judge(
+    claim: Claim,
+    values: np.ndarray | pd.Series,
+    unit: str = "seeds",
+    published: float | None = None,
+    parts: Mapping[str, pd.Series] | None = None,
+) -> Verdict:
+    """The verdict of `rule`; of a claim with parts, contradicted where one of them surely is.
 
     values: the statistic of each seed, [n]; with fewer than FEWEST_SEEDS, or a value that is not finite (every image
-        failed), the verdict is 'undecided'.
+        failed), nothing is decided.
+    published: the effect on the same task.
     """
-    values = np.asarray(values, dtype=float)
-    finite = bool(np.isfinite(values).all()) and len(values) > 1
-    low, high = mean_interval(values, claim.confidence) if finite else (float("nan"), float("nan"))
-    verdict = side_of(low, high, claim.threshold) if finite and len(values) >= FEWEST_SEEDS else "undecided"
-    mean = float(np.mean(values)) if len(values) else float("nan")
+    estimate, low, high = interval_of(values, claim.confidence)
+    decides = len(values) >= FEWEST_SEEDS and np.isfinite(low)
+    verdict = rule(estimate, low, high, claim.threshold, claim.margin, published) if decides else UNDECIDED
+    least = _least_favourable(claim, parts) if parts else None
+    if least is not None and least["verdict"] == CONTRADICTED:
+        verdict = CONTRADICTED
+    return verdict_of(
+        claim,
+        estimate=estimate,
+        low=low,
+        high=high,
+        n=len(values),
+        unit=unit,
+        planned=SEEDS[claim.group] if unit == "seeds" else None,
+        detectable=smallest_detectable(values, claim.confidence) if np.isfinite(low) else None,
+        verdict=verdict,
+        same=published,
+        also=() if least is None else (least,),
+    )
+
+
+def verdict_of(claim: Claim, **measured) -> Verdict:
+    """A verdict with what the claim says of itself."""
+    names = ("key", "source", "group", "scale", "threshold", "margin", "main")
+    said = {name: getattr(claim, name) for name in names}
     return Verdict(
-        claim.text, claim.source, claim.statistic, claim.threshold, mean, low, high, len(values), verdict,
-        claim.key, claim.published, claim.main, unit,
-    )  # fmt: skip
+        **{**said, "claim": claim.text, "statistic": claim.statistic, "published": dict(claim.published), **measured}
+    )
 
 
-def side_of(low: float, high: float, threshold: float) -> str:
-    """The verdict of an interval."""
-    if low > threshold:
-        return "holds"
-    return "does not hold" if high < threshold else "undecided"
+def interval_of(values: np.ndarray | pd.Series, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Mean and interval; NaN where there is none."""
+    values = np.asarray(values, dtype=float)
+    mean = float(np.mean(values)) if len(values) else float("nan")
+    if len(values) < 2 or not np.isfinite(values).all():
+        return mean, float("nan"), float("nan")
+    return mean, *mean_interval(values, confidence)
 
 
-def verdicts(claims: Iterable[Claim], table: pd.DataFrame, protocol: str) -> list[Verdict]:
+def _least_favourable(claim: Claim, parts: Mapping[str, pd.Series]) -> dict | None:
+    """The part whose interval reaches lowest, one that is surely on the wrong side first."""
+    confidence = 1 - (1 - CONFIDENCE) / len(parts)
+    found = []
+    for name, values in parts.items():
+        estimate, low, high = interval_of(values, confidence)
+        decides = len(values) >= FEWEST_SEEDS and np.isfinite(low)
+        verdict = rule(estimate, low, high, claim.threshold, claim.margin) if decides else UNDECIDED
+        words = f"the least favourable: {name} (interval: {confidence:.1%}, as {len(parts)} are looked at)"
+        row = {"key": "least-favourable", "statistic": words, "estimate": estimate, "low": low, "high": high}
+        found.append({**row, "n": len(values), "published": {}, "verdict": verdict})
+    order = {True: 0, False: 1}
+    return min(found, key=lambda row: (order[row["verdict"] == CONTRADICTED], row["low"]), default=None)
+
+
+def verdicts(
+    claims: Iterable[Claim], table: pd.DataFrame, protocol: str, where: Circumstances | None = None
+) -> list[Verdict]:
     """What a study's table says of claims under a protocol, and under the strict one, where that is measured too.
 
     A claim that is not measured under the protocol is left out.
     Raises LookupError where the table lacks a number that a claim is measured on.
     """
+    where = where or Circumstances()
     own, strict = table[table["protocol"] == protocol], table[table["protocol"] == "strict"]
     found = []
     for claim in claims:
@@ -141,92 +309,88 @@ def verdicts(claims: Iterable[Claim], table: pd.DataFrame, protocol: str) -> lis
             continue
         if claim.conditions and not set(claim.conditions) & set(own["condition"]):
             continue
-        verdict = judge(claim, claim.measure(own))
+        verdict = _of_table(claim, own, where)
         both = "strict" in claim.protocols and len(strict)
-        under_strict = judge(claim, claim.measure(strict)).verdict if both else None
+        under_strict = _of_table(claim, strict, where, beside=False).verdict if both else None
         found.append(replace(verdict, strict=under_strict, protocol=protocol))
     return found
 
 
-def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Verdicts for a notebook: claim, statistic, mean with its interval, what is asked, verdict."""
-    return pd.DataFrame(
-        {
-            "claim": verdict.claim,
-            "statistic": verdict.statistic,
-            "mean [95 % interval]": f"{verdict.estimate:.3f} [{verdict.low:.3f}, {verdict.high:.3f}]",
-            "asked": f"> {verdict.threshold:g}",
-            "published": "" if verdict.published is None else f"{verdict.published:.3f}",
-            "n": verdict.n,
-            "verdict": verdict.verdict,
-        }
-        for verdict in verdicts
+def _of_table(claim: Claim, table: pd.DataFrame, where: Circumstances, beside: bool = True) -> Verdict:
+    """A claim's verdict; what rests on a setting that the criterion rejected is left out, or has none.
+
+    beside: whether the secondary statistics are wanted too.
+    """
+    choice, rejected = where.choice(claim.setting, claim.prefix), where.rejected(claim.prefix)
+    accepted, left_out = choice is None or choice.accepted, ()
+    if claim.parts is not None and rejected:
+        column = "group" if "group" in table and set(table["group"]) & set(rejected) else "series"
+        kept = table[~table[column].isin(rejected)]
+        left_out = tuple(sorted(set(table[column]) & set(rejected)))
+        accepted = accepted and bool(claim.parts(kept))
+        table = kept if accepted else table
+    parts = claim.parts(table) if claim.parts is not None else None
+    verdict = judge(claim, claim.measure(table), published=_same_task(claim, table, where), parts=parts)
+    also = [_beside(one, table) for one in claim.also] if beside else []
+    return replace(
+        verdict,
+        also=(*also, *verdict.also),
+        images=images_of(table, claim.attack),
+        chosen=None if choice is None else choice.how,
+        left_out=left_out,
+        verdict=verdict.verdict if accepted else NOT_ACCEPTED,
     )
 
 
-# What is measured of each seed
+def _beside(one: Statistic, table: pd.DataFrame) -> dict:
+    values = one.measure(table)
+    row = dict(zip(("estimate", "low", "high"), interval_of(values), strict=True))
+    return {"key": one.key, "statistic": one.statistic, **row, "n": len(values), "published": dict(one.published)}
 
 
-def by_seed(table: pd.DataFrame, series: str, **where) -> pd.Series:
-    """Values of one series by seed, repeats averaged.
-
-    where: column = value; epsilon may be 'largest' or 'zero'.
-    Raises LookupError where nothing is left.
-    """
-    rows = table[table["series"] == series]
-    epsilon = where.pop("epsilon", None)
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
-    if epsilon is not None:
-        rows = rows[rows["epsilon"] == (rows["epsilon"].max() if epsilon == "largest" else 0)]
-    if rows.empty:
-        raise LookupError(f"no measurement of series '{series}' with {where}")
-    return rows.groupby("seed")["value"].mean()
+def _rows_of(table: pd.DataFrame, attack: str) -> pd.DataFrame:
+    chosen = table["attack"] == attack
+    return table[chosen | (table["condition"] == attack)] if "condition" in table else table[chosen]
 
 
-def accuracy(table: pd.DataFrame, series: str, attack: str, epsilon: str = "largest", **where) -> pd.Series:
-    """Accuracy by seed."""
-    return by_seed(table, series, attack=attack, metric="accuracy", epsilon=epsilon, **where)
+def _same_task(claim: Claim, table: pd.DataFrame, where: Circumstances) -> float | None:
+    """The published effect on the same task, over the same grid of ε."""
+    task = claim.task or where.task
+    end = PUBLISHED_ENDS.get((task, claim.attack))
+    if end is not None and not np.isclose(_rows_of(table, claim.attack)["epsilon"].max(), end):
+        return None
+    return claim.published.get(task)
 
 
-def robustness(table: pd.DataFrame, series: str, attack: str, **where) -> pd.Series:
-    """Accuracy at the largest epsilon, or the median squared size of the boundary attack, by seed."""
-    if attack == "boundary":
-        return by_seed(table, series, attack=attack, metric="median_squared_l2_per_pixel", **where)
-    return accuracy(table, series, attack, **where)
+def images_of(table: pd.DataFrame, attack: str | None) -> int | None:
+    """The fewest images behind a number of an attack; None where no attack is named."""
+    if attack is None or "attempted" not in table:
+        return None
+    fewest = _rows_of(table, attack)["attempted"].min()
+    return None if np.isnan(fewest) else int(fewest)
 
 
-def gain(table: pd.DataFrame, series: str, attack: str, over: str = NONE, **where) -> pd.Series:
-    """Difference of accuracies, or ratio of boundary-attack sizes, by seed."""
-    one, other = paired(*(robustness(table, name, attack, **where) for name in (series, over)))
-    return one / other if attack == "boundary" else one - other
+def number(row: Mapping) -> str:
+    """'0.100 [0.020, 0.180]'; 'not measurable' where it is not finite.  row: with estimate, low and high."""
+    estimate, low, high = (row[name] for name in ("estimate", "low", "high"))
+    if low is None or not np.isfinite(low):
+        return "not measurable"
+    return f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def paired(one: pd.Series, other: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Two statistics by seed, of the seeds that both have."""
-    return one.align(other, join="inner")
-
-
-def weakest(of_each: Iterable[pd.Series]) -> pd.Series:
-    """The least favourable of several statistics that are to lie above zero.
-
-    It is the statistic whose interval lies wholly below zero, or else reaches lowest: a claim then holds of all where
-    it holds of this one, whatever their spreads.
-    """
-
-    def support(values: pd.Series) -> tuple[bool, float]:
-        finite = len(values) > 1 and np.isfinite(values).all()
-        low, high = mean_interval(values) if finite else (values.mean(), values.mean())
-        return bool(high >= 0), float(low)
-
-    return min(of_each, key=support)
-
-
-def regularized(table: pd.DataFrame) -> list[str]:
-    """The series of a table but the unregularized one."""
-    return [series for series in table["series"].unique() if series != NONE]
-
-
-def weakest_gain(table: pd.DataFrame, attack: str = "gaussian") -> pd.Series:
-    """Gain of the series that gains least."""
-    return weakest(gain(table, series, attack) for series in regularized(table))
+def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
+    """Verdicts for a notebook: claim, verdict, effect with its interval, what is asked, and what stands beside it."""
+    return pd.DataFrame(
+        {
+            "claim": one.claim,
+            "verdict": one.verdict,
+            "statistic": one.statistic,
+            "mean [95 % interval]": number(asdict(one)),
+            "asked": f"> {one.threshold:g}",
+            "published": ", ".join(f"{value:.3f} ({task})" for task, value in one.published.items()),
+            "smallest detectable": "" if one.detectable is None else f"{one.detectable:.3f}",
+            "n": f"{one.n} {one.unit}" + ("" if one.images is None else f" × {one.images} images"),
+            "beside it": "; ".join(f"{row['statistic']}: {number(row)}" for row in one.also),
+        }
+        for one in verdicts
+    )

@@ -211,6 +211,14 @@ def publish_command(profile: ProfileOption = None) -> None:
     publish(_profile(profile)[0])
 
 
+@app.command(name="claims-page")
+def claims_page_command() -> None:
+    """Write docs/claims.md from the figures' modules (before a commit)."""
+    from simreg_core.lab.make.claims_page import write_claims_page
+
+    write_claims_page()
+
+
 def main() -> None:
     """Run a command; a known error is one line on standard error and exit status 2, a crash says where Python was."""
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.claims import Claim, Verdict, as_table, verdicts
+from simreg_core.lab.claims import Circumstances, Claim, Verdict, as_table, verdicts
 from simreg_core.lab.figures.kit import save_whole, summarize
 from simreg_core.lab.folders import folder_of
+from simreg_core.lab.image_files import DataError, count_classes
+from simreg_core.lab.protocol_of_claims import CLASSES, TASKS
 from simreg_core.lab.recipes import adapt
 from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
@@ -21,6 +23,7 @@ from simreg_core.lab.specs import (
     PROJECT,
     AnyExperiment,
     Evaluation,
+    Experiment,
     Profile,
     SpecError,
     load_profile,
@@ -94,7 +97,7 @@ class Figure:
     def sources(self) -> tuple[str, ...]:
         """The files of `simreg_core` that the picture depends on: its module, `files`, kits, looks and judge."""
         own, package = Path(inspect.getfile(self.draw)), Path(__file__).parents[1]
-        shared = [f"lab/{name}.py" for name in ("series", "claims", "select", "study")]
+        shared = [f"lab/{name}.py" for name in ("series", "claims", "gains", "protocol_of_claims", "select", "study")]
         kits = sorted(str(path.relative_to(package)) for path in package.glob("lab/figures/kit*.py"))
         return (str(own.relative_to(package) if own.is_relative_to(package) else own), *self.files, *kits, *shared)
 
@@ -159,6 +162,15 @@ class Study:
             return self.store.root / "explored" / f"{self.profile.name}-{self.profile.key}"
         return figures_folder(self.profile)
 
+    @property
+    def circumstances(self) -> Circumstances:
+        """What the profile says that verdicts depend on."""
+        trained = [one for block in self.blocks for seeds in block.series.values() for one in seeds]
+        tasks = {(one.task.images, one.task.channels) for one in trained if isinstance(one, Experiment)}
+        (images, channels), *more = tasks or {(None, None)}
+        task = TASKS.get(images) if channels == 1 and not more else None
+        return Circumstances(task, self.profile.chosen or {})
+
     def measurements(self) -> Iterator[Measurement]:
         """Every (experiment, evaluation) of the figure that is computed with the profile."""
         for block in self.blocks:
@@ -213,8 +225,8 @@ class Study:
 
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
         corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold
-        (of the regularizer), trials (of a recording), steps (of the attack), role ('compared': the epsilon at which
-        attacks are set side by side).
+        (of the regularizer), trials (of a recording), steps (of the attack), chance (accuracy of guessing), role
+        ('compared': the epsilon at which attacks are set side by side).
         """
         return self._table.copy(deep=False)
 
@@ -229,6 +241,7 @@ class Study:
                 "protocol": record.evaluation.protocol,
                 **dict(value),
                 **_numbers_of(record),
+                "chance": _chance(record),
                 "role": COMPARED if _is_compared(record.evaluation, value.epsilon) else None,
             }
             for group, label, record in self._records
@@ -281,7 +294,7 @@ class Study:
             return self.figure.judge(self, protocol)
         table = self.table()
         details = self.figure.details(table[table["protocol"] == protocol])
-        return verdicts((*self.figure.claims, *details), table, protocol)
+        return verdicts((*self.figure.claims, *details), table, protocol, self.circumstances)
 
     def headlines(self) -> dict[str, str]:
         """The verdicts on the figure's main claims, by their keys."""
@@ -314,6 +327,17 @@ class Study:
 
 def _is_compared(evaluation: Evaluation, epsilon: float | None) -> bool:
     return epsilon is not None and epsilon == getattr(evaluation, "epsilon", None)
+
+
+def _chance(record: Record) -> float | None:
+    """The accuracy of guessing; None where there is no task, or nothing that says how many classes it has."""
+    task = getattr(record.experiment, "task", None)
+    if task is None:
+        return None
+    try:
+        return 1 / (CLASSES.get(TASKS.get(task.images)) or count_classes(task.images))
+    except DataError:  # the user's own set, on another machine
+        return None
 
 
 def _numbers_of(record: Record) -> dict:

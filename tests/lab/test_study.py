@@ -4,9 +4,9 @@ import pytest
 from conftest import TINY
 
 from simreg_core.lab import recipes
-from simreg_core.lab.claims import FEWEST_SEEDS
 from simreg_core.lab.figures import FIGURES, figure
 from simreg_core.lab.files import write_text
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.specs import PROJECT, FgsmEvaluation, SpecError
 from simreg_core.lab.store import Store

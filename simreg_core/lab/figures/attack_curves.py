@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pandas as pd
 
-from simreg_core.lab.claims import ATTACKS, CONFIDENCE, GAIN, Claim, accuracy, gain, paired, robustness
-from simreg_core.lab.figures.kit import Picture
+from simreg_core.lab.claims import Claim, Statistic
+from simreg_core.lab.figures.kit import Picture, finding
 from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, PUBLISHED_MAIN, draw_three_attacks
+from simreg_core.lab.gains import ATTACKS, GAIN, accuracy, beside_gain, gain, paired, robustness
+from simreg_core.lab.protocol_of_claims import CLEAN_RATIO, CONFIDENCE, NOT_INFERIOR
 from simreg_core.lab.recipes import seeds_of, targets_of, three_attacks
 from simreg_core.lab.series import LOOKS, NEURAL, NONE, PIXEL, S_NEURAL, SHUFFLED_NEURAL, THRESHOLD
-from simreg_core.lab.specs import Profile
+from simreg_core.lab.specs import NEURAL_SETTING, Profile
 from simreg_core.lab.study import Block, Figure, Study
 
-NOT_INFERIOR = -0.02  # "an alternative to" asks that no more than this accuracy is lost against the other
 OF_THREE = 1 - (1 - CONFIDENCE) / len(ATTACKS)  # Bonferroni: the attack was chosen for the claim among three
 
 
@@ -27,6 +28,10 @@ def _clean_ratio(table: pd.DataFrame) -> pd.Series:
     return accuracy(table, THRESHOLD, "gaussian", "zero") / accuracy(table, NONE, "gaussian", "zero")
 
 
+def _clean_loss(table: pd.DataFrame) -> pd.Series:
+    return gain(table, THRESHOLD, "gaussian", epsilon="zero")
+
+
 def _pixel_shortfall(table: pd.DataFrame) -> pd.Series:
     """1 - S^pixel / none at the attack where S^pixel does worst: the choice favours the claim (see OF_THREE)."""
     both = [paired(robustness(table, PIXEL, attack), robustness(table, NONE, attack)) for attack in ATTACKS]
@@ -37,79 +42,109 @@ def _pixel_shortfall(table: pd.DataFrame) -> pd.Series:
 CLAIMS = (
     Claim(
         key="gaussian",
-        text="S^Th makes the network robust to Gaussian noise",
+        text="S^Th raises accuracy under Gaussian noise",
         source="v2 Fig. 3",
         statistic=GAIN,
         measure=lambda table: gain(table, THRESHOLD, "gaussian"),
-        published=0.260,
+        published={"CIFAR-10": 0.151, "MNIST": 0.284},
+        also=beside_gain(THRESHOLD, "gaussian", published={"CIFAR-10": 0.260, "MNIST": 0.456}),
+        attack="gaussian",
     ),
     Claim(
         key="fgsm",
-        text="S^Th makes the network robust to transferred FGSM",
+        text="S^Th raises accuracy under transferred FGSM",
         source="v2 Fig. 3",
         statistic=GAIN,
         measure=lambda table: gain(table, THRESHOLD, "fgsm"),
-        published=0.186,
+        published={"CIFAR-10": 0.125},
+        also=beside_gain(THRESHOLD, "fgsm", published={"CIFAR-10": 0.186}),
+        attack="fgsm",
+        note="The attack is made on an unregularized network with a seed that no curve uses.",
     ),
     Claim(
         key="boundary",
-        text="S^Th makes boundary-attack perturbations larger",
+        text="S^Th makes the boundary attack's perturbations larger",
         source="v2 Fig. 3",
         statistic="median squared L2 per pixel, S^Th over none",
         measure=lambda table: gain(table, THRESHOLD, "boundary"),
         threshold=1.0,
-        published=1.867,
+        scale="ratio",
+        published={"CIFAR-10": 1.867},
         protocols=("released",),
         strict_in=("13_protocol_audit", "converged"),
+        attack="boundary",
+        note="50 steps, as released. The strict verdict is that of the most steps, which notebook 13 has.",
     ),
     Claim(
         key="clean",
-        text="S^Th costs little clean accuracy",
+        text=f"S^Th keeps at least {100 * CLEAN_RATIO:.0f} % of clean accuracy",
         source="v2 Fig. 4 (A_0 = 0.9)",
         statistic="clean accuracy, S^Th over none",
         measure=_clean_ratio,
-        threshold=0.9,
-        published=0.965,
+        threshold=CLEAN_RATIO,
+        scale="ratio",
+        published={"CIFAR-10": 0.965, "MNIST": 0.994},
+        also=(Statistic(key="difference", statistic="clean accuracy, S^Th minus none", measure=_clean_loss),),
+        attack="gaussian",
+        note="The criterion takes the most robust α with a clean ratio of at least 0.9 on validation images, which is "
+        "often the strongest, so the ratio on test images lies near 0.9 by construction: 'above 0.9' would be decided "
+        "by chance. What can be decided is whether test images keep what validation images promised, up to the margin "
+        "of ratios, 0.05. The ratio itself is shown, so a reader who asks for 0.9 sees it.",
     ),
     Claim(
         key="over-pixel",
-        text="S^Th protects against Gaussian noise better than S^pixel",
+        text="S^Th raises accuracy under noise more than S^pixel does",
         source="v2 Fig. 3",
-        statistic="accuracy at the largest ε, S^Th minus S^pixel",
+        statistic="mean accuracy over the grid of ε, S^Th minus S^pixel",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=PIXEL),
-        published=0.179,
+        published={"CIFAR-10": 0.088, "MNIST": 0.199},
+        also=beside_gain(THRESHOLD, "gaussian", PIXEL, published={"CIFAR-10": 0.179, "MNIST": 0.411}),
+        attack="gaussian",
     ),
     Claim(
         key="pixel-inconsistent",
-        text="S^pixel fails against at least one of the three attacks",
+        text="Under one attack or more S^pixel does worse than no regularizer",
         source="v2 Figs. 1 and 3",
-        statistic="1 − S^pixel / none (accuracy or size) at the attack where S^pixel does worst (interval: "
-        f"{OF_THREE:.1%}, as this attack is chosen among three)",
+        statistic="1 − S^pixel / none (mean accuracy over the grid of ε, or size) at the attack where S^pixel does "
+        f"worst (interval: {OF_THREE:.1%}, as this attack is chosen among three)",
         measure=_pixel_shortfall,
+        scale="ratio",
         confidence=OF_THREE,
         protocols=("released",),
+        note="The choice of the attack favours the claim; the wider interval makes up for it.",
     ),
     Claim(
         key="neural-target",
-        text="A target from V1's similarity protects against Gaussian noise",
+        text="A V1 target raises accuracy under Gaussian noise",
         source="v2 Fig. 1; Li et al. 2019",
-        statistic="accuracy at the largest ε, S^neural minus none",
+        statistic="mean accuracy over the grid of ε, S^neural minus none",
         measure=lambda table: gain(table, NEURAL, "gaussian"),
+        also=beside_gain(NEURAL, "gaussian"),
+        attack="gaussian",
+        setting=NEURAL_SETTING,
+        note="V1 is simulated in quick; in the paper profile it is the published predictor of mouse V1.",
     ),
     Claim(
         key="alternative",
-        text="S^Th is an alternative to V1's similarity: not inferior under Gaussian noise",
+        text="S^Th does no worse than a V1 target under Gaussian noise",
         source="title",
-        statistic="accuracy at the largest ε, S^Th minus S^neural",
+        statistic="mean accuracy over the grid of ε, S^Th minus S^neural",
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=NEURAL),
         threshold=NOT_INFERIOR,
+        not_inferior=True,
+        also=beside_gain(THRESHOLD, "gaussian", NEURAL),
+        attack="gaussian",
+        note="The title says 'alternative': non-inferiority, with a loss of at most 0.02 of accuracy.",
     ),
     Claim(
         key="not-shuffled-neural",
-        text="Which images V1 finds alike matters: shuffled it gains less",
+        text="A V1 target raises accuracy more than the same, shuffled",
         source="Li et al. 2019",
-        statistic="accuracy at the largest Gaussian ε, S^neural minus shuffled S^neural",
+        statistic="mean accuracy over the grid of Gaussian ε, S^neural minus shuffled S^neural",
         measure=lambda table: gain(table, NEURAL, "gaussian", over=SHUFFLED_NEURAL),
+        also=beside_gain(NEURAL, "gaussian", SHUFFLED_NEURAL),
+        attack="gaussian",
+        setting=NEURAL_SETTING,
     ),
 )
 
@@ -122,7 +157,7 @@ def draw(study: Study, protocol: str) -> Picture:
         NEURAL: replace(LOOKS[NEURAL], label=f"{S_NEURAL}, {source}"),
         SHUFFLED_NEURAL: replace(LOOKS[SHUFFLED_NEURAL], label="the same, shuffled"),
     }
-    figure = draw_three_attacks(study.table(), looks, ["none", "pixel", "Th", "neural", "shuffled"], protocol, 3.0)
+    figure = draw_three_attacks(study.table(), looks, ["none", "pixel", "Th", "neural", "shuffled"], protocol, 3.6)
     first, second, bars = figure.axes
     handles = [*first.get_legend_handles_labels()[0], *second.get_legend().legend_handles]
     labels = [*first.get_legend_handles_labels()[1], PUBLISHED_MAIN.replace("\n", " ")]
@@ -130,7 +165,8 @@ def draw(study: Study, protocol: str) -> Picture:
     second.get_legend().remove()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     bars.tick_params(axis="x", rotation=40)
-    figure.suptitle(f"Protocol: {protocol}", fontsize="medium", x=0.01, ha="left")
+    found = finding(study, "gaussian", "fgsm", "boundary")
+    figure.suptitle(f"{found}\nProtocol: {protocol}", fontsize="small", x=0.01, ha="left")
     return figure
 
 

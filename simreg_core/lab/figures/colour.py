@@ -1,11 +1,12 @@
 """Figure 09: three attacks on the task in colour, against the regularization set (paper v2, Figure 10)."""
 
-from simreg_core.lab.claims import GAIN, Claim, weakest_gain
+from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks, sets_under_three_attacks
+from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import in_colour, seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
-from simreg_core.lab.specs import Profile
+from simreg_core.lab.specs import COLOUR, Profile
 from simreg_core.lab.study import Block, Figure, Study
 
 
@@ -19,10 +20,14 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 CLAIMS = (
     Claim(
         key="colour",
-        text="Every regularization set helps against Gaussian noise in colour",
+        text="In colour S^Th raises accuracy over all sets; no set loses",
         source="v2 Fig. 10",
-        statistic=GAIN + ", for the least favourable set",
-        measure=weakest_gain,
+        statistic=GAIN + ", mean over regularization sets",
+        measure=mean_over(gain_of_each),
+        parts=gain_of_each,
+        also=(at_largest(gain_of_each),),
+        attack="gaussian",
+        prefix=COLOUR,
     ),
 )
 
@@ -33,4 +38,4 @@ def draw(study: Study, protocol: str) -> Picture:
     return sets_under_three_attacks(table, set_looks(table, with_published=False), protocol)
 
 
-FIGURE = Figure("09_colour", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 10"))
+FIGURE = Figure("09_colour", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 10", COLOUR))

@@ -1,36 +1,38 @@
 """Figure 16: time and memory of a training step (paper v2, section 4.6)."""
 
-import numpy as np
 import pandas as pd
 
 from simreg_core.lab.claims import Claim, Verdict, judge
 from simreg_core.lab.figures.kit import Picture, panels
 from simreg_core.lab.figures.kit_cost import predicted_line, step_costs, time_against_k, timed_steps
+from simreg_core.lab.gains import mean_over
 from simreg_core.lab.study import Figure, Study
 
 
-def _predicted_over_measured(costs: dict) -> np.ndarray:
-    """Predicted over measured time of a step, of each repeat, for the k where it is smallest."""
-    of_each_k = [row["predicted"] / np.array(row["ratios"]) for row in costs["rows"] if row["k"] > 0]
-    return min(of_each_k, key=np.mean)
+def _predicted_over_measured(costs: dict) -> dict[str, pd.Series]:
+    """Predicted over measured time of a step, of each repeat, for each k."""
+    return {f"k = {row['k']}": row["predicted"] / pd.Series(row["ratios"]) for row in costs["rows"] if row["k"] > 0}
 
 
 CLAIMS = (
     Claim(
         key="cost",
-        text="k pairs a step cost no more than 2k more images (quick: width 8; at width 16 BENCHMARKS.md has 0.93 to "
-        "0.96)",
+        text="k pairs a step take at most a ninth longer than 2k more images",
         source="v2 section 4.6",
-        statistic="predicted over measured time of a step, for the least favourable k",
+        statistic="predicted over measured time of a step, mean over k",
         threshold=0.9,
-        measure=_predicted_over_measured,
+        scale="ratio",
+        measure=mean_over(_predicted_over_measured),
+        parts=_predicted_over_measured,
+        note="The width of the network matters: in quick it is 8; at width 16 BENCHMARKS.md has 0.93 to 0.96.",
     ),
 )
 
 
 def verdicts(study: Study, protocol: None) -> list[Verdict]:
     """The verdict on time; its interval is over repeated measurements."""
-    return [judge(claim, claim.measure(step_costs(study)), unit="measurements") for claim in CLAIMS]
+    costs = step_costs(study)
+    return [judge(one, one.measure(costs), "measurements", parts=one.parts(costs)) for one in CLAIMS]
 
 
 def draw(study: Study, protocol: None) -> Picture:

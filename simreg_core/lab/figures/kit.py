@@ -1,20 +1,34 @@
 """What all figures share: one style, curves and legends, published values, and how a figure is saved."""
 
 import json
+import math
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from simreg_core.lab.claims import (
+    CONTRADICTED,
+    DIRECTION,
+    NO_EFFECT,
+    NOT_ACCEPTED,
+    REPRODUCED,
+    SMALLER,
+    UNDECIDED,
+)
 from simreg_core.lab.files import StoreError, write_text, written_whole
-from simreg_core.lab.series import NONE
+from simreg_core.lab.series import NONE, S_NEURAL, S_PIXEL, S_TH
 from simreg_core.lab.specs import PROJECT
 from simreg_core.later import Later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Picture
+
+    from simreg_core.lab.claims import Verdict
+    from simreg_core.lab.study import Study
 else:
     Axes = Picture = Any  # named in signatures only
 
@@ -22,6 +36,7 @@ else:
 mpl, plt, sns = Later("matplotlib"), Later("matplotlib.pyplot"), Later("seaborn")
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column, two columns
+SEEDS, CHANCE = "seeds", "chance"  # gids of what is drawn beside curves
 REFERENCE = PROJECT / "figures" / "reference" / "digitized.csv"
 
 
@@ -110,6 +125,76 @@ def shade(ax: Axes, x: Iterable, mean: pd.Series, error: pd.Series, colour) -> N
     ax.fill_between(x, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
 
 
+def seed_dots(ax: Axes, x: Iterable, values: Iterable, colour: object) -> None:
+    """A dot for each training seed, behind a curve or on a bar."""
+    ax.plot(list(x), list(values), ".", color=colour, ms=3.5, alpha=0.6, mew=0, zorder=1.5, gid=SEEDS)
+
+
+def of_seeds(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Values of one series by seed and `columns`, repeats averaged."""
+    return table.groupby([*columns, "seed"], sort=False)["value"].mean().reset_index()
+
+
+def scale_of(ax: Axes, table: pd.DataFrame, chance: bool = True) -> None:
+    """What accuracies are to be read against: how many test images there are, and what guessing would give.
+
+    table: the rows behind the panel, with the columns attempted and chance.  chance: whether an accuracy is drawn.
+    """
+    if "attempted" in table and len(table):
+        images = int(table["attempted"].min())
+        place = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+        ax.text(0.99, 0.99, f"{images} images", fontsize="x-small", color="0.4", **place)
+    if chance and "chance" in table and table["chance"].notna().any():
+        ax.axhline(table["chance"].iloc[0], color="0.6", lw=0.8, ls=":", zorder=0, gid=CHANCE)
+
+
+SENTENCES = {
+    REPRODUCED: "{claim}",
+    SMALLER: "{claim}, but less than published",
+    DIRECTION: "{claim}",
+    NO_EFFECT: "No effect here, within ±{margin:g}: “{claim}”",
+    CONTRADICTED: "Contradicted here: “{claim}”",
+    UNDECIDED: "Not decided here: “{claim}”",
+    NOT_ACCEPTED: "No setting was accepted: “{claim}”",
+}
+
+
+def finding(study: "Study", *keys: str, width: int = 125) -> str:
+    """What a figure finds, a sentence for each claim, written from its verdict with effect and interval.
+
+    keys: of the figure's claims.  width: letters of a line.
+    Raises LookupError for a key that the figure does not have.
+    """
+    found = {one.key: one for one in study.judge()}
+    claims = {one.key: one for one in study.figure.claims}
+    lines = []
+    for key in keys:
+        if key not in claims:
+            raise LookupError(f"{study.name} has no claim '{key}'; allowed: {', '.join(claims)}")
+        if key not in found:
+            lines.append(f"Not measured under protocol {study.protocol}: “{claims[key].text}”")
+            continue
+        one = found[key]
+        sentence = SENTENCES[one.verdict].format(claim=one.claim, margin=one.margin or 0)
+        lines.append(f"{sentence} ({_effect(one)}, n = {one.n})")
+    return in_symbols("\n".join(textwrap.fill(line, width) for line in lines))
+
+
+def _effect(one: "Verdict") -> str:
+    if math.isnan(one.low):
+        return "not measurable"
+    if one.scale == "ratio":
+        return f"× {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    return f"{one.estimate:+.2f} [{one.low:+.2f}, {one.high:+.2f}]".replace("-", "−")
+
+
+def in_symbols(text: str) -> str:
+    """A sentence with the names of targets as symbols."""
+    for name, symbol in (("S^Th", S_TH), ("S^pixel", S_PIXEL), ("S^neural", S_NEURAL)):
+        text = text.replace(name, symbol)
+    return text
+
+
 def published_legend(ax: Axes, what: str, **place) -> None:
     """A legend that says what the dashed lines are."""
     line = mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--", label=what)
@@ -118,15 +203,22 @@ def published_legend(ax: Axes, what: str, **place) -> None:
 
 def save_whole(picture: Picture, stem: Path, table: pd.DataFrame, provenance: dict) -> list[Path]:
     """Save a picture as PDF and PNG, a table as CSV, provenance as JSON.  stem: path without its suffix."""
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png", "csv", "json")]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "json")]
+    pictures = save_picture(picture, stem)
+    write_text(paths[0], table.to_csv(index=False, float_format="%.6g"))
+    write_text(paths[1], json.dumps(provenance, indent=1, allow_nan=False) + "\n")
+    return [*pictures, *paths]
+
+
+def save_picture(picture: Picture, stem: Path) -> list[Path]:
+    """Save a picture as PDF and PNG; the same picture gives the same bytes.  stem: path without its suffix."""
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png")]
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        # no dates: the same numbers give the same files
-        for path, metadata in ((paths[0], {"CreationDate": None}), (paths[1], {"Software": None})):
+        # no dates
+        for path, metadata in zip(paths, ({"CreationDate": None}, {"Software": None}), strict=True):
             with written_whole(path) as temporary:
                 picture.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     except OSError as error:
         raise StoreError(f"cannot write {stem}: {error}") from error
-    write_text(paths[2], table.to_csv(index=False, float_format="%.6g"))
-    write_text(paths[3], json.dumps(provenance, indent=1, allow_nan=False) + "\n")
     return paths

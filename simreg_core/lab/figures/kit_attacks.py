@@ -4,17 +4,22 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from simreg_core.lab.claims import ATTACKS, Claim, by_seed, gain, regularized
+from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import (
     Axes,
     Picture,
+    of_seeds,
     panels,
     published_legend,
     reference,
+    scale_of,
+    seed_dots,
     shade,
     summarize,
 )
+from simreg_core.lab.gains import ATTACKS, GAIN, SIZE, beside_gain, by_seed, gain, regularized
 from simreg_core.lab.series import LOOKS, NONE, PIXEL, QUALITATIVE, THRESHOLD, Look, looks_of
+from simreg_core.lab.specs import MAIN_SETTING
 from simreg_core.lab.study import Study
 
 ATTACK_NAMES = {
@@ -24,7 +29,6 @@ ATTACK_NAMES = {
     "fgsm": "Transferred FGSM",
     "boundary": "Boundary attack",
 }
-SIZE = "median_squared_l2_per_pixel"
 ATTACK_WORDS = {**ATTACKS, "uniform": "uniform noise", "salt_and_pepper": "salt-and-pepper noise"}  # attacks in words
 METRICS = {  # of the digitized values, by attack
     "gaussian": "gaussian_acc",
@@ -71,29 +75,39 @@ def rows_of(
     return summary[chosen & (summary["protocol"] == protocol)]
 
 
-def accuracy_curves(ax: Axes, summary: pd.DataFrame, looks: dict[str, Look], attack: str, protocol="released") -> None:
-    """Accuracy against epsilon, mean and SEM; published values thin and dashed."""
+def accuracy_curves(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], attack: str, protocol="released") -> None:
+    """Accuracy against epsilon, mean and SEM, a dot for each seed; published values thin and dashed."""
+    own = table[(table["attack"] == attack) & (table["metric"] == "accuracy") & (table["protocol"] == protocol)]
+    summary = summarize(own, "epsilon")
     for series, look in looks.items():
         published = published_curve(look, attack)
         ax.plot(published["x"], published["y"], color=look.colour, lw=0.8, ls="--")
-        rows = rows_of(summary, series, attack, protocol=protocol)
+        rows, seeds = (
+            rows_of(summary, series, attack, protocol=protocol),
+            of_seeds(own[own["series"] == series], "epsilon"),
+        )
         label = f"{look.label} (n = {rows['seeds'].max()})"
         ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label, gid=series)
         shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
+        seed_dots(ax, seeds["epsilon"], seeds["value"], look.colour)
+    scale_of(ax, own)
     ax.set(xlabel="ε (pixels in [0, 1])", ylim=(0, 1))
     ax.set_xlim(0, None)
     ax.set_title(ATTACK_NAMES[attack], fontsize="medium")
 
 
-def size_bars(ax: Axes, summary: pd.DataFrame, looks: dict[str, Look], labels: list[str] | None = None) -> None:
-    """Median boundary-attack sizes, mean and SEM; published values dashed."""
-    counts = []
+def size_bars(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], labels: list[str] | None = None) -> None:
+    """Median boundary-attack sizes, mean and SEM, a dot for each seed; published values dashed."""
+    own = table[(table["attack"] == "boundary") & (table["metric"] == SIZE) & (table["protocol"] == "released")]
+    summary, counts = summarize(own), []
     for place, (series, look) in enumerate(looks.items()):
-        rows = rows_of(summary, series, "boundary", SIZE)
+        rows, seeds = rows_of(summary, series, "boundary", SIZE), of_seeds(own[own["series"] == series])
         counts.append(rows["seeds"].item())
         ax.bar(place, rows["mean"].item() * 1e3, yerr=rows["sem"].item() * 1e3, color=look.colour, capsize=2, width=0.7)
+        seed_dots(ax, [place + 0.2] * len(seeds), seeds["value"] * 1e3, "k")
         for value in published_curve(look, "boundary")["y"]:
             ax.plot([place - 0.4, place + 0.4], [value, value], color="0.5", lw=0.8, ls="--")
+    scale_of(ax, own, chance=False)
     ax.set_xticks(range(len(looks)), labels or [look.label for look in looks.values()])
     ax.set_ylabel("Median squared L2\nper pixel (× 10⁻³)")
     low, high = min(counts), max(counts)
@@ -106,14 +120,13 @@ def draw_three_attacks(
 ) -> Picture:
     """Accuracy under Gaussian noise and FGSM, and boundary-attack sizes.  ticks: labels of the bars."""
     figure, axes = panels(1, 3, height, width_ratios=(1, 1, 0.8))
-    summary = summarize(table, "epsilon")
     for ax, attack in zip(axes[:2], ("gaussian", "fgsm"), strict=True):
-        accuracy_curves(ax, summary, looks, attack, protocol)
+        accuracy_curves(ax, table, looks, attack, protocol)
     axes[0].set_ylabel("Test accuracy")
     axes[0].legend(loc="lower left", fontsize="small")
     if any(look.published for look in looks.values()):
         published_legend(axes[1], PUBLISHED_MAIN)
-    size_bars(axes[2], summary, looks, ticks)
+    size_bars(axes[2], table, looks, ticks)
     return figure
 
 
@@ -148,12 +161,12 @@ def rows_of_groups(
     groups = list(table["group"].unique())
     figure, axes = panels(len(groups), len(attacks) + 1, 1.75 * len(groups) + 0.4, squeeze=False)
     for own, group in zip(axes, groups, strict=True):
-        summary = summarize(table[table["group"] == group], "epsilon")
+        rows = table[table["group"] == group]
         looks = looks_of(group)
         for ax, attack in zip(own, attacks, strict=False):
-            accuracy_curves(ax, summary, looks, attack, protocol)
+            accuracy_curves(ax, rows, looks, attack, protocol)
             ax.set(xlabel="")
-        size_bars(own[-1], summary, looks)
+        size_bars(own[-1], rows, looks)
         for ax in own:
             ax.title.set_fontsize("small")
         own[-1].set_title("Boundary attack", fontsize="small")
@@ -178,24 +191,37 @@ def ends(study: Study) -> pd.DataFrame:
     return shown[shown["epsilon"].isna() | (shown["epsilon"] == 0) | (shown["epsilon"] == largest)]
 
 
-def helps(what: str, series: str, attack: str, source: str, **where) -> Claim:
+def helps(
+    what: str, series: str, attack: str, source: str, setting: str = MAIN_SETTING, prefix: str = "", **where
+) -> Claim:
     """A finer claim: one curve against one attack.
 
-    what: the curve in words.  where: as in `claims.by_seed`.
+    what: the curve in words.  setting, prefix: as in `Claim`.  where: as in `gains.by_seed`.
     """
     sizes = attack == "boundary"
+    effect = "perturbations are larger under" if sizes else "raises accuracy under"
     return Claim(
         key=f"{where.get('group', '')}{series}-{attack}",
-        text=f"{what} helps against {ATTACK_WORDS[attack]}",
+        text=f"{what}: {effect} {ATTACK_WORDS[attack]}",
         source=source,
-        statistic="median squared L2 per pixel, over none" if sizes else "accuracy at the largest ε, minus none",
+        statistic="median squared L2 per pixel, over none" if sizes else GAIN.replace("S^Th", series),
         threshold=1.0 if sizes else 0.0,
+        scale="ratio" if sizes else "accuracy",
         measure=lambda table: gain(table, series, attack, **where),
+        also=beside_gain(series, attack, **where),
         main=False,
         protocols=("released",) if sizes else ("released", "strict"),  # 50 steps, failures skipped
+        attack=attack,
+        setting=setting,
+        prefix=prefix,
     )
 
 
-def each_curve_helps(source: str) -> Callable[[pd.DataFrame], list[Claim]]:
-    """The finer claims of a figure of three attacks: each curve against each attack."""
-    return lambda table: [helps(one, one, attack, source) for attack in ATTACKS for one in regularized(table)]
+def each_curve_helps(source: str, prefix: str = "") -> Callable[[pd.DataFrame], list[Claim]]:
+    """The finer claims of a figure of three attacks: each curve against each attack.
+
+    prefix: as in `Claim`.
+    """
+    return lambda table: [
+        helps(one, one, attack, source, one, prefix) for attack in ATTACKS for one in regularized(table)
+    ]

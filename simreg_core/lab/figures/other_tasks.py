@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from simreg_core.lab.claims import GAIN, Claim, gain, regularized, weakest
+from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture, mpl, summarize_groups
 from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, helps, rows_of_groups
+from simreg_core.lab.gains import GAIN, at_largest, gain, mean_over, regularized
 from simreg_core.lab.recipes import noise, of_variant, targets_of, three_attacks
 from simreg_core.lab.series import MAIN_TASK, NONE, PIXEL, THRESHOLD, Look
 from simreg_core.lab.specs import Profile
@@ -35,20 +36,23 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
     )
 
 
-def _weakest_other_task(table: pd.DataFrame) -> pd.Series:
+def _gains(table: pd.DataFrame, **where) -> dict[str, pd.Series]:
     groups = [group for group in table["group"].unique() if group != MAIN_TASK]
-    return weakest(gain(table, THRESHOLD, "gaussian", group=group) for group in groups)
+    return {group: gain(table, THRESHOLD, "gaussian", group=group, **where) for group in groups}
 
 
 CLAIMS = (
     Claim(
         key="other-tasks",
-        text="S^Th helps against Gaussian noise on every other task and depth measured (quick: one other task, no "
-        "other depth)",
+        text="S^Th raises accuracy over other tasks and depths; none loses",
         source="A.2 to A.4, A.8",
-        statistic=GAIN + ", for the least favourable task",
-        measure=_weakest_other_task,
-        published=0.079,
+        statistic=GAIN + ", mean over tasks and depths",
+        measure=mean_over(_gains),
+        parts=_gains,
+        published={"CIFAR-100": 0.078},
+        also=(at_largest(_gains, {"CIFAR-100": 0.079}),),
+        attack="gaussian",
+        note="The figure shows which tasks and depths a profile has beside its own.",
     ),
 )
 
@@ -57,7 +61,7 @@ def details(table: pd.DataFrame) -> list[Claim]:
     """Each target on each task under each attack."""
     sources = dict.fromkeys(("gaussian", "fgsm", "boundary"), "A.2 to A.4, A.8")
     return [
-        helps(f"{group}: {one}", one, attack, sources.get(attack, "A.2, A.3"), group=group)
+        helps(f"{group}: {one}", one, attack, sources.get(attack, "A.2, A.3"), group, group=group)
         for group in table["group"].unique()
         for one in regularized(table)
         for attack in (*NOISE_NAMES, "fgsm", "boundary")

@@ -1,8 +1,9 @@
 """Figure 04: three attacks against the regularization set (paper v2, Figure 5)."""
 
-from simreg_core.lab.claims import GAIN, Claim, weakest_gain
+from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks, sets_under_three_attacks
+from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import Profile
@@ -18,11 +19,14 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 CLAIMS = (
     Claim(
         key="sets",
-        text="Every regularization set helps against Gaussian noise",
+        text="S^Th raises accuracy under noise over all sets; no set loses",
         source="v2 Fig. 5",
-        statistic=GAIN + ", for the least favourable set",
-        measure=weakest_gain,
-        published=0.249,
+        statistic=GAIN + ", mean over regularization sets",
+        measure=mean_over(gain_of_each),
+        parts=gain_of_each,
+        published={"CIFAR-10": 0.148},
+        also=(at_largest(gain_of_each, {"CIFAR-10": 0.262}),),
+        attack="gaussian",
     ),
 )
 

@@ -1,11 +1,13 @@
 """The table of claims: every main claim of every figure with its verdict, as plain values and as Markdown."""
 
-from simreg_core.lab.claims import Claim
+from collections.abc import Mapping
+from string import ascii_lowercase
+
+from simreg_core.lab.claims import GROUPS, NOT_MEASURED, Claim, number
 from simreg_core.lab.figures import FIGURES
 
-NOT_MEASURED = "not measured"
-COLUMNS = (
-    "claim", "where", "statistic", "asked", "published", "measured [95 % interval]", "n", "verdict", "strict",
+MEASURED = (
+    "estimate", "low", "high", "n", "unit", "planned", "images", "detectable", "same", "chosen", "left_out", "also",
 )  # fmt: skip
 
 
@@ -23,13 +25,16 @@ def _row(claim: Claim, notebook: str, made: dict[str, dict]) -> dict:
     strict = _found(made.get(claim.strict_in[0], {}), claim.strict_in[1]) if claim.strict_in else None
     return {
         "key": claim.key,
+        "group": claim.group,
         "claim": claim.text,
         "source": claim.source,
         "notebook": notebook,
         "statistic": claim.statistic,
+        "scale": claim.scale,
         "threshold": claim.threshold,
-        "published": claim.published,
-        **{name: found.get(name) for name in ("estimate", "low", "high", "n", "unit")},
+        "margin": claim.margin,
+        "published": dict(claim.published),
+        **{name: found.get(name) for name in MEASURED},
         "verdict": found.get("verdict", NOT_MEASURED),
         "strict": found.get("strict") if strict is None else strict.get("verdict"),
         "flagged": sum(bool(record.get("warnings")) for record in own.get("records", [])),
@@ -41,37 +46,84 @@ def _found(made: dict, key: str) -> dict:
     return next((one for one in made.get("claims", []) if one.get("key") == key), {})
 
 
-def claims_markdown(rows: list[dict], others: dict[str, list[dict]] | None = None) -> str:
-    """The table of claims as Markdown.
+def group_table(
+    rows: list[dict], group: str, profile: str, others: Mapping[str, list[dict]] | None = None, root: str = ""
+) -> str:
+    """The table of one group as Markdown, and below it how α and Th were chosen.
 
-    rows: of `table_of_claims`.  others: the same of other profiles by name, each a column more.
+    rows: of `table_of_claims`, of a profile.  others: the same of other profiles by name, each a column more.
+    root: the way from the page to the project's folder, '' or one that ends with '/'.
     """
-    others = others or {}
-    lines = [_line([*COLUMNS, *others]), _line(["---"] * (len(COLUMNS) + len(others)))]
-    for row in rows:
-        published = "" if row["published"] is None else f"{row['published']:.3f}"
-        n = "" if row["n"] is None else f"{row['n']} {row['unit']}"
-        verdict = f"**{row['verdict']}**{_flags(row['flagged'])}"
-        cells = [row["claim"], f"{row['source']}; {row['notebook']}", row["statistic"], f"> {row['threshold']:g}"]
-        cells += [published, _measured(row), n, verdict, row["strict"] or ""]
+    others, own = others or {}, [row for row in rows if row["group"] == group]
+    chosen = list(dict.fromkeys(row["chosen"] for row in own if row["chosen"]))
+    letters = dict(zip(chosen, ascii_lowercase, strict=False))
+    lines = [_line(["claim", "published", profile, *others]), _line(["---"] * (3 + len(others)))]
+    for row in own:
+        cells = [_claim_cell(row, profile, root), _published(row), _measured_cell(row, letters)]
         for other in others.values():
-            found = next((one for one in other if one["key"] == row["key"] and one["n"] is not None), None)
-            cells.append("" if found is None else f"{found['verdict']}: {_measured(found)}")
+            found = next((one for one in other if one["key"] == row["key"]), None)
+            cells.append("" if found is None else _measured_cell(found, {}))
         lines.append(_line(cells))
-    return "\n".join(lines) + "\n"
+    notes = [f"({letter}) {how}" for how, letter in letters.items()]
+    return "\n".join(lines) + "\n" + (f"\nHow α and Th were chosen: {'; '.join(notes)}.\n" if notes else "")
 
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _measured(row: dict) -> str:
-    """Estimate and interval of a row, where there are any."""
+def _claim_cell(row: dict, profile: str, root: str) -> str:
+    name = row["notebook"]
+    figure, notebook = f"{root}figures/{profile}/{name}.png", f"{root}notebooks/{name}.ipynb"
+    return f"{row['claim']} ([figure]({figure}), [notebook {name[:2]}]({notebook}))"
+
+
+def _published(row: dict) -> str:
+    said = [f"{value:.3f} ({task})" for task, value in row["published"].items()]
+    return ", ".join(said)
+
+
+def _measured_cell(row: dict, letters: Mapping[str, str]) -> str:
+    """Verdict; effect with interval; seeds and images; what could have been found; under the strict protocol."""
     if row["n"] is None:
-        return ""
-    interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return ("" if row["estimate"] is None else f"{row['estimate']:.3f}") + interval
+        return row["verdict"]
+    letter = f" ({letters[row['chosen']]})" if row["chosen"] in letters else ""
+    lines = [f"**{row['verdict']}**{_flags(row['flagged'])}", f"{number(row)}{letter}", _size(row)]
+    if row["detectable"] is not None:
+        lines[-1] += f"; would have found {row['detectable']:.3f}"
+    if row["strict"]:
+        lines.append(f"strict: {row['strict']}")
+    if row["left_out"]:
+        lines.append(f"not accepted: {', '.join(row['left_out'])}")
+    return "<br>".join(lines)
+
+
+def _size(row: dict) -> str:
+    few = f" (of {row['planned']} planned)" if row["planned"] is not None and row["n"] < row["planned"] else ""
+    images = "" if row["images"] is None else f" × {row['images']} images"
+    return f"{row['n']} {row['unit']}{few}{images}"
 
 
 def _flags(count: int) -> str:
     return f" (⚠ {count} records flagged)" if count else ""
+
+
+def claims_markdown(rows: list[dict], profile: str, others: Mapping[str, list[dict]] | None = None) -> str:
+    """The page of all claims of a profile: the picture and three tables.  Arguments as in `group_table`."""
+    words = "[What each claim measures, and what the verdicts mean](../../docs/claims.md)"
+    parts = [f"# Claims, profile '{profile}'\n", f"{words}.\n", "![effects and intervals of all claims](claims.png)\n"]
+    for group, title in GROUPS.items():
+        parts += [f"## {title}\n", group_table(rows, group, profile, others, "../../")]
+        beside = [f"- {row['claim']}: {_besides(row)}" for row in rows if row["group"] == group and row["also"]]
+        if beside:
+            parts += ["Beside these:\n", "\n".join(beside) + "\n"]
+    return "\n".join(parts)
+
+
+def _besides(row: dict) -> str:
+    """The secondary statistics of a claim with their intervals and published values."""
+    found = []
+    for one in row["also"]:
+        known = ", ".join(f"{value:.3f} ({task})" for task, value in one["published"].items())
+        found.append(f"{one['statistic']}, {number(one)}" + (f"; published {known}" if known else ""))
+    return "; ".join(found)

@@ -67,7 +67,7 @@ def publish(profile: Profile) -> None:
         _copy_records(measurements, store, published_folder(profile), studies)
     if profile.name == "quick":
         run_notebooks(notebook_paths(), lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
-        put_claims_into(PROJECT / "README.md", figures_folder(profile) / "claims.md")
+        put_claims_into(PROJECT / "README.md", figures_folder(profile))
 
 
 def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:

@@ -1,17 +1,22 @@
-"""The verdicts of figures as text: the table of claims, its copy in the README, and the summary in a notebook."""
+"""The verdicts of figures: tables and picture of the claims, their copy in the README, and a notebook's summary."""
 
+import hashlib
 import json
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
+from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
 from simreg_core.lab.files import StoreError, write_text
-from simreg_core.lab.make.claims_table import claims_markdown, table_of_claims
+from simreg_core.lab.make.claims_table import claims_markdown, group_table, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
+from simreg_core.lab.store import Store
 from simreg_core.lab.study import figures_folder
 
 
 def write_claims(profile: Profile) -> str:
-    """Write the table of claims as claims.md and claims.json beside the figures.  Returns it as text for a terminal."""
+    """Write claims.md, claims.json and the picture of the claims beside the figures.  Returns a text for a terminal."""
     folder = figures_folder(profile)
     figures = {}
     for path in notebook_paths():
@@ -19,46 +24,82 @@ def write_claims(profile: Profile) -> str:
         if made.is_file():
             figures[path.stem] = json.loads(made.read_text())
     rows = table_of_claims(figures)
-    table = claims_markdown(rows, _other_profiles(folder) if profile.name == "quick" else {})
-    texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": table}
+    page = claims_markdown(rows, profile.name, other_profiles(folder) if profile.name == "quick" else {})
+    texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": page}
     for name, text in texts.items():
         if not (folder / name).is_file() or (folder / name).read_text() != text:
             write_text(folder / name, text)
-    lines = [f"claims (profile '{profile.name}'; with statistics in {shown(folder / 'claims.md')}):"]
-    for row in rows:
-        measured = interval(row) if row["n"] is not None else ""
-        lines.append(f"  {row['verdict']:14} {row['claim']:82} {measured}")
+    _draw(rows, profile, texts["claims.json"])
+    lines = [f"claims (profile '{profile.name}'; more in {shown(folder / 'claims.md')}):"]
+    lines += [f"  {row['verdict']:24} {row['claim']:96} {_effect(row)}" for row in rows]
     return "\n".join(lines)
 
 
-def _other_profiles(folder: Path) -> dict[str, list[dict]]:
-    """The claims of the other profiles that ship, for the README's table.  folder: of the figures of quick."""
+def _draw(rows: list[dict], profile: Profile, text: str) -> None:
+    """Draw the picture of the claims, where they or what draws them changed since."""
+    folder, own = figures_folder(profile), Path(__file__).with_name("forest.py")
+    pictures = [folder / f"claims.{suffix}" for suffix in ("pdf", "png")]
+    stamp = Store().root / "drawn" / profile.name / "claims.txt"
+
+    def state() -> str:
+        digest = hashlib.sha256((text + version("matplotlib")).encode() + own.read_bytes())
+        for path in pictures:
+            digest.update(path.read_bytes() if path.is_file() else b"missing")
+        return digest.hexdigest() + "\n"
+
+    if stamp.is_file() and stamp.read_text() == state():
+        return
+    from simreg_core.lab.figures.kit import plt, save_picture  # here, as below: they take longer than drawing nothing
+    from simreg_core.lab.make.forest import forest
+
+    picture = forest(rows, profile.name)
+    save_picture(picture, folder / "claims")
+    plt.close(picture)
+    write_text(stamp, state())
+
+
+def _effect(row: dict) -> str:
+    return "" if row["n"] is None else number(row)
+
+
+def other_profiles(folder: Path) -> dict[str, list[dict]]:
+    """The claims of the other profiles that ship, for the tables.  folder: of the figures of quick."""
     found = {path.parent.name: path for path in sorted(folder.parent.glob("*/claims.json")) if path.parent != folder}
     return {name: json.loads(path.read_text()) for name, path in found.items() if (PROFILES / f"{name}.yaml").is_file()}
 
 
-def put_claims_into(page: Path, claims: Path) -> None:
-    """Replace what stands between the page's marks with the table of claims."""
+def put_claims_into(page: Path, figures: Path) -> None:
+    """Replace what stands between the page's marks with the headline claims.  figures: the folder of a profile."""
     before, begin, rest = page.read_text().partition("<!-- claims:begin -->\n")
     _, end, after = rest.partition("<!-- claims:end -->")
     if not end:
         raise StoreError(f"{page} lacks the marks <!-- claims:begin --> and <!-- claims:end -->")
-    write_text(page, before + begin + claims.read_text() + end + after)
+    rows = json.loads((figures / "claims.json").read_text())
+    table = group_table(rows, "headline", figures.name, other_profiles(figures))
+    write_text(page, before + begin + table + end + after)
 
 
 def summary(made: dict) -> str:
-    """The verdicts on the main claims of a figure as text, for the top of its notebook.
+    """The verdicts on the main claims of a figure in three sentences at most, for the top of its notebook.
 
     made: the JSON of the figure.
     """
-    lines = [
-        f"- {claim['claim']}: **{claim['verdict']}** ({claim['statistic']}: {interval(claim)}, {claim['n']} "
-        f"{claim['unit']}; asked: > {claim['threshold']:g})"
-        for claim in made["claims"]
-        if claim["main"]
+    main = [claim for claim in made["claims"] if claim["main"]]
+    shown = [one for one in main if one["verdict"] in HOLDS]
+    against = [one for one in main if one["verdict"] in (CONTRADICTED, NO_EFFECT)]
+    open_ones = [one for one in main if one not in shown and one not in against]
+    sentences = [
+        _sentence("Shown here", shown, lambda one: f"{one['verdict']}, {number(one)}"),
+        _sentence("Not so here", against, lambda one: f"{one['verdict']}, {number(one)}"),
+        _sentence("Open", open_ones, lambda one: one["verdict"]),
     ]
-    finer = "" if len(lines) == len(made["claims"]) else "; finer verdicts at the end"
-    return f"**Verdict** ({made['profile']} profile{_protocol(made)}{finer}):\n\n" + "\n".join(lines)
+    return f"**Verdict** ({made['profile']} profile{_protocol(made)}). " + "\n".join(filter(None, sentences))
+
+
+def _sentence(begin: str, claims: list[dict], words: Callable[[dict], str]) -> str:
+    """One sentence on several claims; empty where there is none."""
+    said = "; ".join(f"{one['claim']} ({words(one)})" for one in claims)
+    return f"{begin}: {said}." if said else ""
 
 
 def _protocol(made: dict) -> str:
@@ -67,10 +108,3 @@ def _protocol(made: dict) -> str:
         return ""
     judged = sorted({claim["protocol"] for claim in made["claims"] if claim["main"]} - {made["protocol"]})
     return f", protocol `{made['protocol']}`" + "".join(f", judged under `{one}`" for one in judged)
-
-
-def interval(claim: dict) -> str:
-    """'0.1 [0.0, 0.2]'; 'not measurable' where it is not finite."""
-    if claim["low"] is None:
-        return "not measurable"
-    return f"{claim['estimate']:.3f} [{claim['low']:.3f}, {claim['high']:.3f}]"

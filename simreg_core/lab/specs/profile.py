@@ -12,6 +12,8 @@ from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
 from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol
 
+MAIN_SETTING, NEURAL_SETTING = "main", "S^neural"  # names of choices
+COLOUR, CORRUPTIONS = "colour ", "corruptions "  # before the names of choices for these tasks
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -191,6 +193,13 @@ class Selection(Spec):
     seeds: Annotated[Int, Field(ge=2)]
 
 
+class Choice(Spec):
+    """How α and Th of a setting were chosen, in words, and whether the selection criterion accepted them."""
+
+    how: str
+    accepted: bool = True
+
+
 class Profile(Spec):
     """How big a study is.
 
@@ -200,6 +209,9 @@ class Profile(Spec):
     neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
     defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
         `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
+    chosen: how α and Th were chosen, by setting: 'main', 'S^neural', the name of a regularization set, a variant or an
+        architecture; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not named was chosen
+        as without these words, or as 'main' was. A setting that the criterion did not accept has no verdict.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -218,6 +230,7 @@ class Profile(Spec):
     neural: NeuralStudy
     white_box: WhiteBoxStudy
     defences: dict[str, AnyDefence]
+    chosen: dict[str, Choice] | None = None
     needs_gpu: bool = False
 
     def faults(self) -> Iterator[str]:
@@ -227,3 +240,11 @@ class Profile(Spec):
         for label in ("none", "S^Th"):
             if label in self.defences:
                 yield f"defences name '{label}', which is a curve already"
+        sizes = self.studies
+        known = [MAIN_SETTING, NEURAL_SETTING, *(one.images for one in sizes.regularization_sets)]
+        for prefix, sets in ((COLOUR, sizes.colour_sets), (CORRUPTIONS, sizes.corruption_sets or ())):
+            known += [prefix + name for name in (MAIN_SETTING, *(one.images for one in sets))]
+        known += [one.name for one in (*sizes.variants, *sizes.architectures)]
+        for name in self.chosen or ():
+            if name not in known:
+                yield f"chosen names '{name}', which is no setting; allowed: {', '.join(dict.fromkeys(known))}"

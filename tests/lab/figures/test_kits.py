@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from made_up import attack_table, made_up
 
-from simreg_core.lab.figures.kit import save_whole, summarize
+from simreg_core.lab.claims import HOLDS, NOT_ACCEPTED, VERDICTS
+from simreg_core.lab.figures.kit import CHANCE, SEEDS, SENTENCES, finding, save_whole, summarize
 from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, published_curve, set_looks
 from simreg_core.lab.files import StoreError
 
@@ -75,3 +76,62 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(StoreError, match="cannot write"):
         save_whole(figure, tmp_path / "file" / "one", pd.DataFrame(), {})
     plt.close(figure)
+
+
+def of_two_attacks(**more):
+    bonuses = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0, **more}
+    return made_up("02_attack_curves", attack_table(**bonuses).assign(chance=0.1))
+
+
+def test_curves_have_a_dot_for_each_seed_the_images_and_the_level_of_chance():
+    figure = of_two_attacks().draw()
+    gaussian, fgsm, bars = figure.axes
+    dots = [line for line in gaussian.lines if line.get_gid() == SEEDS]
+    assert [len(line.get_xdata()) for line in dots] == [8] * 5  # four seeds at two ε, of five series
+    assert sorted(dots[2].get_ydata())[-1] == pytest.approx(0.803)
+    assert [len(line.get_xdata()) for line in bars.lines if line.get_gid() == SEEDS] == [4] * 5
+    (chance,) = (line for line in fgsm.lines if line.get_gid() == CHANCE)
+    assert list(chance.get_ydata()) == [0.1, 0.1]
+    assert not [line for line in bars.lines if line.get_gid() == CHANCE]  # no accuracy
+    for ax in (gaussian, fgsm, bars):
+        assert "5 images" in [text.get_text() for text in ax.texts]
+    plt.close(figure)
+
+
+def test_committed_studies_know_the_level_of_chance():
+    from simreg_core.lab.figures import figure
+    from simreg_core.lab.specs import load_profile
+
+    table = figure("07_batch_size_study").study(load_profile("quick")).table()
+    assert set(table["chance"].dropna()) == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("bonus", "sentence"),
+    [
+        (2, "{} (+0.10 [+0.10, +0.10], n = 4)"),
+        (0, "No effect here, within ±0.02: “{}” (+0.00 [+0.00, +0.00], n = 4)"),
+        (-2, "Contradicted here: “{}” (−0.10 [−0.10, −0.10], n = 4)"),
+    ],
+)
+def test_a_title_says_what_the_verdict_says(bonus, sentence):
+    study = of_two_attacks(**{"S^Th": bonus})
+    claim = r"$S^{\mathrm{Th}}$ raises accuracy under Gaussian noise"
+    assert finding(study, "gaussian", width=200).startswith(sentence.format(claim))
+    assert len(finding(study, "gaussian", width=30).splitlines()) > 1
+    figure = study.draw()
+    assert figure.get_suptitle().startswith(finding(study, "gaussian"))
+    plt.close(figure)
+
+
+def test_a_finding_says_what_is_not_measured_and_refuses_what_there_is_not():
+    strict = made_up("02_attack_curves", of_two_attacks().table().assign(protocol="strict"), "strict")
+    assert finding(strict, "boundary").startswith("Not measured under protocol strict: “")
+    with pytest.raises(LookupError, match="02_attack_curves has no claim 'sets'; allowed: gaussian, fgsm"):
+        finding(strict, "sets")
+
+
+def test_every_verdict_has_its_sentence_and_none_but_those_that_hold_states_the_claim():
+    assert set(SENTENCES) == {*VERDICTS, NOT_ACCEPTED}
+    bare = {verdict for verdict, sentence in SENTENCES.items() if sentence.startswith("{claim}")}
+    assert bare == set(HOLDS)

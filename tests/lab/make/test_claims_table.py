@@ -1,33 +1,68 @@
-"""The table of claims has every main claim of every figure, and says what is not measured."""
+"""The tables of claims have every main claim of every figure, in three groups, and say what is not measured."""
+
+import re
 
 from made_up import attack_table, made_up
 
+from simreg_core.lab.claims import GROUPS, NOT_MEASURED
 from simreg_core.lab.figures import FIGURES
-from simreg_core.lab.make.claims_table import NOT_MEASURED, claims_markdown, table_of_claims
+from simreg_core.lab.make.claims_table import claims_markdown, group_table, table_of_claims
+from simreg_core.lab.specs import PROJECT
+
+BONUSES = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0}
+
+
+def made(**more) -> dict:
+    """The JSON of figure 02, from made-up numbers."""
+    claims = [one.as_dict() for one in made_up("02_attack_curves", attack_table(**BONUSES)).judge()]
+    return {"02_attack_curves": {"claims": claims, **more}}
 
 
 def test_the_table_has_every_claim_and_says_what_is_not_measured():
-    bonuses = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0}
-    made = [one.as_dict() for one in made_up("02_attack_curves", attack_table(**bonuses)).judge()]
-    rows = table_of_claims({"02_attack_curves": {"claims": made}})
+    rows = table_of_claims(made())
     assert [row["key"] for row in rows] == [one.key for own in FIGURES.values() for one in own.claims]
     found = {row["key"]: row["verdict"] for row in rows}
-    assert (found["gaussian"], found["pixel-neural"], found["sets"]) == ("holds", NOT_MEASURED, NOT_MEASURED)
-    text = claims_markdown(rows)
-    assert "| > 0 | 0.260 | 0.200 [0.200, 0.200] | 4 seeds | **holds** |" in text
-    assert text.count("\n") == len(rows) + 2
-    beside = claims_markdown(rows, {"recorded": rows}).splitlines()
-    assert beside[0].endswith("| strict | recorded |")
-    (gaussian,) = (line for line in beside if "robust to Gaussian noise" in line)
-    assert gaussian.endswith("| holds: 0.200 [0.200, 0.200] |")
+    assert (found["gaussian"], found["sets"]) == ("direction holds", NOT_MEASURED)
+    (gaussian,) = (row for row in rows if row["key"] == "gaussian")
+    assert [one["key"] for one in gaussian["also"]] == ["at-largest", "less-lost"]
+    assert (gaussian["images"], gaussian["planned"], gaussian["group"]) == (5, 16, "headline")
+    text = claims_markdown(rows, "quick")
+    assert all(f"| {row['claim']} ([figure]" in text for row in rows)
+    assert "accuracy at the largest ε, S^Th minus none, 0.200 [0.200, 0.200]; published 0.260 (CIFAR-10)" in text
 
 
-def test_flagged_records_are_counted_beside_the_verdict():
-    bonuses = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0}
-    made = [one.as_dict() for one in made_up("02_attack_curves", attack_table(**bonuses)).judge()]
-    records = [{"warnings": ["zero gradients"]}, {}]
-    text = claims_markdown(table_of_claims({"02_attack_curves": {"claims": made, "records": records}}))
-    assert "**holds** (⚠ 1 records flagged)" in text
+def test_the_headline_table_has_ten_rows_at_most_and_one_cell_says_all():
+    rows = table_of_claims(made())
+    lines = group_table(rows, "headline", "quick", {"recorded": rows}).splitlines()
+    assert lines[0] == "| claim | published | quick | recorded |"
+    headline = [line for line in lines[2:] if line.startswith("|")]
+    assert len(headline) == 10
+    (gaussian,) = (line for line in headline if "raises accuracy under Gaussian noise (" in line)
+    assert "| 0.151 (CIFAR-10), 0.284 (MNIST) |" in gaussian
+    said = (
+        "**direction holds**<br>0.100 [0.100, 0.100] (a)<br>4 seeds (of 16 planned) × 5 images; would have found 0.000"
+    )
+    assert said in gaussian
+    assert gaussian.endswith("would have found 0.000 |")  # the other profile's
+    assert lines[-1].startswith("How α and Th were chosen: (a) α 0.2, Th 0.8")
+
+
+def test_every_claim_is_in_one_group_and_every_link_leads_to_a_file():
+    rows = table_of_claims({})
+    assert {row["group"] for row in rows} == set(GROUPS)
+    page = claims_markdown(rows, "quick")
+    assert page.count("([figure](") == len(rows)
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    folder = PROJECT / "figures" / "quick"
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_flagged_records_and_what_was_not_accepted_are_said_beside_the_verdict():
+    rows = table_of_claims(made(records=[{"warnings": ["zero gradients"]}, {}]))
+    rows = [{**row, "left_out": ["foreign"]} if row["key"] == "gaussian" else row for row in rows]
+    text = group_table(rows, "headline", "quick")
+    assert "**direction holds** (⚠ 1 records flagged)" in text
+    assert "<br>not accepted: foreign" in text
 
 
 def test_every_claim_has_a_key_of_its_own():

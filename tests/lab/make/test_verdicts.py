@@ -4,29 +4,55 @@ import json
 
 import pytest
 
+from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.notebooks import notebook_paths
-from simreg_core.lab.make.verdicts import summary
+from simreg_core.lab.make.verdicts import put_claims_into, summary
 from simreg_core.lab.specs import PROJECT
+
+
+def claim(verdict, text="It helps", main=True, protocol=None):
+    found = {"estimate": 0.2, "low": 0.1, "high": 0.3}
+    return {"claim": text, "verdict": verdict, "main": main, "protocol": protocol, **found}
 
 
 @pytest.mark.parametrize(
     ("protocol", "judged", "head"),
     [
-        ({}, None, "**Verdict** (tiny profile):"),
-        ({"protocol": "strict"}, "strict", "**Verdict** (tiny profile, protocol `strict`):"),
-        ({"protocol": "both"}, "released", "**Verdict** (tiny profile, protocol `both`, judged under `released`):"),
+        ({}, None, "**Verdict** (tiny profile)."),
+        ({"protocol": "strict"}, "strict", "**Verdict** (tiny profile, protocol `strict`)."),
+        ({"protocol": "both"}, "released", "**Verdict** (tiny profile, protocol `both`, judged under `released`)."),
     ],
 )
 def test_a_summary_says_the_protocol_of_its_figure(protocol, judged, head):
-    claim = {
-        "claim": "It helps", "verdict": "holds", "statistic": "gain", "estimate": 0.2, "low": 0.1, "high": 0.3, "n": 4,
-        "unit": "seeds", "threshold": 0.0, "main": True, "protocol": judged,
-    }  # fmt: skip
-    made = {"profile": "tiny", "claims": [claim], **protocol}
-    line = "- It helps: **holds** (gain: 0.200 [0.100, 0.300], 4 seeds; asked: > 0)"
-    assert summary(made) == f"{head}\n\n{line}"
-    finer = summary({**made, "claims": [claim, {**claim, "main": False}]})
-    assert finer == f"{head[:-2]}; finer verdicts at the end):\n\n{line}"
+    made = {"profile": "tiny", "claims": [claim("reproduced", protocol=judged)], **protocol}
+    assert summary(made) == f"{head} Shown here: It helps (reproduced, 0.200 [0.100, 0.300])."
+    finer = {**made, "claims": [*made["claims"], claim("contradicted", "It", main=False)]}
+    assert summary(finer) == summary(made)
+
+
+def test_a_summary_has_three_sentences_at_most():
+    texts = {
+        "direction holds": "A",
+        "no effect": "B",
+        "contradicted": "C",
+        "not decided here": "D",
+        "not accepted": "E",
+    }
+    made = {"profile": "tiny", "claims": [claim(verdict, text) for verdict, text in texts.items()]}
+    first, second, third = summary(made).split("\n")
+    assert first.endswith("Shown here: A (direction holds, 0.200 [0.100, 0.300]).")
+    assert second == "Not so here: B (no effect, 0.200 [0.100, 0.300]); C (contradicted, 0.200 [0.100, 0.300])."
+    assert third == "Open: D (not decided here); E (not accepted)."
+
+
+def test_the_readme_has_the_committed_headline_table(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text((PROJECT / "README.md").read_text())
+    put_claims_into(page, PROJECT / "figures" / "quick")
+    assert page.read_text() == (PROJECT / "README.md").read_text()
+    page.write_text("no marks")
+    with pytest.raises(StoreError, match="lacks the marks"):
+        put_claims_into(page, PROJECT / "figures" / "quick")
 
 
 def test_the_committed_summaries_are_those_of_the_committed_figures():

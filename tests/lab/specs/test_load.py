@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parents[3]
 
 # of the profiles when each was still written out in full
 KEYS = {
-    "quick": "ef782b9a062677b7",
+    "quick": "2c95eb90abd1e2f4",  # how its α were chosen is said since
     "cifar-small": "ad21a737b99a5e03",
     "paper": "6ef2069764f7d8ec",
     "recorded": "579bdeff3c7df159",
@@ -111,3 +111,11 @@ def test_what_cannot_be_extended_is_said_in_one_line(write, text, message):
     with pytest.raises(SpecError, match=message) as said:
         load_profile(mine)
     assert "\n" not in str(said.value)
+
+
+def test_the_choices_of_a_profile_name_its_settings(write):
+    mine = load_profile(write("name: mine\nextends: quick\nchosen: {colour main: {how: by hand, accepted: false}}\n"))
+    assert (mine.chosen["colour main"].how, mine.chosen["colour main"].accepted) == ("by hand", False)
+    assert mine.chosen["main"].accepted  # of quick
+    with pytest.raises(SpecError, match="chosen names 'phtos', which is no setting; allowed: main, S\\^neural, photos"):
+        load_profile(write("name: mine\nextends: quick\nchosen: {phtos: {how: by hand}}\n"))
