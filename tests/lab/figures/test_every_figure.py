@@ -40,7 +40,7 @@ def run(source: str, room: dict) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_notebook_draws_the_committed_figure_from_the_committed_records(name, tmp_path, monkeypatch, capsys):
-    """Every cell, in this process: kernels of their own, which tests/test_figures.py starts, take far longer."""
+    """Every cell, in this process, where its figure can be compared; nbval runs each in a kernel."""
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SIMREG_FIGURES", str(tmp_path / "figures"))
     room, checked = {}, []
