@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain_loop import WORKERS, PlainLoop
-from benchmarks.report import BenchError, Table, check_output, write_section
+from benchmarks.report import BenchError, Table, check_output, shown_time, write_section
 from simreg_core import PairSampler, attacks, pixel_similarity, threshold_targets
 from simreg_core.lab.devices import default_device, device_name
 from simreg_core.lab.images import load_image_set
@@ -166,12 +166,12 @@ def against_plain(scale: Scale, device: torch.device) -> Table:
     finally:
         plain.close()
     rows = [
-        (name, _ms(median(times) / scale.steps), f"{ratio(times, seconds['ours']):.2f}")
+        (name, shown_time(median(times) / scale.steps), f"{ratio(times, seconds['ours']):.2f}")
         for name, times in seconds.items()
     ]
     shuffled = [time / scale.steps + shuffle / steps for time in seconds["plain"]]
     own = [time / scale.steps for time in seconds["ours"]]
-    rows.append(("plain, its epoch's shuffle included", _ms(median(shuffled)), f"{ratio(shuffled, own):.2f}"))
+    rows.append(("plain, its epoch's shuffle included", shown_time(median(shuffled)), f"{ratio(shuffled, own):.2f}"))
     return Table(
         f"Step: {scale.network} width {scale.width}, {by(scale.size)} gray, batch {scale.batch}, k = {scale.k}",
         ("loop", "step", "times ours"),
@@ -190,12 +190,12 @@ def regularized(scale: Scale, device: torch.device) -> Table:
     predicted = {k: (scale.batch + 2 * k) / scale.batch for k in scale.ks}
     measured = {k: ratio(seconds[k], bare) for k in scale.ks}
     slope, share = _line({0: 1.0, **measured})
-    rows = [(str(k), f"{measured[k]:.2f}", f"{predicted[k]:.2f}", _ms(median(seconds[k]))) for k in scale.ks]
+    rows = [(str(k), f"{measured[k]:.2f}", f"{predicted[k]:.2f}", shown_time(median(seconds[k]))) for k in scale.ks]
     return Table(
         "Regularized over unregularized step",
         ("k", "ratio", f"({scale.batch} + 2k)/{scale.batch}", "step"),
         rows,
-        f"Unregularized: {_ms(median(bare))} a step. The line ratio = a + b k through all of them, k = 0 included, has "
+        f"Unregularized: {shown_time(median(bare))} a step. The line ratio = a + b k through all of them, k = 0 included, has "
         f"b = {slope:.4f} (predicted {2 / scale.batch:.4f}) and R² = {share:.3f}; 1 would be exactly linear in k.",
     )
 
@@ -225,7 +225,7 @@ def batched_attacks(scale: Scale, device: torch.device) -> Table:
         with repeatable():
             seconds = in_turns(contenders, rounds, device)
         share = ratio(seconds["one"], seconds["batch"])
-        rows.append((name, str(count), _ms(median(seconds["batch"]) / count), f"{share:.1f}"))
+        rows.append((name, str(count), shown_time(median(seconds["batch"]) / count), f"{share:.1f}"))
     return Table(
         "Attacks on a batch against one image at a time",
         ("attack", "images", "an image, in the batch", "times faster"),
@@ -355,19 +355,12 @@ def in_child(function: str, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
 PARTS: dict[str, Callable[[Scale, torch.device], Table]] = {
     "plain": against_plain,
     "regularized": regularized,
     "attacks": batched_attacks,
     "targets": targets_and_sampler,
 }
-
-
-# The command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

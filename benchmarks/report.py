@@ -36,6 +36,11 @@ class Table:
         return f"### {self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{self.note}\n"
 
 
+def shown_time(seconds: float) -> str:
+    """'3.2 ms' or '1.5 s'."""
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def check_output(path: Path) -> None:
     """Raise BenchError where `write_section` could not write."""
     if path.is_dir() or not path.parent.is_dir():
