@@ -195,7 +195,7 @@ def regularized(scale: Scale, device: torch.device) -> Table:
         "Regularized over unregularized step",
         ("k", "ratio", f"({scale.batch} + 2k)/{scale.batch}", "step"),
         rows,
-        f"Unregularized: {shown_time(median(bare))} a step. The line ratio = a + b k through all of them, k = 0 included, "
+        f"Unregularized: {shown_time(median(bare))} a step. The line ratio = a + b k through all, k = 0 included, "
         f"has b = {slope:.4f} (predicted {2 / scale.batch:.4f}) and R² = {share:.3f}; 1 would be exactly linear in k.",
     )
 
