@@ -82,7 +82,7 @@ with store.computing() as waited:
     assert not waited
     print("holding", flush=True)
     time.sleep(2)
-    train(recipes.experiment(load_profile({str(Path(__file__).parents[1] / "profiles" / "tiny.yaml")!r}), "none", 0),
+    train(recipes.experiment(load_profile({str(Path(__file__).parents[2] / "profiles" / "tiny.yaml")!r}), "none", 0),
           store, torch.device("cpu"))
 """
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
