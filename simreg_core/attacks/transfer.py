@@ -24,7 +24,7 @@ def momentum_transfer(
     """MI-FGSM (Dong et al. 2018) on the mean logits of several surrogates, to be shown to another network.
 
     surrogates: at least one network, all of the same task.  epsilon: L-infinity size, reached in `steps` equal steps.
-    decay: of the accumulated gradient, each of which is first scaled to a mean absolute value of 1; at least 0.
+    decay: of the accumulated gradient; each new gradient is first scaled to a mean absolute value of 1; at least 0.
     seed: matters only for surrogates that draw random numbers themselves.
     Raises ValueError as the package says, and for no surrogates, or surrogates with different numbers of classes.
     """

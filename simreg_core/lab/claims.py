@@ -379,7 +379,7 @@ def number(row: Mapping) -> str:
 
 
 def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Verdicts for a notebook: claim, verdict, effect with its interval, what is asked, and what stands beside it."""
+    """Verdicts for a notebook: claim, verdict, effect with its interval, threshold, and secondary statistics."""
     return pd.DataFrame(
         {
             "claim": one.claim,

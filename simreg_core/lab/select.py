@@ -16,7 +16,7 @@ ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
 def grid_of(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
     """A target over the (alpha, Th) grid and none, without and with the largest attack, on VALIDATION images.
 
-    target: one that has no threshold takes the profile's alone.
+    target: a target without a threshold uses only the profile's.
     """
     grid = profile.selection
     series = {NONE: seeds_of(profile, NONE, grid.seeds)}

@@ -19,7 +19,7 @@ from simreg_core.lab.training import TrainingError, fit_artefact, train
 
 # glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
-WORKERS_PER_GPU = 4  # workers that share one by default: a small network's step alone leaves most of it idle
+WORKERS_PER_GPU = 4  # workers that share one by default: a single small network leaves most of it idle
 
 Task = tuple[Callable, tuple, float]  # function, arguments, cost; called with the arguments and the cost
 

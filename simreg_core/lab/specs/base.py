@@ -23,6 +23,7 @@ MOST_PROBLEMS = 20  # in one message
 
 
 def no_truth(value: Any) -> Any:
+    """The value itself.  Raises ValueError for true and false, which Python counts as numbers."""
     if isinstance(value, bool):
         raise ValueError("a number is expected, not true or false")
     return value

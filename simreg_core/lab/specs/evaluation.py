@@ -82,7 +82,7 @@ def _of_its_kind(value: Any) -> Any:
         raise ValueError(describe(error)) from error
 
 
-# the field of a record: of whatever kind
+# the field of a record: an evaluation of any kind
 AnyEvaluation = Annotated[SerializeAsAny[Evaluation], BeforeValidator(_of_its_kind)]
 
 
@@ -160,7 +160,7 @@ class PairSimilarityEvaluation(Evaluation):
 class Condition(Spec):
     """One way of setting neural beside pixel similarity.
 
-    responses: 'predicted' or 'trial_mean'; of a simulation also 'noise_free', its 'simple' or 'complex' cells alone
+    responses: 'predicted' or 'trial_mean'; of a simulation also 'noise_free', only its 'simple' or 'complex' cells
         (noise-free), and populations whose rates are affine in the pixels, 'linear' and 'luminance'.
     weighted: neurons by their reliability (and how well they are predicted), else alike.
     neurons: a random choice of that many.  recordings: simulated animals whose similarities are averaged, of
@@ -222,7 +222,7 @@ class MinimumNormEvaluation(Evaluation):
     """Sizes of the smallest perturbations found, [n]: their median, and accuracy as a function of epsilon.
 
     method: 'fast' (FMN or DDN, and DeepFool), 'deepfool', 'carlini_wagner', or 'hop_skip_jump', which asks for
-    decisions alone.  away_from: 'label', or the network's own 'prediction', as the boundary attack.
+    decisions only.  away_from: 'label', or the network's own 'prediction', as the boundary attack.
     """
 
     attack: Literal["minimum_norm"] = "minimum_norm"
@@ -253,7 +253,7 @@ class TransferEvaluation(Evaluation):
 class SimilarityEvaluation(Evaluation):
     """Correlation of neural with pixel similarity over image pairs, under each condition.
 
-    image_set: shown to a predictor; the recording's own images where empty.  resamples: of images, for the interval.
+    image_set: shown to a predictor; None: the recording's images.  resamples: of images, for the interval.
     permutations: for the first condition's p; 0: none is computed.
     """
 

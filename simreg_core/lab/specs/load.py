@@ -103,7 +103,7 @@ def _pairs_of(one: RegularizationSet, own: Regularizer) -> Iterator[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML's own, but it notes every key that is given twice, of which the last would win."""
+    """As YAML's own, but it notes every key that is given twice; YAML would take the last."""
 
     def __init__(self, text: str):
         super().__init__(text)

@@ -79,7 +79,7 @@ class Architecture(Spec):
 class StudySizes(Spec):
     """How much of each figure a profile computes.
 
-    test_images: attacked with noise and FGSM, all where empty.  corruption_images: likewise.
+    test_images: attacked with noise and FGSM; None: all.  corruption_images: likewise.
     epsilons: see `EpsilonEnds`.  low_threshold: Th2 of S_double.  regularization_sets: of 04, 05 and 10.
     component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
     colour_task: of 09; None: the profile's task with three channels.

@@ -121,7 +121,7 @@ class Regularizer(Spec):
             if sum(given) != 1:
                 yield f"target '{self.target}' needs either 'neural' (predictors) or 'matrix' (a .npy file)"
             if any(one.predictor is None and not isinstance(one.source, Published) for one in self.neural or ()):
-                yield "each of 'neural' needs a predictor: trials exist of the recorded images alone"
+                yield "each of 'neural' needs a predictor: trials exist of the recorded images only"
         elif any(given):
             yield f"'neural' and 'matrix' go with a neural target, not with '{self.target}'"
         yield from self._faults_of_similarity() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
