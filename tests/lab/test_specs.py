@@ -89,9 +89,10 @@ def test_the_paper_profiles_other_tasks(name, expected):
 def test_the_trimmed_run_is_as_large_as_it_says(tmp_path):
     only = ("02_attack_curves", "04_regularization_sets", "11_target_components")
     todo = missing(load_profile("trimmed"), Store(tmp_path), only)
-    readme, profile = (" ".join(p.read_text().split()) for p in (PROJECT / "README.md", PROFILES / "trimmed.yaml"))
+    places = (PROJECT / "docs" / "reproducing.md", PROFILES / "trimmed.yaml")
+    page, profile = (" ".join(path.read_text().split()) for path in places)
     size = f"{len(todo.trainings)} networks and {len(todo.measurements)} attacks, about"
-    assert size in readme
+    assert size in page
     assert size in profile
 
 

@@ -45,7 +45,7 @@ def test_profiles_that_ship_have_not_moved(name):
 
 
 def test_a_profile_of_five_lines(write):
-    (text,) = re.findall(r"```yaml\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "reproducing.md").read_text(), re.DOTALL)
     assert len(text.splitlines()) == 5
     mine, quick = load_profile(write(text)), load_profile("quick")
     assert mine.description == "As 'quick', with changes."
