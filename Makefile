@@ -1,6 +1,6 @@
 # simreg: `make figures` and `make test` set everything up; nothing else is needed but make and Python 3.11 to 3.13.
 
-# quick, paper, or the path of a YAML file; empty: paper where there is a GPU, else quick
+# quick, paper, or the path of a YAML file; empty: quick, with a GPU too
 PROFILE ?=
 # names of notebooks, for these figures alone: ONLY=02_attack_curves
 ONLY ?=

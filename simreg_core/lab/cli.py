@@ -8,9 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from simreg_core.lab import recipes, series
-from simreg_core.lab.devices import default_device
 from simreg_core.lab.folders import settle_folders
-from simreg_core.lab.image_files import DataError, count_images
 from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
@@ -30,14 +28,12 @@ from simreg_core.names import NOISE_NAMES
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
+DEFAULT_PROFILE = "quick"  # with a GPU too: the paper's size takes hundreds of GPU hours and is asked for by name
 EXECUTORS = ("local", "ray")
 ATTACKS = (*NOISE_NAMES, "fgsm", "boundary")
 TARGETS = {"none": series.NONE, **series.TARGETS}
 
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", help="quick, paper, or the path of a YAML file; by default what the machine has."),
-]
+ProfileOption = Annotated[str, typer.Option("--profile", help="quick, paper, or the path of a YAML file.")]
 TargetOption = Annotated[str, typer.Option(help=f"One of: {', '.join(TARGETS)}.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of the training run.")]
 AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profile's.")]
@@ -62,7 +58,7 @@ def about() -> None:
 
 @app.command()
 def figures(
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute everything again.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     without_gpu: WithoutGpuOption = False,
@@ -71,11 +67,13 @@ def figures(
     """Compute what is missing, draw every figure, and judge every claim."""
     chosen, name = _profile(profile)
     make_figures(chosen, name, recompute, only or (), without_gpu, workers)
+    if name == DEFAULT_PROFILE and not only:
+        print("the paper's own size, for a GPU and days: make figures PROFILE=paper (docs/reproducing.md)")
 
 
 @app.command(name="run")
 def run_command(
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(EXECUTORS)}.")] = "local",
     address: Annotated[str, typer.Option(help="Of Ray's head, host:port; by default one that runs here.")] = "",
@@ -105,7 +103,7 @@ def run_command(
 
 
 @app.command()
-def status(profile: ProfileOption = None, without_gpu: WithoutGpuOption = False) -> None:
+def status(profile: ProfileOption = DEFAULT_PROFILE, without_gpu: WithoutGpuOption = False) -> None:
     """What is done, what is missing, and how long it will take; computes nothing."""
     from simreg_core.lab.make.status import status as lines
 
@@ -120,7 +118,7 @@ def train(
     alpha: AlphaOption = None,
     threshold: ThresholdOption = None,
     k: PairsOption = None,
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Train one network of a profile."""
@@ -145,7 +143,7 @@ def evaluate(
     alpha: AlphaOption = None,
     threshold: ThresholdOption = None,
     k: PairsOption = None,
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Attack one network of a profile, training it first if need be."""
@@ -167,7 +165,7 @@ def evaluate(
 
 @app.command()
 def select(
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     images: Annotated[str | None, typer.Option("--set", help="Regularization set, if not the profile's.")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="The task of notebook 05.")] = False,
@@ -206,7 +204,7 @@ def recordings() -> None:
 
 
 @app.command(name="publish")
-def publish_command(profile: ProfileOption = None) -> None:
+def publish_command(profile: ProfileOption = DEFAULT_PROFILE) -> None:
     """Copy a profile's records beside its figures and write the notebooks' outputs (before a commit)."""
     publish(_profile(profile)[0])
 
@@ -243,25 +241,10 @@ def _is_known(error: Exception) -> bool:
     return isinstance(error, TrainingError | RunnerError | OutOfMemoryError)
 
 
-def _profile(name: str | None) -> tuple[Profile, str]:
+def _profile(name: str) -> tuple[Profile, str]:
     """A profile, and the name under which a notebook finds it."""
-    name = name or _default_profile()
     profile = load_profile(name)
     return profile, str(Path(name).resolve()) if Path(name).suffix in (".yaml", ".yml") else name
-
-
-def _default_profile() -> str:
-    """paper where there are a GPU and the folders of images that it needs, else quick."""
-    if default_device().type != "cuda":
-        return "quick"
-    paper = load_profile("paper")
-    try:
-        for name in (paper.task.images, paper.regularizer.images):
-            count_images(name, "train")
-    except DataError as error:
-        print(f"taking profile 'quick', since 'paper' lacks images: {error}", file=sys.stderr)
-        return "quick"
-    return "paper"
 
 
 def _experiment(

@@ -67,9 +67,14 @@ def targets_of(profile: Profile, seeds: int) -> dict[str, tuple[Experiment, ...]
     return {target: seeds_of(profile, target, seeds) for target in (NONE, PIXEL, THRESHOLD)}
 
 
-def sets_of(profile: Profile, sets: tuple[RegularizationSet, ...]) -> dict[str, tuple[Experiment, ...]]:
+def headline_seeds(profile: Profile) -> int:
+    """How many seeds a curve of the headline claims has."""
+    return profile.main_seeds or profile.seeds
+
+
+def sets_of(profile: Profile, sets: tuple[RegularizationSet, ...], seeds: int) -> dict[str, tuple[Experiment, ...]]:
     """S^Th with each regularization set, by the names of their images."""
-    return {one.images: seeds_of(profile, THRESHOLD, profile.seeds, **one.fields()) for one in sets}
+    return {one.images: seeds_of(profile, THRESHOLD, seeds, **one.fields()) for one in sets}
 
 
 def target_predictors(profile: Profile) -> tuple[NeuralExperiment, ...]:

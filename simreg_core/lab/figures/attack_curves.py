@@ -9,7 +9,7 @@ from simreg_core.lab.figures.kit import Picture, finding
 from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, PUBLISHED_MAIN, draw_three_attacks
 from simreg_core.lab.gains import ATTACKS, GAIN, accuracy, beside_gain, gain, paired, robustness
 from simreg_core.lab.protocol_of_claims import CLEAN_RATIO, CONFIDENCE, NOT_INFERIOR
-from simreg_core.lab.recipes import seeds_of, targets_of, three_attacks
+from simreg_core.lab.recipes import headline_seeds, seeds_of, targets_of, three_attacks
 from simreg_core.lab.series import LOOKS, NEURAL, NONE, PIXEL, S_NEURAL, SHUFFLED_NEURAL, THRESHOLD
 from simreg_core.lab.specs import NEURAL_SETTING, Profile
 from simreg_core.lab.study import Block, Figure, Study
@@ -19,9 +19,9 @@ OF_THREE = 1 - (1 - CONFIDENCE) / len(ATTACKS)  # Bonferroni: the attack was cho
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """None, S^pixel, S^Th and S^neural under Gaussian noise, FGSM (both protocols) and the boundary attack."""
-    neural = {target: seeds_of(profile, target, profile.seeds) for target in (NEURAL, SHUFFLED_NEURAL)}
-    more = {target: seeds_of(profile, target, profile.main_seeds or profile.seeds) for target in (NONE, THRESHOLD)}
-    return (Block({**targets_of(profile, profile.seeds), **more, **neural}, three_attacks(profile)),)
+    seeds = headline_seeds(profile)
+    neural = {target: seeds_of(profile, target, seeds) for target in (NEURAL, SHUFFLED_NEURAL)}
+    return (Block({**targets_of(profile, seeds), **neural}, three_attacks(profile)),)
 
 
 def _clean_ratio(table: pd.DataFrame) -> pd.Series:

@@ -13,7 +13,8 @@ from simreg_core.lab.study import Block, Figure, Study
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """None, and S^Th with colour regularization sets, on the task in colour, under the three attacks."""
     coloured = in_colour(profile)
-    series = {NONE: seeds_of(coloured, NONE, profile.seeds), **sets_of(coloured, profile.studies.colour_sets)}
+    seeds, sets = profile.seeds, profile.studies.colour_sets
+    series = {NONE: seeds_of(coloured, NONE, seeds), **sets_of(coloured, sets, seeds)}
     return (Block(series, three_attacks(coloured)),)
 
 

@@ -21,7 +21,7 @@ from simreg_core.lab.figures.kit import (
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_SETS, set_looks
 from simreg_core.lab.gains import by_seed, mean_over, regularized
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
-from simreg_core.lab.recipes import seeds_of, sets_of, under_corruptions
+from simreg_core.lab.recipes import headline_seeds, seeds_of, sets_of, under_corruptions
 from simreg_core.lab.series import NONE, Look
 from simreg_core.lab.specs import CORRUPTIONS, CorruptionEvaluation, CorruptionSpectraEvaluation, Profile
 from simreg_core.lab.study import Block, Figure, Study
@@ -34,7 +34,8 @@ OWN_SPECTRA = "corruptions"  # the series of what the corruptions themselves do
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """None, and S^Th with each regularization set, under the 15 common corruptions; their own spectra."""
     profile = under_corruptions(profile)
-    series = {NONE: seeds_of(profile, NONE, profile.seeds), **sets_of(profile, profile.studies.regularization_sets)}
+    seeds, sets = headline_seeds(profile), profile.studies.regularization_sets
+    series = {NONE: seeds_of(profile, NONE, seeds), **sets_of(profile, sets, seeds)}
     is_theirs = profile.task.images == "cifar10" and profile.task.size == CIFAR10_SIZE
     source: Literal["files", "generated"] = "files" if is_theirs and has_cifar10_c() else "generated"
     images = profile.studies.corruption_images

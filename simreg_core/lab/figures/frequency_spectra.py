@@ -6,7 +6,7 @@ import pandas as pd
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import PAGE, Axes, Picture, mpl, plt, reference, shade, use_style
 from simreg_core.lab.gains import by_seed
-from simreg_core.lab.recipes import long_boundary, seeds_of
+from simreg_core.lab.recipes import headline_seeds, long_boundary, seeds_of
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.study import Block, Figure, Study
@@ -17,7 +17,7 @@ PUBLISHED_HALF_POWER = {NONE: 0.546, THRESHOLD: 0.433}  # where the published cu
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """Spectra of long boundary attacks on none and S^Th (S^pixel is not in the paper's figure)."""
-    seeds = min(profile.seeds, profile.studies.spectrum_seeds)
+    seeds = min(headline_seeds(profile), profile.studies.spectrum_seeds)
     series = {target: seeds_of(profile, target, seeds) for target in (NONE, THRESHOLD)}
     return (Block(series, (long_boundary(profile),)),)
 

@@ -16,7 +16,7 @@ LAYERS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4")
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """gamma of S^Th with each regularization set, epoch by epoch."""
-    return (Block(sets_of(profile, profile.studies.regularization_sets), (LayerWeightsEvaluation(),)),)
+    return (Block(sets_of(profile, profile.studies.regularization_sets, profile.seeds), (LayerWeightsEvaluation(),)),)
 
 
 def low_layers_lead(table: pd.DataFrame, series: str) -> pd.Series:

@@ -4,7 +4,7 @@ from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks, sets_under_three_attacks
 from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
-from simreg_core.lab.recipes import seeds_of, sets_of, three_attacks
+from simreg_core.lab.recipes import headline_seeds, seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.study import Block, Figure, Study
@@ -12,7 +12,8 @@ from simreg_core.lab.study import Block, Figure, Study
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
     """None, and S^Th with each regularization set, under the three attacks."""
-    series = {NONE: seeds_of(profile, NONE, profile.seeds), **sets_of(profile, profile.studies.regularization_sets)}
+    seeds, sets = headline_seeds(profile), profile.studies.regularization_sets
+    series = {NONE: seeds_of(profile, NONE, seeds), **sets_of(profile, sets, seeds)}
     return (Block(series, three_attacks(profile)),)
 
 

@@ -27,7 +27,10 @@ class EpsilonEnds(Spec):
 
 
 class RegularizationSet(Spec):
-    """A regularization set of a study; empty fields are the profile's own, but for an empty size: the task's size."""
+    """A regularization set of a study; empty fields are the profile's own, but for an empty size: the task's size.
+
+    statistics: of batch norm on pair batches, for a set that the task's statistics do not fit.
+    """
 
     images: str
     size: Size | None = None
@@ -35,6 +38,7 @@ class RegularizationSet(Spec):
     count: Annotated[Int, Field(ge=2)] | None = None
     alpha: Annotated[Float, Field(gt=0)] | None = None
     threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
+    statistics: Literal["separate", "frozen"] | None = None
 
     def fields(self) -> dict:
         """What it changes of the profile's regularizer: the size always, since the profile's belongs to its images."""
@@ -205,7 +209,7 @@ class Profile(Spec):
 
     name: of the folder under figures/.  regularizer: the S^Th one; S^pixel differs in its target and `pixel_alpha`.
     seeds: number of training runs a curve, seeds 0, 1, ...; the FGSM surrogate has the first seed that no curve uses.
-    main_seeds: of none and S^Th in 02, where that is more.
+    main_seeds: of the curves behind the headline claims (02, 04, 05, 06), where that is more.
     neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
     defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
         `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
