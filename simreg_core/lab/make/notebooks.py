@@ -1,4 +1,4 @@
-"""The numbered notebooks, and how they are run: several at once, each in a kernel of its own, from this process."""
+"""The numbered notebooks, and how they are run: several at once, in a few kernels, from this process."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOKS = PROJECT / "notebooks"
-AT_ONCE = 3  # kernels, which often wait for their start
+AT_ONCE = 3  # kernels, which wait now and then
 
 
 class DrawingError(RuntimeError):
@@ -49,21 +49,25 @@ def run_notebooks(
 
 
 async def _run(paths, done, parameters, folder) -> None:
-    from simreg_core.lab.make.client import executed  # here: its import takes longer than drawing nothing
+    from simreg_core.lab.make.client import Kernel  # here: its import takes longer than drawing nothing
+
+    waiting = iter(paths)
+
+    async def work() -> None:
+        kernel = Kernel(NOTEBOOKS)
+        try:
+            for path in waiting:  # each kernel takes the next that no other has taken
+                notebook, problem = await kernel.run(path, parameters)
+                if folder is not None:
+                    write_notebook(folder / path.name, notebook)
+                if problem is not None:
+                    raise DrawingError(f"notebook {path.name} failed: {problem}")
+                done(path, notebook)
+        finally:
+            await kernel.end()
 
     # one event loop for all: of two loops in two threads one has lost a kernel's answer, and then waited for ever
-    free = asyncio.Semaphore(AT_ONCE)
-
-    async def run(path: Path) -> None:
-        async with free:
-            notebook, problem = await executed(path, parameters, NOTEBOOKS)
-        if folder is not None:
-            write_notebook(folder / path.name, notebook)
-        if problem is not None:
-            raise DrawingError(f"notebook {path.name} failed: {problem}")
-        done(path, notebook)
-
-    tasks = [asyncio.ensure_future(run(path)) for path in paths]
+    tasks = [asyncio.ensure_future(work()) for _ in paths[:AT_ONCE]]
     try:
         await asyncio.gather(*tasks)
     finally:

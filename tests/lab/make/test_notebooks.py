@@ -1,12 +1,15 @@
 """Notebooks are run several at once and quietly; deaths and errors of their kernels are one line."""
 
+import os
 import signal
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
+from simreg_core.lab.make import notebooks
 from simreg_core.lab.make.notebooks import NOTEBOOKS, DrawingError, run_notebooks
 
 
@@ -30,7 +33,8 @@ def run(tmp_path, monkeypatch):
 
 
 def said(notebook) -> str:
-    return "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
 def test_a_notebook_is_given_parameters_and_is_not_interrupted(run, tmp_path, monkeypatch):
@@ -67,3 +71,24 @@ def test_a_notebook_whose_kernel_dies_is_told_the_signal(run):
     died = r"its kernel died by SIGKILL \(killed from outside; where memory ran out, the system does that\)"
     with pytest.raises(DrawingError, match=f"^notebook 0.ipynb failed: {died}$"):
         run("import os; os.kill(os.getpid(), 9)")
+
+
+def test_a_notebook_finds_nothing_of_the_one_before_but_its_modules(run, monkeypatch):
+    monkeypatch.setattr(notebooks, "AT_ONCE", 1)
+    first, second = run(
+        "import os, fractions, matplotlib.pyplot as plt\nplt.figure()\nleft = print(os.getpid())",
+        "import os, sys\nprint(os.getpid(), 'left' in dir(), 'fractions' in sys.modules)\n"
+        "print(sys.modules['matplotlib.pyplot'].get_fignums())",
+    )
+    kernel = said(first).strip()
+    assert said(second) == f"{kernel} False True\n[]\n"
+    counts = [[cell.execution_count for cell in one.cells] for one in (first, second)]
+    assert counts == [[1, 2, 3]] * 2  # the parameters stand between
+
+
+def test_after_a_notebook_that_fails_no_kernel_is_left(run):
+    left = "import os, pathlib; pathlib.Path('{}').write_text(str(os.getpid()))"
+    with pytest.raises(DrawingError):
+        run(left.format(Path("pid").absolute()) + "\nraise ValueError")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("pid").read_text()), 0)
