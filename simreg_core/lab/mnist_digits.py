@@ -56,6 +56,18 @@ def _file() -> Path:
     return Path(found.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
 
 
+def in_colours(digits: np.ndarray, split: str) -> np.ndarray:
+    """Each digit in a bright colour at random, on black.
+
+    digits: [n, h, w] uint8.  split: part of the seed, so the colours are the same in every call.
+    Returns [n, 3, h, w] uint8: the digit times a colour whose hue is uniform and whose saturation and value are full.
+    """
+    hue = np.random.default_rng([SHUFFLE + 1, list(DIGITS_OF_EACH_CLASS).index(split)]).random(len(digits))
+    # red, green and blue as functions of the hue, a third of a turn apart
+    colours = np.clip(np.abs((hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1, 0, 1)
+    return (digits[:, None] * colours[:, :, None, None]).round().astype(np.uint8)
+
+
 def on_photographs(digits: np.ndarray, patches: np.ndarray, split: str) -> np.ndarray:
     """Digits over patches of photographs: their absolute difference in each channel.
 
