@@ -156,9 +156,11 @@ def forest_of_attacks(table: pd.DataFrame, rows: Sequence[Row], protocol: str, p
 def forest_legend(picture: Picture, rows: Sequence[Row], published: str | None = None, **options) -> None:
     """What the marks mean, below the picture.  published: whose values the diamonds are; None: there are none."""
     line = mpl.lines.Line2D
-    look = {"color": OTHER.colour, "marker": OTHER.marker, "ms": 4.5, "lw": 1.4}
-    handles = [line([], [], label=f"mean and 95 % interval ({seeds_in_words(rows)})", **look)]
-    handles.append(line([], [], color=OTHER.colour, marker=".", ls="", ms=3.5, alpha=0.6, mew=0, label="a seed"))
+    looks = {(one.look.colour, one.look.marker) for one in _effects(rows)}
+    colour, marker = looks.pop() if len(looks) == 1 else (OTHER.colour, OTHER.marker)
+    mean = {"color": colour, "marker": marker, "ms": 4.5, "lw": 1.4}
+    handles = [line([], [], label=f"mean and 95 % interval ({seeds_in_words(rows)})", **mean)]
+    handles.append(line([], [], color=colour, marker=".", ls="", ms=3.5, alpha=0.6, mew=0, label="a seed"))
     if published:
         diamond = {"marker": "D", "ls": "", "ms": 3.5, "mec": "k", "mfc": "white", "mew": 0.8}
         handles.append(line([], [], label=published, **diamond))
@@ -168,7 +170,7 @@ def forest_legend(picture: Picture, rows: Sequence[Row], published: str | None =
 
 def seeds_in_words(rows: Sequence[Row]) -> str:
     """'n = 8', or 'n = 4 to 8' where effects have different numbers of seeds."""
-    counts = [len(one.values) for row in rows for effects in row.columns.values() for one in effects]
+    counts = [len(one.values) for one in _effects(rows)]
     low, high = min(counts, default=0), max(counts, default=0)
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
@@ -196,6 +198,10 @@ def published_gain(look: Look, none: Look, attack: str, clean: bool = False) -> 
     return float(gains.mean()) if len(gains) else None
 
 
+def _effects(rows: Sequence[Row]) -> list[Effect]:
+    return [one for row in rows for effects in row.columns.values() for one in effects]
+
+
 def _places(rows: Sequence[Row]) -> tuple[list[float], dict[float, str]]:
     """Where rows and the names of groups stand, from above; the name of a group stands above its first row."""
     places: list[float] = []
@@ -216,7 +222,9 @@ def _scale(ax: Axes, is_ratio: bool) -> None:
     ax.margins(x=0.06)
     ax.tick_params(axis="x", labelsize="small")
     if not is_ratio:
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=4)
+        ax.xaxis.set_major_formatter(lambda value, place: f"{round(value, 9):g}".replace("-", "−"))
+        ax.xaxis.set_minor_locator(mpl.ticker.AutoMinorLocator(2))
         return
     ax.set_xscale("log", nonpositive="clip")  # an interval that reaches below 0 leaves the axis
     low, high = ax.get_xlim()

@@ -5,7 +5,7 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from made_up import attack_table
+from made_up import attack_rows, attack_table, made_up
 
 from simreg_core.lab.claims import mean_interval
 from simreg_core.lab.figures import kit_forest
@@ -93,3 +93,13 @@ def test_published_effects_are_those_of_whole_published_curves():
     assert published_gain(part[HIGH], none, "gaussian", clean=True) < -0.3
     assert published_gain(part[LOW], none, "fgsm") is None  # its first point could be read off only
     assert published_gain(part[PIXEL], none, "gaussian") is None
+
+
+def test_each_architecture_has_its_row_in_every_column():
+    rows = attack_rows({"none": 0, "S^Th": 4}, "vgg") + attack_rows({"none": 0, "S^Th": -1}, "mlp")
+    picture = made_up("15_architectures", pd.DataFrame(rows).assign(attempted=5)).draw()
+    assert [text.get_text() for text in picture.axes[0].get_yticklabels()] == ["vgg", "mlp"]
+    gains = [x for line in picture.axes[0].lines if line.get_gid() == "S^Th" for x in line.get_xdata()]
+    assert gains == pytest.approx([0.2, -0.05])
+    assert [ax.get_xscale() for ax in picture.axes] == ["linear", "linear", "log", "linear"]
+    plt.close(picture)
