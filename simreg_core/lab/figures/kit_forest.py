@@ -6,6 +6,7 @@ reader needs no legend to tell the rows apart, and colour is never needed to kno
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,8 +98,8 @@ def forest_column(
     _scale(ax, is_ratio=line == 1)
     ax.set_xlabel(xlabel, fontsize="small")
     ax.set_title(column, fontsize="medium", pad=11 if below else None)
-    remark = {**_small(ax), "va": "bottom", "transform": ax.transAxes}
-    ax.text(0.5, 1.01, below, **remark)
+    remark = {"ha": "center", "va": "bottom", "fontsize": "x-small", "color": "0.5"}
+    ax.annotate(below, (0.5, 1), (0, 1.5), xycoords="axes fraction", textcoords="offset points", **remark)
 
 
 def draw_effect(ax: Axes, effect: Effect, y: float, room: float = 0.8) -> None:
@@ -153,8 +154,13 @@ def forest_of_attacks(table: pd.DataFrame, rows: Sequence[Row], protocol: str, p
     return picture
 
 
-def forest_legend(picture: Picture, rows: Sequence[Row], published: str | None = None, **options) -> None:
-    """What the marks mean, below the picture.  published: whose values the diamonds are; None: there are none."""
+def forest_legend(
+    picture: Picture, rows: Sequence[Row], published: str | None = None, more: Sequence[Any] = ()
+) -> None:
+    """What the marks mean, below the picture.
+
+    published: whose values the diamonds are; None: there are none.  more: handles with labels, of what else is drawn.
+    """
     line = mpl.lines.Line2D
     looks = {(one.look.colour, one.look.marker) for one in _effects(rows)}
     colour, marker = looks.pop() if len(looks) == 1 else (OTHER.colour, OTHER.marker)
@@ -164,8 +170,9 @@ def forest_legend(picture: Picture, rows: Sequence[Row], published: str | None =
     if published:
         diamond = {"marker": "D", "ls": "", "ms": 3.5, "mec": "k", "mfc": "white", "mew": 0.8}
         handles.append(line([], [], label=published, **diamond))
-    place = {"loc": "outside lower center", "ncols": len(handles), "fontsize": "small"}
-    picture.legend(handles=handles, **{**place, **options})
+    handles += more
+    place = {"loc": "outside lower center", "ncols": 3, "fontsize": "small"}
+    picture.legend(handles=handles, **place)
 
 
 def seeds_in_words(rows: Sequence[Row]) -> str:
