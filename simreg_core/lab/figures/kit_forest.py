@@ -4,7 +4,7 @@ A picture has one or more columns (an attack, the cost) that share their rows. A
 reader needs no legend to tell the rows apart, and colour is never needed to know which is which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +57,7 @@ class Row:
     """
 
     label: str
-    columns: dict[str, tuple[Effect, ...]] = field(default_factory=dict)
+    columns: Mapping[str, tuple[Effect, ...]] = field(default_factory=dict)
     group: str = ""
 
 
@@ -165,7 +165,9 @@ def forest_legend(
     looks = {(one.look.colour, one.look.marker) for one in _effects(rows)}
     colour, marker = looks.pop() if len(looks) == 1 else (OTHER.colour, OTHER.marker)
     mean = {"color": colour, "marker": marker, "ms": 4.5, "lw": 1.4}
-    handles = [line([], [], label=f"mean and 95 % interval ({seeds_in_words(rows)})", **mean)]
+    judged = any(len(one.values) >= FEWEST_SEEDS for one in _effects(rows))
+    words = f"mean and 95 % interval ({seeds_in_words(rows)})" if judged else f"mean ({seeds_in_words(rows)})"
+    handles = [line([], [], label=words, **mean)]
     handles.append(line([], [], color=colour, marker=".", ls="", ms=3.5, alpha=0.6, mew=0, label="a seed"))
     if published:
         diamond = {"marker": "D", "ls": "", "ms": 3.5, "mec": "k", "mfc": "white", "mew": 0.8}

@@ -52,6 +52,8 @@ def test_two_seeds_have_no_interval_and_a_size_that_is_infinite_no_mean(ax):
     said = {text.get_text(): text.get_gid() for text in ax.texts if text.get_text()}
     assert said == {"not measurable": "b", "not measured": None}
     assert [text.get_text() for text in ax.get_yticklabels()] == ["two", "failed", "left out"]
+    kit_forest.forest_legend(ax.figure, rows[:1])
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["mean (n = 2)", "a seed"]
 
 
 def test_groups_have_their_names_above_their_rows(ax):
