@@ -9,9 +9,9 @@ from simreg_core.lab.figures.kit import (
     PAGE,
     Axes,
     Picture,
+    finding,
     mean_and_sem,
     plt,
-    published_legend,
     reference,
     scale_of,
     seed_dots,
@@ -19,6 +19,7 @@ from simreg_core.lab.figures.kit import (
     use_style,
 )
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_SETS, set_looks
+from simreg_core.lab.figures.kit_forest import Effect, Row, forest_column, forest_legend, height_of, images_in_words
 from simreg_core.lab.gains import by_seed, mean_over, regularized
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.recipes import headline_seeds, seeds_of, sets_of, under_corruptions
@@ -28,6 +29,8 @@ from simreg_core.lab.study import Block, Figure, Study
 from simreg_core.names import GROUPS
 
 BARS_SEVERITY = 4  # of the paper's bars by frequency group
+GAINS = "Gain by corruption"
+TALLEST = 6.4  # inches
 OWN_SPECTRA = "corruptions"  # the series of what the corruptions themselves do
 
 
@@ -103,25 +106,74 @@ def details(table: pd.DataFrame) -> list[Claim]:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Accuracy by severity, by corruption and by frequency group; spectra of the corruptions themselves."""
-    use_style()
-    figure, axes = plt.subplot_mosaic(
-        [["severity", "groups", "spectra"], ["bars"] * 3], figsize=(PAGE, 4.8), height_ratios=(1, 0.95)
-    )
-    table = study.table()
-    own = corrupted(table)
+    """Gain by corruption and frequency group; accuracy by severity; spectra of the corruptions themselves."""
+    own = corrupted(study.table())
     looks = set_looks(own)
+    rows = corruption_rows(own, looks)
+    use_style()
+    places = [["gains", "severity"], ["gains", "spectra"]]
+    figure, axes = plt.subplot_mosaic(places, figsize=(PAGE, min(height_of(rows), TALLEST)), width_ratios=(1.2, 1))
+    chance = f"; chance: {own['chance'].iloc[0]:g}" if own["chance"].notna().any() else ""
+    xlabel = f"Gain in accuracy over none, severity {BARS_SEVERITY}\n(in brackets: accuracy of none{chance})"
+    below = images_in_words(own)
+    forest_column(axes["gains"], rows, GAINS, xlabel=xlabel, names=True, below=below)
     _by_severity(axes["severity"], own, looks)
-    _by_group(axes["groups"], own, looks)
-    _by_corruption(axes["bars"], own, looks)
     _corruption_spectra(axes["spectra"], study)
+    curves = axes["severity"].get_legend_handles_labels()[0]
+    forest_legend(figure, rows, "published (gray CIFAR-10, ResNet18)", curves)
+    figure.suptitle(finding(study, "corruptions"), fontsize="small", x=0.01, ha="left")
     return figure
 
 
-def mean_over_corruptions(table: pd.DataFrame, names: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Accuracy by series, severity and seed, mean over corruptions (all, or those named; the clean images as 0)."""
-    rows = table if names is None else table[table["corruption"].isin(names)]
-    return rows.groupby(["series", "severity", "seed"], sort=False)["value"].mean().reset_index()
+def corruption_rows(table: pd.DataFrame, looks: dict[str, Look]) -> list[Row]:
+    """A row for each frequency group, and for each of its corruptions, sorted by the gain of the first set.
+
+    looks: of none and the sets, in the order of the curves.
+    """
+    sets = [name for name in looks if name != NONE]
+    rows = []
+    for group, names in GROUPS.items():
+        heading = f"{group.capitalize()} frequency"
+        gains = {name: {one: _gain(table, one, (name,)) for one in sets} for name in names}
+        whole = {one: group_gain(table, one, group) for one in sets}
+        effects = tuple(Effect(whole[one], looks[one], one, published_group_gain(group, one)) for one in sets)
+        rows.append(Row(f"mean {_of_none(table, names)}", {GAINS: effects}, heading))
+        for name in sorted(names, key=lambda name: gains[name][sets[0]].mean(), reverse=True):
+            effects = tuple(Effect(values, looks[one], one) for one, values in gains[name].items())
+            rows.append(Row(f"{_short(name)} {_of_none(table, (name,))}", {GAINS: effects}, heading))
+    return rows
+
+
+def _gain(table: pd.DataFrame, series: str, names: tuple[str, ...]) -> pd.Series:
+    """Gain in accuracy by seed at the severity that is shown, mean over corruptions."""
+    own = table[table["corruption"].isin(names)]
+    one, other = (by_seed(own, name, metric="accuracy", severity=BARS_SEVERITY) for name in (series, NONE))
+    return one - other
+
+
+def _of_none(table: pd.DataFrame, names: tuple[str, ...]) -> str:
+    """The accuracy that there is to lose or win: near chance, a gain says little."""
+    own = table[table["corruption"].isin(names)]
+    return f"({by_seed(own, NONE, metric='accuracy', severity=BARS_SEVERITY).mean():.2f})"
+
+
+def published_group_gain(group: str, series: str) -> float | None:
+    """The published gain of a frequency group with the set that plays this one's part; None where there is none."""
+    names = (f"{group.capitalize()} {one}" for one in (f"reg={PUBLISHED_SETS.get(series)}", "unregularized"))
+    one, none = (reference("accuracy", name, ("4ii CIFAR-10-C sev4",))["y"] for name in names)
+    return float(one.iloc[-1] - none.iloc[-1]) if len(one) and len(none) else None
+
+
+def _short(name: str) -> str:
+    """'Gaussian' of 'gaussian_noise'."""
+    for end in ("_noise", "_blur", "_transform", "_compression"):
+        name = name.removesuffix(end)
+    return {"gaussian": "Gaussian", "jpeg": "JPEG"}.get(name, name)
+
+
+def mean_over_corruptions(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by series, severity and seed, mean over corruptions (the clean images as severity 0)."""
+    return table.groupby(["series", "severity", "seed"], sort=False)["value"].mean().reset_index()
 
 
 def _by_severity(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
@@ -137,62 +189,17 @@ def _by_severity(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
     scale_of(ax, table)
     ax.set(xlabel="Severity (0: clean)", ylabel="Test accuracy", xticks=range(6), ylim=(0, 1))
     ax.set_title("Mean of 15 corruptions", fontsize="medium")
-    ax.legend(loc="lower left", fontsize="x-small")
-
-
-def _bars(ax: Axes, groups: list[pd.DataFrame], looks: dict[str, Look]) -> float:
-    """Bars of each series side by side in every group.  Returns the width of one."""
-    width = 0.8 / len(looks)
-    for place, group in enumerate(groups):
-        for index, (series, look) in enumerate(looks.items()):
-            values = group[group["series"] == series]["value"]
-            x = place + (index - (len(looks) - 1) / 2) * width
-            ax.bar(x, values.mean(), yerr=values.sem(), width=width, color=look.colour, error_kw={"lw": 0.8})
-            seed_dots(ax, [x + width / 4] * len(values), values, "k")
-    return width
-
-
-def _by_group(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
-    at = table[table["severity"] == BARS_SEVERITY]
-    width = _bars(ax, [mean_over_corruptions(at, names) for names in GROUPS.values()], looks)
-    for place, group in enumerate(GROUPS):
-        for index, series in enumerate(looks):
-            known = "unregularized" if series == NONE else f"reg={PUBLISHED_SETS.get(series)}"
-            published = reference("accuracy", f"{group.capitalize()} {known}", ("4ii CIFAR-10-C sev4",))["y"]
-            x = place + (index - (len(looks) - 1) / 2) * width
-            for value in published:
-                ax.plot([x - width / 2, x + width / 2], [value] * 2, color="k", lw=1, ls=(0, (2, 1)))
-    ax.set_xticks(range(len(GROUPS)), list(GROUPS))
-    ax.set(xlabel="Frequency of the corruption", ylim=(0, 1))
-    ax.set_title(f"Severity {BARS_SEVERITY}", fontsize="medium")
-    published_legend(ax, "published", loc="upper right")
-
-
-def _by_corruption(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
-    at = table[table["severity"] == BARS_SEVERITY]
-    ordered = [name for names in GROUPS.values() for name in names]
-    _bars(ax, [mean_over_corruptions(at, (name,)) for name in ordered], looks)
-    end = 0
-    for group, names in GROUPS.items():
-        middle = end + (len(names) - 1) / 2
-        ax.text(middle, 1.08, f"{group} frequency", ha="center", va="top", fontsize="small", color="0.4")
-        end += len(names)
-        if end < len(ordered):
-            ax.axvline(end - 0.5, color="0.8", lw=0.8)
-    short = [name.removesuffix("_noise").removesuffix("_blur").removesuffix("_transform") for name in ordered]
-    ax.set_xticks(range(len(ordered)), [name.removesuffix("_compression") for name in short], rotation=35, ha="right")
-    ax.set(ylabel=f"Accuracy, severity {BARS_SEVERITY}", ylim=(0, 1.08), xlim=(-0.6, len(ordered) - 0.4))
 
 
 def _corruption_spectra(ax: Axes, study: Study) -> None:
     radius = study.arrays("radius")[OWN_SPECTRA][0]
-    colours = dict(zip(GROUPS, ("#0072b2", "#009e73", "#d55e00"), strict=True))
+    looks = dict(zip(GROUPS, (("#0072b2", "-"), ("#009e73", "--"), ("#d55e00", ":")), strict=True))
     for group, names in GROUPS.items():
+        colour, style = looks[group]
         for index, name in enumerate(names):
             cumulative = study.arrays(name)[OWN_SPECTRA][0]
-            ax.plot(
-                radius, cumulative, color=colours[group], lw=0.8, label=group if index == 0 else None, gid=OWN_SPECTRA
-            )
+            label = group if index == 0 else None
+            ax.plot(radius, cumulative, color=colour, ls=style, lw=1, label=label, gid=OWN_SPECTRA)
     ax.axhline(0.5, color="0.7", lw=0.6)
     ax.set(xlabel="Radial frequency (corner = 1)", ylabel="Cumulative power", xlim=(0, 1), ylim=(0, 1.02))
     ax.set_title("Spectra of the corruptions", fontsize="medium")

@@ -4,9 +4,18 @@ from typing import Any
 
 import pandas as pd
 
-from simreg_core.lab.claims import OURS, Claim, Verdict, mean_interval, verdicts
-from simreg_core.lab.figures.kit import Axes, Picture, panels, shade, summarize_groups
+from simreg_core.lab.claims import OURS, Claim, Verdict, verdicts
+from simreg_core.lab.figures.kit import Axes, Picture, finding, panels, scale_of, seed_dots, summarize_groups
 from simreg_core.lab.figures.kit_attacks import ATTACK_NAMES, helps, minimal_size
+from simreg_core.lab.figures.kit_forest import (
+    OTHER,
+    Effect,
+    Row,
+    forest_column,
+    forest_legend,
+    height_of,
+    images_in_words,
+)
 from simreg_core.lab.gains import beside_gain, by_seed, gain, regularized
 from simreg_core.lab.recipes import boundary, fgsm, long_boundary, noise, seeds_of
 from simreg_core.lab.series import LOOKS, NO_LOSS, NONE, S_TH, THRESHOLD
@@ -14,8 +23,28 @@ from simreg_core.lab.specs import MinimumNormEvaluation, Profile
 from simreg_core.lab.study import Block, Figure, Study
 
 AUDIT, STEPS, SKIPPED, FAILURES = "audit", "boundary steps", "failures skipped", "failures counted"  # groups
+CLAMPED = "strict clamp"  # the same
 ALL_CHANGED = "all of them"
 STRICT_CLAMP = ("gaussian", "fgsm")  # attacks that the strict protocol clamps otherwise
+KINDS = {  # what is changed, by kind, and its label
+    "As released": {THRESHOLD: S_TH, CLAMPED: "attack clamped to [0, 1]"},
+    "Loss": {
+        NO_LOSS: NO_LOSS,
+        "loss as printed (α / 4)": "as printed (α / 4)",
+        "ε = 0.01 in the loss": "ε = 0.01",
+        "own mean subtracted": "own mean subtracted",
+    },
+    "Batch norm": {
+        "pairs with statistics of their own": "pairs: own statistics",
+        "pairs with frozen statistics": "pairs: frozen statistics",
+        "running mean follows in validation": "mean also in validation",
+    },
+    "Images": {
+        "fresh augmentation": "fresh augmentation",
+        "validation images kept out": "validation kept out",
+    },
+    "Together": {ALL_CHANGED: "all with *"},
+}
 
 
 def audit_changes(profile: Profile) -> dict[str, dict]:
@@ -49,7 +78,7 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
     strict = (noise(profile, "gaussian", "strict"), fgsm(profile, "strict"))
     return (
         Block(audited, evaluations, AUDIT),
-        Block(series, strict, "strict clamp"),
+        Block(series, strict, CLAMPED),
         *_boundary_audit(profile),
     )
 
@@ -144,53 +173,78 @@ def judge(study: Study, protocol: str) -> list[Verdict]:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Gain of S^Th with each property changed, with intervals over seeds; boundary-attack sizes against steps."""
+    """Gain of S^Th with each property changed, grouped by kind; boundary-attack sizes against steps."""
     table = study.table()
-    figure, axes = panels(1, 3, 3.9, width_ratios=(1, 1, 1.1))
-    names = [THRESHOLD, *(one for one in regularized(table[table["group"] == AUDIT]) if one != THRESHOLD)]
+    rows = audit_rows(table, members_of_all(study.profile))
+    figure, axes = panels(1, 3, height_of(rows), width_ratios=(1, 1, 0.9))
     for ax, attack in zip(axes, STRICT_CLAMP, strict=False):
-        _gains(ax, table, names, attack)
-        ax.set_yticks(range(len(names)), [f"{S_TH} as released", *names[1:]] if ax is axes[0] else [], fontsize="small")
+        images = images_in_words(table[(table["attack"] == attack) & (table["group"] == AUDIT)])
+        xlabel = "Gain in accuracy over none,\nmean over ε"
+        forest_column(ax, rows, ATTACK_NAMES[attack], xlabel=xlabel, names=ax is axes[0], below=images)
     _sizes_against_steps(axes[2], table)
-    handles, labels = [
-        [*one, *other]
-        for one, other in zip(axes[0].get_legend_handles_labels(), axes[2].get_legend_handles_labels(), strict=True)
-    ]
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    forest_legend(figure, rows)
+    figure.suptitle(finding(study, "audit"), fontsize="small", x=0.01, ha="left")
     return figure
 
 
-def _gains(ax: Axes, table: pd.DataFrame, names: list[str], attack: str) -> None:
-    """Accuracy at the largest epsilon minus that of none, mean and interval over seeds, a row for each network."""
-    released = table[table["protocol"] == "released"]
-    for place, name in enumerate(names):
-        gains = gain(released, name, attack, group=AUDIT, epsilon="largest")
-        low, high = mean_interval(gains) if len(gains) > 1 else (gains.mean(),) * 2
-        colour = LOOKS[THRESHOLD].colour if name == THRESHOLD else "0.3"
-        label = f"mean and 95 % interval (n = {len(gains)})" if place == 1 else None
-        ax.plot([low, high], [place, place], color=colour, lw=1.5)
-        ax.plot(gains.mean(), place, "o", color=colour, label=label, gid=name)
-    strict = gain(table[table["protocol"] == "strict"], THRESHOLD, attack, epsilon="largest")
-    ax.plot(strict.mean(), -0.35, "D", color=LOOKS[THRESHOLD].colour, mfc="white", label="attack clamped to [0, 1]")
-    ax.axvline(0, color="0.7", lw=0.8)
-    ax.set(xlabel="Gain in accuracy\nat the largest ε", ylim=(len(names) - 0.5, -0.7))
-    ax.set_title(ATTACK_NAMES[attack], fontsize="medium")
+def members_of_all(profile: Profile) -> set[str]:
+    """The changes that are made together in 'all of them'."""
+    changes = audit_changes(profile)
+    together = changes[ALL_CHANGED].items()
+    return {name for name, change in changes.items() if name != ALL_CHANGED and change.items() <= together}
+
+
+def audit_rows(table: pd.DataFrame, together: set[str]) -> list[Row]:
+    """A row for each change, and one for the strict attack, in the order of KINDS.  together: get an asterisk."""
+    released = table[(table["protocol"] == "released") & (table["group"] == AUDIT)]
+    strict = table[(table["protocol"] == "strict") & (table["group"] == CLAMPED)]
+    kinds = {name: (kind, label) for kind, names in KINDS.items() for name, label in names.items()}
+    measured = [*regularized(released), *([CLAMPED] if len(strict) else [])]
+    # A change that leaves every network as it is has no row: it would only repeat the first one. So it is with kept-out
+    # validation images wherever a task has validation images that no training image comes from.
+    same = [name for name in measured if name not in (THRESHOLD, CLAMPED) and _changes_nothing(released, name)]
+    rows = []
+    for name in sorted(set(measured) - set(same), key=[*kinds, *measured].index):
+        own, series = (strict, THRESHOLD) if name == CLAMPED else (released, name)
+        marked = "\n".join([THRESHOLD, *same]) if name == THRESHOLD else series
+        look = LOOKS[THRESHOLD] if series == THRESHOLD else OTHER
+        effects = {ATTACK_NAMES[attack]: (Effect(gain(own, series, attack), look, marked),) for attack in STRICT_CLAMP}
+        kind, label = kinds.get(name, ("Other", name))
+        rows.append(Row(f"{label} *" if name in together else label, effects, kind))
+    return rows
+
+
+def _changes_nothing(table: pd.DataFrame, series: str) -> bool:
+    """Whether every number is that of S^Th as released."""
+    keys = ["attack", "metric", "epsilon", "seed"]
+    one, other = (table[table["series"] == name].groupby(keys)["value"].mean() for name in (series, THRESHOLD))
+    return one.equals(other)
 
 
 def _sizes_against_steps(ax: Axes, table: pd.DataFrame) -> None:
-    """Median boundary-attack sizes against steps; dashed, what minimum-norm attacks find."""
+    """Median boundary-attack sizes against steps, and what minimum-norm attacks find: mean, SEM and seeds."""
     own = against_steps(table)
     steps = sorted(own["steps"].astype(int).unique())
-    for name in (NONE, THRESHOLD):
+    places = range(len(steps) + 1)
+    for name, aside in ((NONE, -0.06), (THRESHOLD, 0.06)):
         look = LOOKS[name]
         sizes = [by_seed(own, name, steps=count, metric="median_l2") for count in steps]
-        mean, error = pd.Series([one.mean() for one in sizes]), pd.Series([one.sem() for one in sizes])
+        sizes.append(minimal_size(table, name, "l2"))
+        means, errors = [one.mean() for one in sizes], [one.sem() for one in sizes]
+        where = [place + aside for place in places]
         label = f"{look.label} (n = {len(sizes[0])})"
-        ax.plot(steps, mean, color=look.colour, marker=look.marker, label=label, gid=name)
-        shade(ax, steps, mean, error, look.colour)
-        ax.axhline(minimal_size(table, name, "l2").mean(), color=look.colour, lw=0.8, ls="--")
-    ax.plot([], [], color="0.5", lw=0.8, ls="--", label="minimum-norm attack")
-    ax.set(xscale="log", ylim=(0, None), xlabel="Boundary-attack steps", ylabel="Median L2 of the perturbation")
+        ax.errorbar(where, means, errors, color=look.colour, marker=look.marker, ls="", label=label, gid=name)
+        ax.plot(where[:-1], means[:-1], color=look.colour)
+        for place, values in zip(where, sizes, strict=True):
+            seed_dots(ax, [place + aside] * len(values), values, look.colour)
+    ax.set_xticks(places, [*map(str, steps), "min.-\nnorm"], fontsize="small")
+    ax.tick_params(axis="y", labelsize="small")
+    ax.set_ylim(0, None)
+    ax.set_xlabel("Steps of the boundary attack;\nlast: minimum-norm attack", fontsize="small")
+    ax.set_ylabel("Median L2 (mean ± SEM)", fontsize="small")
+    ax.set_title("Size of perturbations", fontsize="medium", pad=11)
+    ax.legend(fontsize="x-small")
+    scale_of(ax, own, chance=False)
 
 
 FIGURE = Figure(

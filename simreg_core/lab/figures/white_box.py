@@ -2,15 +2,28 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from simreg_core.lab.claims import OURS, Claim
-from simreg_core.lab.figures.kit import Axes, Picture, of_seeds, panels, scale_of, seed_dots, shade, summarize
+from simreg_core.lab.claims import OURS, Claim, mean_interval
+from simreg_core.lab.figures.kit import (
+    PAGE,
+    Axes,
+    Picture,
+    finding,
+    plt,
+    scale_of,
+    seed_dots,
+    shade,
+    summarize,
+    use_style,
+)
 from simreg_core.lab.figures.kit_attacks import minimal_size
+from simreg_core.lab.figures.kit_forest import Effect, Row, forest_column, images_in_words
 from simreg_core.lab.gains import beside_gain, by_seed, gain, regularized
-from simreg_core.lab.protocol_of_claims import NOT_INFERIOR
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS, NOT_INFERIOR
 from simreg_core.lab.recipes import experiment, first_free_seed, levels, noise, seeds_of
-from simreg_core.lab.series import NONE, S_TH, THRESHOLD, Look, looks_of
+from simreg_core.lab.series import LOOKS, NONE, THRESHOLD, Look, looks_of
 from simreg_core.lab.specs import (
     ADVERSARIAL,
     NOISE,
@@ -200,67 +213,123 @@ def flagged(study: Study) -> pd.DataFrame:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Accuracy under PGD and transferred attacks, attacks set side by side, and sizes of minimal perturbations.
+    """Accuracy under PGD; gains over none against ε, of adversarial training too; attacks and sizes side by side.
 
     The legend says how many records of each series are flagged.
     """
+    use_style()
+    places = [[*"aabbcc"], [*"ddeeff"], [*"ggghhh"]]
+    figure, axes = plt.subplot_mosaic(places, figsize=(PAGE, 7.0), height_ratios=(1, 1, 1.25))
     table = study.table()
-    figure, axes = panels(2, 3, 5.2)
+    accuracies = table[table["metric"] == "accuracy"]
     looks = looks_of(table["series"])
-    warnings = flagged(study)["series"].value_counts()
-    accuracies = table[(table["metric"] == "accuracy")]
-    _by_condition(axes[0, 0], accuracies, looks, "PGD", "PGD, L∞")
-    _by_condition(axes[0, 1], accuracies, looks, "PGD, L2", "PGD, L2")
-    _side_by_side(axes[0, 2], accuracies, looks)
-    _by_condition(axes[1, 0], accuracies, looks, f"momentum from {NONE}", "Transferred from none")
-    _by_condition(axes[1, 1], accuracies, looks, f"momentum from {THRESHOLD}", f"Transferred from {S_TH}")
-    _minimal_sizes(axes[1, 2], table, looks)
-    axes[0, 0].set_ylabel("Test accuracy")
-    axes[0, 0].set_xscale("symlog", linthresh=0.01)
-    axes[0, 0].set_xticks([0, 0.01, 0.1, 0.5], ["0", "0.01", "0.1", "0.5"])
-    axes[0, 0].set_xlim(0, 0.6)
-    axes[1, 0].set_ylabel("Test accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    pgd, noises = _of_condition(accuracies, "PGD"), accuracies[accuracies["attack"] == "gaussian"]
+    _accuracies(axes["a"], pgd, looks)
+    _gains(axes["b"], pgd, looks, "PGD, L∞")
+    _gains(axes["c"], _of_condition(accuracies, "PGD, L2"), looks, "PGD, L2")
+    _gains(axes["d"], noises, looks, "Gaussian noise")
+    for name, source in (("e", NONE), ("f", THRESHOLD)):
+        own = _of_condition(accuracies, f"momentum from {source}")
+        _gains(axes[name], own, looks, f"Transferred from {LOOKS[source].label}")
+    for name in "ab":
+        _equal_steps(axes[name], pgd)
+    axes["a"].set_ylabel("Test accuracy")
+    for name in "bd":
+        axes[name].set_ylabel("Gain over none")
+    _side_by_side(axes["g"], accuracies, looks)
+    _minimal_sizes(axes["h"], table, looks)
+    _legend(figure, axes["a"], flagged(study)["series"].value_counts())
+    found = finding(study, "white-box", "over-adversarial", "over-noise")
+    figure.suptitle(found, fontsize="small", x=0.01, ha="left")
+    return figure
+
+
+def _legend(figure: Picture, ax: Axes, warnings: pd.Series) -> None:
+    handles, labels = ax.get_legend_handles_labels()
     counts = [warnings.get(handle.get_gid(), 0) for handle in handles]
     labels = [label + (f", {count} flagged" if count else "") for label, count in zip(labels, counts, strict=True)]
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
-    return figure
 
 
 def _of_condition(table: pd.DataFrame, condition: str) -> pd.DataFrame:
     return table[table["condition"] == condition]
 
 
-def _by_condition(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], condition: str, title: str) -> None:
-    """Accuracy against epsilon under one attack, mean and SEM."""
-    own = _of_condition(table, condition)
-    summary = summarize(own, "epsilon")
+def _accuracies(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
+    """Accuracy against epsilon under one attack, mean and SEM: where the attack bites."""
+    summary = summarize(table, "epsilon")
     for name, look in looks.items():
         rows = summary[summary["series"] == name]
-        if rows.empty:  # slow attacks are made on fewer defences
-            continue
         label = f"{look.label} (n = {rows['seeds'].max()})"
         ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label, gid=name)
         shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
-        seeds = of_seeds(own[own["series"] == name], "epsilon")
-        seed_dots(ax, seeds["epsilon"], seeds["value"], look.colour)
-    scale_of(ax, own)
-    ax.set(xlabel="ε (pixels in [0, 1])", ylim=(0, 1), xlim=(0, None))
+    scale_of(ax, table)
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("ε (pixels in [0, 1])", fontsize="small")
+    ax.set_title("PGD, L∞: accuracy", fontsize="medium")
+
+
+def gains_by_epsilon(table: pd.DataFrame, series: str, over: str = NONE) -> pd.DataFrame:
+    """Difference of accuracies of one attack, a row for each epsilon, a column for each seed that both have."""
+    one, other = (
+        table[table["series"] == name].groupby(["epsilon", "seed"])["value"].mean().unstack() for name in (series, over)
+    )
+    return (one - other).dropna(axis="columns")
+
+
+def _gains(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], title: str) -> None:
+    """Gain over none against epsilon, mean, 95 % interval and seeds; slow attacks are made on fewer defences."""
+    measured = set(table["series"]) - {NONE}
+    for name, look in looks.items():
+        if name not in measured:
+            continue
+        gains = gains_by_epsilon(table, name)
+        ax.plot(gains.index, gains.mean(axis=1), color=look.colour, marker=look.marker, gid=name)
+        for seed in gains:
+            seed_dots(ax, gains.index, gains[seed], look.colour)
+        if gains.shape[1] >= FEWEST_SEEDS:
+            intervals = [mean_interval(values) for values in gains.to_numpy()]
+            ax.fill_between(gains.index, *zip(*intervals, strict=True), color=look.colour, alpha=0.15, lw=0)
+    ax.axhline(0, color=looks[NONE].colour, lw=0.8, zorder=1)
+    ax.set_xlabel("ε (pixels in [0, 1])" + _left_out(table, looks), fontsize="small")
+    ax.locator_params(axis="x", nbins=4)
     ax.set_title(title, fontsize="medium")
+    place = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+    ax.text(0.99, 0.99, images_in_words(table), fontsize="x-small", color="0.4", **place)
+
+
+def _left_out(table: pd.DataFrame, looks: dict[str, Look]) -> str:
+    """The series that an attack was not made on, in a line of their own."""
+    names = [look.label for name, look in looks.items() if name not in set(table["series"])]
+    return f"\nnot on: {', '.join(names)}" if names else ""
+
+
+def _equal_steps(ax: Axes, table: pd.DataFrame) -> None:
+    """An axis on which all measured epsilons are equally far apart: the largest is ten times the others."""
+    levels = sorted(table["epsilon"].unique())
+    if len(levels) < 3:
+        return
+    places = range(len(levels))
+    ax.set_xscale(
+        "function", functions=(lambda x: np.interp(x, levels, places), lambda y: np.interp(y, places, levels))
+    )
+    ax.set_xticks(levels, [f"{level:.2g}".replace("0.", ".") for level in levels], fontsize="x-small")
+    ax.set_xlim(levels[0], levels[-1])
 
 
 def _side_by_side(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
-    """Accuracy under several attacks at one epsilon."""
+    """Gains over none under several attacks at one epsilon."""
     own = compared(table)
     (epsilon,) = own["epsilon"].unique()
-    names = own["condition"].unique()
-    order = sorted(names, key=lambda name: (name in AUTOATTACKS, name == "PGD", name != "Square", name))
-    for name, look in looks.items():
-        means = [at_epsilon(table, name, attack).mean() for attack in order]
-        ax.plot(range(len(order)), means, color=look.colour, marker=look.marker, ls="")
-    ax.set_xticks(range(len(order)), order, rotation=40, ha="right", fontsize="small")
-    ax.set(ylim=(0, 1))
-    ax.set_title(f"L∞, ε = {epsilon:g}", fontsize="medium")
+    attacks = [name for name in ("Square", "PGD", *AUTOATTACKS) if name in set(own["condition"])]
+    rows, title = [], f"L∞, ε = {epsilon:g}"
+    for attack in attacks:
+        effects = [
+            Effect(at_epsilon_over(table, attack, name), look, name) for name, look in looks.items() if name != NONE
+        ]
+        label = attack.replace(", ", ",\n") + "\n" + images_in_words(_of_condition(own, attack))
+        rows.append(Row(label, {title: tuple(effects)}))
+    forest_column(ax, rows, title, xlabel="Gain in accuracy over none", names=True)
 
 
 def _minimal_sizes(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
@@ -269,21 +338,20 @@ def _minimal_sizes(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> Non
         "L∞": ("linf", "fast"),
         "L2": ("l2", "fast"),
         "L0": ("l0", "fast"),
-        "HopSkipJump, L2": ("l2", "hop_skip_jump"),
+        "HopSkip-\nJump, L2": ("l2", "hop_skip_jump"),
     }
-    measured = set(table.loc[table["attack"] == "minimum_norm", "series"])
-    for name, look in looks.items():
-        if name not in measured:
-            continue
-        ratios = [
-            (minimal_size(table, name, norm, method) / minimal_size(table, NONE, norm, method)).mean()
-            for norm, method in kinds.values()
-        ]
-        ax.plot(range(len(kinds)), ratios, color=look.colour, marker=look.marker, ls="")
-    ax.axhline(1, color="0.7", lw=0.8)
-    ax.set_xticks(range(len(kinds)), kinds, rotation=40, ha="right", fontsize="small")
-    ax.set(ylim=(0, None), ylabel="Median size / none's")
-    ax.set_title("Smallest perturbations", fontsize="medium")
+    own, title = table[table["attack"] == "minimum_norm"], "Smallest perturbations"
+    measured = [name for name in looks if name in set(own["series"]) - {NONE}]
+    rows = [
+        Row(label, {title: tuple(Effect(_over_none(own, name, *kind), looks[name], name) for name in measured)})
+        for label, kind in kinds.items()
+    ]
+    xlabel = "Median size ÷ that of none" + _left_out(own, looks)
+    forest_column(ax, rows, title, xlabel=xlabel, line=1.0, names=True, below=images_in_words(own))
+
+
+def _over_none(table: pd.DataFrame, series: str, norm: str, method: str) -> pd.Series:
+    return minimal_size(table, series, norm, method) / minimal_size(table, NONE, norm, method)
 
 
 FIGURE = Figure(
