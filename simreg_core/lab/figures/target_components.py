@@ -3,8 +3,9 @@
 import pandas as pd
 
 from simreg_core.lab.claims import OURS, Claim
-from simreg_core.lab.figures.kit import PAGE, Picture, mpl, plt, use_style
-from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, accuracy_curves, helps, size_bars
+from simreg_core.lab.figures.kit import Picture, finding
+from simreg_core.lab.figures.kit_attacks import helps
+from simreg_core.lab.figures.kit_forest import OTHER, Row, effects_of_attacks, forest_of_attacks
 from simreg_core.lab.gains import beside_gain, gain, regularized
 from simreg_core.lab.recipes import seeds_of, three_attacks
 from simreg_core.lab.series import (
@@ -116,30 +117,18 @@ def _over(other: str, words: str, source: str) -> Claim:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Three attacks on parts of S^Th (above) and on controls (below)."""
-    use_style()
-    figure = plt.figure(figsize=(PAGE, 5.8), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    """A row for each part of S^Th and each control: what it gains over none under three attacks, and what it costs."""
     table = study.table()
-    parts = (PIXEL, THRESHOLD, LOW, HIGH, POSITIVE, NEGATIVE, DOUBLE)
-    _component_row(above, table, parts, "Parts of the target", protocol)
-    _component_row(below, table, (THRESHOLD, SHUFFLED, ZERO, NO_LOSS), "Controls", protocol)
+    rows = []
+    for series in regularized(table):
+        look = LOOKS[series].beside(PUBLISHED_PARTS.get(series))
+        own_look = look if series in (PIXEL, THRESHOLD) else OTHER  # the labels tell the others apart
+        effects = effects_of_attacks(table, series, protocol, own_look, look)
+        rows.append(Row(look.label, effects, "Controls" if series in CONTROLS else "Parts"))
+    figure = forest_of_attacks(table, rows, protocol, "published (gray CIFAR-10, ResNet18)")
+    found = finding(study, "not-low", "not-shuffled", "not-batch-norm")
+    figure.suptitle(found, fontsize="small", x=0.01, ha="left")
     return figure
-
-
-def _component_row(figure, table: pd.DataFrame, names: tuple[str, ...], title: str, protocol: str) -> None:
-    looks = {NONE: MAIN_LOOKS[NONE]} | {name: LOOKS[name].beside(PUBLISHED_PARTS.get(name)) for name in names}
-    axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
-    for ax, attack in zip(axes, ("gaussian", "fgsm"), strict=False):
-        accuracy_curves(ax, table, looks, attack, protocol)
-    axes[0].set_ylabel("Test accuracy")
-    size_bars(axes[2], table, looks)
-    axes[2].set_xticks([])
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
-    labels.append("published")
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small", columnspacing=1.2)
-    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
 
 
 FIGURE = Figure("11_target_components", experiments, CLAIMS, draw, details=details)

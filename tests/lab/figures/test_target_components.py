@@ -5,6 +5,7 @@ from made_up import attack_table, made_up
 
 from simreg_core.lab import series
 from simreg_core.lab.figures import figure
+from simreg_core.lab.figures.kit_forest import PUBLISHED
 
 
 def test_parts_and_controls_differ_from_the_target_in_one_thing(tiny):
@@ -33,10 +34,11 @@ def test_parts_and_controls_are_all_drawn():
     controls = [series.SHUFFLED, series.ZERO, series.NO_LOSS]
     names = ["none", "S^pixel", "S^Th", *parts, *controls]
     picture = made_up("11_target_components", attack_table(**dict.fromkeys(names, 0))).draw()
-    above, below = picture.subfigs
-    published = 1
-    assert len(above.legends[0].get_texts()) == 1 + 2 + len(parts) + published
-    assert len(below.legends[0].get_texts()) == 1 + 1 + len(controls) + published
-    dashed = [line for line in picture.axes[2].lines if line.get_linestyle() == "--" and len(line.get_xdata())]
-    assert len(dashed) == 7  # none, S^Th and the five parts have a published size
+    gaussian, fgsm, sizes, clean = picture.axes
+    said = [text.get_text() for text in gaussian.get_yticklabels()]
+    assert said == [*(series.LOOKS[name].label for name in names[1:]), "Parts", "Controls"]
+    for ax, known in ((gaussian, 6), (fgsm, 5), (sizes, 6), (clean, 6)):  # S^Th and its parts; S_low under FGSM is not
+        assert len([line for line in ax.lines if line.get_gid() == PUBLISHED]) == known
+        assert {line.get_gid() for line in ax.lines} >= set(names)
+    assert picture.get_suptitle().count("n = 4") == 3
     plt.close(picture)
