@@ -9,6 +9,7 @@ import pandas as pd
 from simreg_core.lab.claims import Claim, interval_of
 from simreg_core.lab.figures.kit import SEEDS, Axes, Picture, finding, mark, mpl, panels, sequence
 from simreg_core.lab.gains import by_seed, mean_over, regularized
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.recipes import sets_of
 from simreg_core.lab.series import looks_of
 from simreg_core.lab.specs import LayerWeightsEvaluation, Profile
@@ -104,7 +105,7 @@ def _after_training(ax: Axes, final: np.ndarray, label: str) -> Any:
     ax.plot(final.T, color="0.4", lw=0.6, alpha=0.7, gid=SEEDS)
     for layer, (_, colour, marker) in enumerate(_looks()):
         mean, low, high = interval_of(final[:, layer])
-        error = [[mean - low], [high - mean]]
+        error = [[mean - low], [high - mean]] if len(final) >= FEWEST_SEEDS else None
         drawn = ax.errorbar(layer, mean, error, marker=marker, color=colour, ms=6, elinewidth=1.6, capsize=2)
     ax.set_xticks(range(len(LAYERS)), [layer.removeprefix("stage ") for layer in LAYERS])
     ax.set(xlabel="Stem, and stages 1 to 4", xlim=(-0.4, len(LAYERS) - 0.6))

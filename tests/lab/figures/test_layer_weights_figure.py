@@ -34,8 +34,12 @@ def test_it_says_its_finding_and_in_how_many_seeds_a_layer_wins(study):
     assert layer_weights._winners(final) == "largest γ, of 3 seeds\nstem: 2\nstage 1: 1"
 
 
-def test_one_seed_is_drawn_without_an_interval(study):
+@pytest.mark.parametrize(("seeds", "intervals"), [(1, 0), (2, 0), (3, 5)])
+def test_no_interval_is_drawn_of_fewer_seeds_than_a_verdict_takes(seeds, intervals):
     _, ax = plt.subplots()
-    layer_weights._after_training(ax, np.array([[0.5, 0.2, 0.1, 0.1, 0.1]]), "photos")
-    assert ax.get_title() == "After training\nphotos, n = 1"
-    assert [drawn.lines[0].get_ydata()[0] for drawn in ax.containers] == [0.5, 0.2, 0.1, 0.1, 0.1]
+    final = np.array([[0.5, 0.2, 0.1, 0.1, 0.1], [0.4, 0.3, 0.1, 0.1, 0.1], [0.5, 0.2, 0.1, 0.1, 0.1]])[:seeds]
+    layer_weights._after_training(ax, final, "photos")
+    assert ax.get_title() == f"After training\nphotos, n = {seeds}"
+    assert sum(drawn.has_yerr for drawn in ax.containers) == intervals
+    assert [drawn.lines[0].get_ydata()[0] for drawn in ax.containers] == pytest.approx(final.mean(axis=0))
+    plt.close("all")
