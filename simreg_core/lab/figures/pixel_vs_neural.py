@@ -265,7 +265,9 @@ def draw(study: Study, protocol: None) -> Picture:
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1, 1.45, 1.75))
     _scatters(top, study, table)
     forest, matrices = middle.subfigures(1, 2, width_ratios=(2, 1))
-    _conditions(forest.subplots(), found[found["group"] == "recorded"], "Real responses (bars: 95 % interval over images)")
+    _conditions(
+        forest.subplots(), found[found["group"] == "recorded"], "Real responses (bars: 95 % interval over images)"
+    )
     _matrices(matrices, study)
     bottom.suptitle("Simulated V1, where the truth is known", fontsize="medium")
     pairs, conditions = bottom.subfigures(1, 2, width_ratios=(1, 1.35))
