@@ -152,7 +152,8 @@ def _write_alphas(ax: Axes, points: pd.DataFrame) -> None:
     """
     shown = ax.transScale.transform(points[["clean", "robust"]].to_numpy(dtype=float))
     low, high = ax.transScale.transform(np.column_stack([ax.get_xlim(), ax.get_ylim()]))
-    places, labels = (shown - low) / (high - low) * PANEL, []
+    places = (shown - low) / (high - low) * PANEL
+    labels: list[np.ndarray] = []
     for index in np.flatnonzero(_telling(points)):
         place, row = places[index], points.iloc[index]
         others = [*np.delete(places, index, axis=0), *labels]

@@ -257,7 +257,7 @@ def _of_simulation(table: pd.DataFrame) -> list[Verdict]:
 
 
 def draw(study: Study, protocol: None) -> Picture:
-    """Real responses first: pairs of images by both similarities, r under each condition, matrices; then simulated ones."""
+    """Real responses first: image pairs by both similarities, r under each condition, matrices; then the simulation."""
     use_style()
     table = study.table()
     found = correlations(table)
@@ -328,10 +328,11 @@ def _recovery(ax: Axes, table: pd.DataFrame) -> None:
         ("predicted", "predictor", "#d55e00", "o"),
         ("trial_mean", "trial average", "0.35", "s"),
     ):
-        values = own[own["condition"] == condition].groupby("trials")["value"]
+        rows = own[own["condition"] == condition]
+        values = rows.groupby("trials")["value"]
         trials = list(values.groups)
         means, *ends = np.array([_interval(one) for _, one in values]).T
-        seed_dots(ax, *own.loc[own["condition"] == condition, ["trials", "value"]].to_numpy().T, colour)
+        seed_dots(ax, rows["trials"], rows["value"], colour)
         error = np.abs(np.array(ends) - means)
         drawn = ax.errorbar(trials, means, error, color=colour, marker=marker, capsize=2, label=label)
         mark(drawn.lines[0], *own["series"].unique())
