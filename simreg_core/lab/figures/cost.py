@@ -3,10 +3,18 @@
 import pandas as pd
 
 from simreg_core.lab.claims import Claim, Verdict, judge
-from simreg_core.lab.figures.kit import Picture, panels
-from simreg_core.lab.figures.kit_cost import predicted_line, step_costs, time_against_k, timed_steps
+from simreg_core.lab.figures.kit import Axes, Picture, finding, panels
+from simreg_core.lab.figures.kit_cost import (
+    predicted_line,
+    ratios_over_repeats,
+    step_costs,
+    time_against_k,
+    timed_steps,
+)
 from simreg_core.lab.gains import mean_over
 from simreg_core.lab.study import Figure, Study
+
+TIME, MEMORY = "#d55e00", "#0072b2"
 
 
 def _predicted_over_measured(costs: dict) -> dict[str, pd.Series]:
@@ -36,31 +44,45 @@ def verdicts(study: Study, protocol: None) -> list[Verdict]:
 
 
 def draw(study: Study, protocol: None) -> Picture:
-    """Time and memory of a training step against k, and of the regularizer against N."""
+    """Time and memory of a training step against k; below, time of a step and memory of the regularizer against N."""
     costs = step_costs(study)
-    figure, axes = panels(1, 3, 2.6)
-    time_against_k(axes[0], costs)
-    rows = pd.DataFrame(costs["rows"])
-    axes[1].plot(rows["k"], rows["saved_bytes"] / rows["saved_bytes"].iloc[0], "s-", color="#0072b2", label="counted")
-    predicted_line(axes[1], rows)
-    axes[1].set_ylabel("Memory kept for the backward\npass (unregularized = 1)")
-    counts = pd.DataFrame(costs["image_counts"])
-    axes[2].loglog(
-        counts["N"], counts["held_bytes"] / 2**20, "s-", color="#0072b2", label="memory of the\nregularizer (MiB)"
-    )
-    axes[2].loglog(counts["N"], counts["seconds"] * 1e3, "o-", color="#d55e00", label="time of a step (ms)")
-    square = counts["N"].astype(float) ** 2 / 2**20
-    axes[2].loglog(counts["N"], square, color="0.5", ls=":", label="N² bytes")
-    axes[2].set(xlabel="Regularization images, N")
-    axes[2].legend(fontsize="small")
+    figure, axes = panels(2, 2, 4.7)
+    time_against_k(axes[0, 0], costs)
+    _memory_of_a_step(axes[0, 1], costs)
+    _against_images(axes[1], pd.DataFrame(costs["image_counts"]))
+    figure.suptitle(finding(study, "cost"), fontsize="small", x=0.01, ha="left")
     return figure
+
+
+def _memory_of_a_step(ax: Axes, costs: dict) -> None:
+    rows = pd.DataFrame(costs["rows"])
+    ax.plot(rows["k"], rows["saved_bytes"] / rows["saved_bytes"].iloc[0], "s-", color=MEMORY, label="counted")
+    predicted_line(ax, rows)
+    ax.set_ylabel("Kept for the backward pass\n(unregularized = 1)")
+    ax.set_title("Memory of a step, the same on every device", fontsize="small")
+
+
+def _against_images(axes, counts: pd.DataFrame) -> None:
+    """A unit a panel: milliseconds, and MiB."""
+    time, memory = axes
+    time.semilogx(counts["N"], counts["seconds"] * 1e3, "o-", color=TIME, label="one measurement each")
+    time.set(ylabel="Time of a step (ms)", ylim=(0, 1.3 * 1e3 * counts["seconds"].max()))
+    time.set_title("Time, against the number of images", fontsize="small")
+    memory.loglog(counts["N"], counts["held_bytes"] / 2**20, "s-", color=MEMORY, label="counted")
+    square = counts["N"].astype(float) ** 2 / 2**20
+    memory.loglog(counts["N"], square, color="0.5", ls=":", label="N² bytes: target matrix only")
+    memory.set(ylabel="Kept by the regularizer (MiB)")
+    memory.set_title("Memory, against the number of images", fontsize="small")
+    for ax in axes:
+        ax.set_xlabel("Regularization images, N")
+        ax.legend(loc="lower right", fontsize="small")
 
 
 def numbers(study: Study) -> pd.DataFrame:
     """Time and memory against k, and against N."""
     costs = step_costs(study)
-    rows, counts = pd.DataFrame(costs["rows"]).drop(columns="ratios"), pd.DataFrame(costs["image_counts"])
-    return pd.concat({"k": rows, "N": counts}, names=["against"]).reset_index("against")
+    rows = pd.DataFrame(costs["rows"]).drop(columns="ratios").merge(ratios_over_repeats(costs), on="k")
+    return pd.concat({"k": rows, "N": pd.DataFrame(costs["image_counts"])}, names=["against"]).reset_index("against")
 
 
 FIGURE = Figure(

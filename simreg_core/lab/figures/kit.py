@@ -176,7 +176,8 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
             continue
         one = found[key]
         sentence = SENTENCES[one.verdict].format(claim=one.claim, margin=one.margin or 0)
-        lines.append(f"{sentence} ({_effect(one)}, n = {one.n})")
+        units = "" if one.unit == "seeds" else f" {one.unit}"
+        lines.append(f"{sentence} ({_effect(one)}, n = {one.n}{units})")
     return in_symbols("\n".join(textwrap.fill(line, width) for line in lines))
 
 

@@ -1,13 +1,17 @@
 """Figure 10: which layers win the similarity's weights (paper, appendix A.6)."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.claims import Claim
-from simreg_core.lab.figures.kit import Axes, Picture, mpl, panels, seed_dots, sequence, shade
+from simreg_core.lab.claims import Claim, interval_of
+from simreg_core.lab.figures.kit import SEEDS, Axes, Picture, finding, mark, mpl, panels, sequence
 from simreg_core.lab.gains import by_seed, mean_over, regularized
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.recipes import sets_of
-from simreg_core.lab.series import QUALITATIVE, looks_of
+from simreg_core.lab.series import looks_of
 from simreg_core.lab.specs import LayerWeightsEvaluation, Profile
 from simreg_core.lab.study import Block, Figure, Study
 
@@ -60,50 +64,61 @@ def details(table: pd.DataFrame) -> list[Claim]:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """gamma over training with the first set, and at the end with every set."""
-    figure, axes = panels(1, 2, 2.5)
+    """gamma over training with the first set, and at the end with every set, a thin line for each seed."""
     weights = study.arrays("layer_weights")  # [seeds, epochs, layers]
+    sets, looks = len(weights), looks_of(weights)
+    figure, axes = panels(1, 1 + sets, 3.0, sharey=True, width_ratios=(1.3, *[1] * sets))
     first = next(iter(weights))
-    epochs = np.arange(weights[first].shape[1] + 1)
-    for layer, (name, colour, marker) in enumerate(zip(LAYERS, sequence(len(LAYERS)), "o^sDv", strict=True)):
-        # training starts with equal weights
-        values = np.concatenate(
-            [np.full((len(weights[first]), 1), 1 / len(LAYERS)), weights[first][:, :, layer]], axis=1
-        )
-        mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
-        axes[0].plot(epochs, mean, color=colour, marker=marker, label=name)
-        shade(axes[0], epochs, mean, error, colour)
-        seed_dots(axes[0], np.tile(epochs, len(values)), values.ravel(), colour)
-    axes[0].set(xlabel="Epoch", ylabel="Layer weight γ")
-    axes[0].xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    axes[0].set_title(f"During training, {first} (n = {len(values)})", fontsize="medium")
-    axes[0].legend(fontsize="small")
-    _final_weights(axes[1], weights)
+    _during_training(axes[0], weights[first], looks[first].label)
+    for ax, (name, values) in zip(axes[1:], weights.items(), strict=True):
+        points = _after_training(ax, values[:, -1], looks[name].label)
+        mark(points, name)
     for ax in axes:
         ax.axhline(1 / len(LAYERS), color="0.6", lw=0.6, ls=":")
+        ax.set(ylim=(0, 1))
+    figure.suptitle(finding(study, "low-layers"), fontsize="small", x=0.01, ha="left")
     return figure
 
 
-def _final_weights(ax: Axes, weights: dict[str, np.ndarray]) -> None:
-    width = 0.8 / len(weights)
-    for index, (name, look) in enumerate(looks_of(weights, QUALITATIVE).items()):
-        final = weights[name][:, -1]
-        x = np.arange(len(LAYERS)) + (index - (len(weights) - 1) / 2) * width
-        error = final.std(axis=0, ddof=1) / np.sqrt(len(final))
-        ax.bar(
-            x,
-            final.mean(axis=0),
-            yerr=error,
-            width=width,
-            color=look.colour,
-            label=f"{name} (n = {len(final)})",
-            gid=name,
-        )
-        seed_dots(ax, np.tile(x, len(final)), final.ravel(), "k")
-    ax.set_xticks(range(len(LAYERS)), LAYERS)
-    ax.set(ylabel="Layer weight γ")
-    ax.set_title("After training, by regularization set", fontsize="medium")
-    ax.legend(fontsize="small")
+def _looks() -> Iterator[tuple[str, object, str]]:
+    return zip(LAYERS, sequence(len(LAYERS)), "o^sDv", strict=True)
+
+
+def _during_training(ax: Axes, weights: np.ndarray, label: str) -> None:
+    """The mean of each layer, and its seeds.  weights: [seeds, epochs, layers]."""
+    start = np.full((len(weights), 1, len(LAYERS)), 1 / len(LAYERS))  # training starts with equal weights
+    weights = np.concatenate([start, weights], axis=1)
+    for layer, (name, colour, marker) in enumerate(_looks()):
+        ax.plot(weights[:, :, layer].T, color=colour, lw=0.6, alpha=0.6, gid=SEEDS)
+        ax.plot(weights[:, :, layer].mean(axis=0), color=colour, marker=marker, lw=1.8, label=name)
+    ax.set(xlabel="Epoch", ylabel="Layer weight γ")
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.set_title(f"During training\n{label}, n = {len(weights)}", fontsize="small")
+    ax.legend(fontsize="small", loc="upper left", title="thin: seeds", title_fontsize="small")
+
+
+def _after_training(ax: Axes, final: np.ndarray, label: str) -> Any:
+    """The mean of each layer with its 95 % interval; a line through the layers for each seed.
+
+    final: [seeds, layers].  Returns the mark of one mean.
+    """
+    ax.plot(final.T, color="0.4", lw=0.6, alpha=0.7, gid=SEEDS)
+    for layer, (_, colour, marker) in enumerate(_looks()):
+        mean, low, high = interval_of(final[:, layer])
+        error = [[mean - low], [high - mean]] if len(final) >= FEWEST_SEEDS else None
+        drawn = ax.errorbar(layer, mean, error, marker=marker, color=colour, ms=6, elinewidth=1.6, capsize=2)
+    ax.set_xticks(range(len(LAYERS)), [layer.removeprefix("stage ") for layer in LAYERS])
+    ax.set(xlabel="Stem, and stages 1 to 4", xlim=(-0.4, len(LAYERS) - 0.6))
+    ax.set_title(f"After training\n{label}, n = {len(final)}", fontsize="small")
+    ax.text(0.98, 0.98, _winners(final), transform=ax.transAxes, ha="right", va="top", fontsize="small")
+    return drawn.lines[0]
+
+
+def _winners(final: np.ndarray) -> str:
+    """In how many seeds each layer has the largest weight, the lowest layer first.  final: [seeds, layers]."""
+    wins = np.bincount(final.argmax(axis=1), minlength=len(LAYERS))
+    lines = [f"{label}: {count}" for label, count in zip(LAYERS, wins, strict=True) if count]
+    return "\n".join([f"largest γ, of {len(final)} seeds", *lines])
 
 
 def numbers(study: Study) -> pd.DataFrame:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.claims import OURS, Claim, Verdict, judge, rule, verdict_of
-from simreg_core.lab.figures.kit import PAGE, Axes, Picture, mark, mpl, plt, use_style
+from simreg_core.lab.claims import OURS, Claim, Verdict, interval_of, judge, rule, verdict_of
+from simreg_core.lab.figures.kit import PAGE, Axes, Picture, finding, mark, mpl, plt, seed_dots, use_style
 from simreg_core.lab.gains import by_seed
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.recipes import simulated_animals
 from simreg_core.lab.series import S_NEURAL, S_PIXEL
 from simreg_core.lab.specs import (
@@ -37,7 +38,19 @@ COLOURS = {
     PUBLISHED_V1: "#d55e00",
 }
 MARKERS = dict(zip(COLOURS, "osD^v", strict=True))
-SHOWN = (SIMULATED_V1, "mouse V1, region 1", PUBLISHED_V1)
+REAL = (PUBLISHED_V1, *(name for name in COLOURS if name.startswith(MOUSE_V1)))
+SHARES = (1e-6, 1e-2)  # of image pairs in one cell of a scatter: the ends of the colours
+IN_WORDS = {  # what a condition's name says to those who know the paper
+    FULL_FRAME: "whole images",
+    CROP: "cut to receptive fields",
+    "quarter size": "at quarter size",
+    "own mean subtracted": "each image's mean taken off",
+    "crop, own mean subtracted": "cut, and its mean taken off",
+    "weighted by w": "reliable neurons count more",
+    "weighted by w v": "reliable neurons count more",
+    "linear cells, own mean subtracted": "linear cells, mean taken off",
+    "trial average of 8 animals": "trial average, 8 animals",
+}
 
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
@@ -244,55 +257,68 @@ def _of_simulation(table: pd.DataFrame) -> list[Verdict]:
 
 
 def draw(study: Study, protocol: None) -> Picture:
-    """Pairs of images by both similarities, two matrices, recovery in the simulation, and r under each condition."""
+    """Real responses first: image pairs by both similarities, r under each condition, matrices; then the simulation."""
     use_style()
     table = study.table()
-    figure = plt.figure(figsize=(PAGE, 8.6), layout="constrained")
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1, 0.95, 1.75))
-    axes = top.subplots(1, 3, sharex=True, sharey=True)
-    for ax, series in zip(axes, SHOWN, strict=True):
-        pairs = _pairs(ax, study, table, series)
-    bar = top.colorbar(pairs, ax=list(axes), ticks=(), label="pairs, few to many", shrink=0.8)
-    bar.minorticks_off()
-    axes = middle.subplots(1, 3, width_ratios=(1, 1, 1.15))
-    _matrices(axes[:2], study)
-    _recovery(axes[2], table)
     found = correlations(table)
-    axes = bottom.subplots(1, 2, width_ratios=(1, 1))
-    _conditions(axes[0], found[found["group"] == "recorded"], "Real responses (bars: 95 % interval)")
-    _conditions(axes[1], found[found["group"] == "simulated"], "Simulated V1 (dots: animals)")
+    figure = plt.figure(figsize=(PAGE, 8.3), layout="constrained")
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1, 1.45, 1.75))
+    _scatters(top, study, table)
+    forest, matrices = middle.subfigures(1, 2, width_ratios=(2, 1))
+    _conditions(
+        forest.subplots(), found[found["group"] == "recorded"], "Real responses (bars: 95 % interval over images)"
+    )
+    _matrices(matrices, study)
+    bottom.suptitle("Simulated V1, where the truth is known", fontsize="medium")
+    pairs, conditions = bottom.subfigures(1, 2, width_ratios=(1, 1.35))
+    axes = pairs.subplots(2, 1)
+    _pairs(axes[0], study, table, SIMULATED_V1)
+    _recovery(axes[1], table)
+    simulated = found[found["group"] == "simulated"]
+    _conditions(conditions.subplots(), simulated, "What would give more (dots: animals)")
+    figure.suptitle(finding(study, "pixel-neural", "as-printed"), fontsize="small", x=0.01, ha="left")
     return figure
 
 
+def _scatters(figure: Any, study: Study, table: pd.DataFrame) -> None:
+    """The paper's scatter, of every real series, the one most like the paper's first."""
+    axes = figure.subplots(1, len(REAL), sharex=True, sharey=True)
+    for ax, series in zip(axes, REAL, strict=True):
+        pairs = _pairs(ax, study, table, series)
+    bar = figure.colorbar(pairs, ax=list(axes), label="share of pairs", shrink=0.8)
+    bar.minorticks_off()
+
+
 def _pairs(ax: Axes, study: Study, table: pd.DataFrame, series: str):
-    """How many pairs have both similarities, and their correlation."""
+    """Which share of pairs has both similarities, and their correlation."""
     density = study.arrays("density")[series].sum(axis=0)
-    shown = np.ma.masked_equal(density.T, 0)
-    pairs = ax.imshow(
-        shown, origin="lower", extent=(-1, 1, -1, 1), cmap="viridis", norm=mpl.colors.LogNorm(), interpolation="nearest"
-    )
+    shown = np.ma.masked_equal(density.T / density.sum(), 0)
+    norm = mpl.colors.LogNorm(*SHARES, clip=True)
+    pairs = ax.imshow(shown, origin="lower", extent=(-1, 1, -1, 1), cmap="viridis", norm=norm, interpolation="nearest")
     own = correlations(table[(table["series"] == series) & (table["condition"] == FULL_FRAME)])
     n = f"{own['n'].iloc[0]} images" + (f", {len(own)} animals" if len(own) > 1 else "")
     ceiling = table.loc[(table["series"] == series) & (table["metric"] == "ceiling"), "value"]
-    noise = f", noise ceiling {ceiling.mean():.2f}" if len(ceiling) else ""
-    ax.set_title(f"{series}, {n}\nr = {own['pearson'].mean():.2f}{noise}", fontsize="small")
+    beside = f", ceiling {ceiling.mean():.2f}" if len(ceiling) else ""
+    beside = f", printed {PRINTED_R}" if series == PUBLISHED_V1 else beside
+    title = series.removesuffix(" (published)").replace("mouse V1,", "V1")
+    ax.set_title(f"{title}, {n}\nr = {own['pearson'].mean():.2f}{beside}", fontsize="x-small")
     ax.set(xlabel=S_PIXEL, xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     ax.axline((0, 0), slope=1, color="0.7", lw=0.6)
-    ax.label_outer()
     if ax.get_subplotspec().is_first_col():
         ax.set_ylabel(S_NEURAL)
     return pairs
 
 
-def _matrices(axes, study: Study) -> None:
+def _matrices(figure: Any, study: Study) -> None:
     """Both matrices of the published predictor, the images in the same order."""
+    axes = figure.subplots(2, 1)
     for ax, name, title in zip(axes, ("pixel", "neural"), (S_PIXEL, S_NEURAL), strict=True):
         matrix = study.arrays(f"{name}_matrix")[PUBLISHED_V1][0]
         image = ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        ax.set(xticks=(), yticks=(), xlabel=f"{len(matrix)} ImageNet images")
+        ax.set(xticks=(), yticks=(), ylabel=f"{len(matrix)} images")
         ax.set_title(title + (", V1 predictor" if name == "neural" else ""), fontsize="small")
-    axes[0].set_ylabel("in the same order")
-    axes[0].figure.colorbar(image, ax=list(axes), shrink=0.8, ticks=(-1, 0, 1), label="similarity", location="left")
+    axes[1].set_xlabel("in the same order")
+    figure.colorbar(image, ax=list(axes), shrink=0.8, ticks=(-1, 0, 1), label="similarity")
 
 
 def _recovery(ax: Axes, table: pd.DataFrame) -> None:
@@ -302,14 +328,25 @@ def _recovery(ax: Axes, table: pd.DataFrame) -> None:
         ("predicted", "predictor", "#d55e00", "o"),
         ("trial_mean", "trial average", "0.35", "s"),
     ):
-        rows = own[own["condition"] == condition].groupby("trials")["value"].agg(["mean", "sem", "size"])
-        drawn = ax.errorbar(rows.index, rows["mean"], rows["sem"], color=colour, marker=marker, capsize=2, label=label)
+        rows = own[own["condition"] == condition]
+        values = rows.groupby("trials")["value"]
+        trials = list(values.groups)
+        means, *ends = np.array([_interval(one) for _, one in values]).T
+        seed_dots(ax, rows["trials"], rows["value"], colour)
+        error = np.abs(np.array(ends) - means)
+        drawn = ax.errorbar(trials, means, error, color=colour, marker=marker, capsize=2, label=label)
         mark(drawn.lines[0], *own["series"].unique())
     ax.set_xscale("log", base=2)
-    ax.set_xticks(rows.index, [str(count) for count in rows.index])
-    ax.set(xlabel="Trials an image", ylabel="r with the noise-free\nsimilarity", ylim=(0, 1))
-    ax.set_title(f"Recovery, simulated V1 (n = {rows['size'].iloc[0]})", fontsize="small")
+    ax.set_xticks(trials, [str(count) for count in trials])
+    ax.set(xlabel="Trials an image", ylabel="r with the\nnoise-free", ylim=(0, 1))
+    ax.set_title(f"Recovery (n = {values.size().iloc[0]} animals)", fontsize="small")
     ax.legend(loc="lower right", fontsize="small")
+
+
+def _interval(values: pd.Series) -> tuple[float, float, float]:
+    """Mean and 95 % interval; NaN for an interval of fewer animals than any verdict takes."""
+    mean, low, high = interval_of(values)
+    return (mean, low, high) if len(values) >= FEWEST_SEEDS else (mean, float("nan"), float("nan"))
 
 
 def _conditions(ax: Axes, found: pd.DataFrame, title: str) -> None:
@@ -317,36 +354,34 @@ def _conditions(ax: Axes, found: pd.DataFrame, title: str) -> None:
     names = list(dict.fromkeys(found["condition"]))
     series = list(found["series"].unique())
     for place, name in enumerate(names):
+        if place % 2 == 0:  # leads the eye from the label to the marks
+            ax.axhspan(place - 0.5, place + 0.5, color="0.955", lw=0, zorder=0)
         for index, one in enumerate(series):
             rows = found[(found["condition"] == name) & (found["series"] == one)]
             if rows.empty:
                 continue
-            y = place + (index - (len(series) - 1) / 2) * 0.17
+            y = place + (index - (len(series) - 1) / 2) * 0.2
             _point(ax, rows, y, one, label=one if name == names[0] else None)
     ax.axvline(0, color="0.8", lw=0.6)
     ax.axvline(PRINTED_R, color="k", lw=0.9, ls="--", label=f"printed, r = {PRINTED_R}")
     ax.axvline(MATRICES_R, color="k", lw=0.9, ls=":", label=f"printed matrices, r ≈ {MATRICES_R}")
-    ax.set_yticks(range(len(names)), names, fontsize="small")
-    ax.set(
-        xlabel="Pearson r of $S^{\\mathrm{neural}}$ and $S^{\\mathrm{pixel}}$",
-        xlim=(-0.1, 1),
-        ylim=(len(names) - 0.4, -0.6),
-    )
+    ax.set_yticks(range(len(names)), [IN_WORDS.get(name, name) for name in names], fontsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel=f"Pearson r of {S_NEURAL} and {S_PIXEL}", xlim=(-0.1, 1), ylim=(len(names) - 0.4, -0.6))
     ax.set_title(title, fontsize="small")
     if len(series) > 1:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=2, fontsize="x-small")
+        ax.figure.legend(loc="outside lower center", ncols=3, fontsize="x-small", columnspacing=1)
 
 
 def _point(ax: Axes, rows: pd.DataFrame, y: float, series: str, label: str | None) -> None:
-    """One correlation with its interval over images, or those of several animals with their mean."""
+    """One correlation with its interval over images, or the mean of several animals with its interval and dots."""
     look = {"color": COLOURS[series], "marker": MARKERS[series], "ls": "", "label": label, "gid": series}
     if len(rows) > 1:
-        ax.plot(rows["pearson"], [y] * len(rows), color=COLOURS[series], marker=".", ls="", alpha=0.5)
-        ax.plot(rows["pearson"].mean(), y, **{**look, "marker": "|"}, ms=9, mew=1.6)
-        return
-    row = rows.iloc[0]
-    errors = [[row["pearson"] - row["pearson_low"]], [row["pearson_high"] - row["pearson"]]]
-    ax.errorbar(row["pearson"], y, xerr=errors, ms=3.5, elinewidth=1, **look)
+        found, low, high = _interval(rows["pearson"])
+        seed_dots(ax, rows["pearson"], [y + 0.3] * len(rows), COLOURS[series])
+    else:
+        found, low, high = rows.iloc[0][["pearson", "pearson_low", "pearson_high"]]
+    ax.errorbar(found, y, xerr=[[found - low], [high - found]], ms=3.5, elinewidth=1, **look)
 
 
 def numbers(study: Study) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Figure 00: pairs of images with their pixel similarity, and the targets made of it; nothing is trained."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 SHOWN_SIMILARITIES = (1.0, 0.8, 0.4, 0.0, -0.4, -0.8)
 THRESHOLDS = (0.2, 0.4, 0.6, 0.8)
+NEAR = 0.05  # similarities that look alike
+IDEA = (
+    "The idea: images that are alike as pixels (S above Th) should evoke similar responses in a network (target +1),\n"
+    "images that are nearly each other's negative opposite responses (−1), all others unrelated ones (0)"
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,29 @@ def draw(study: Study, protocol: None) -> Picture:
     return _picture_of(own.images.mean(dim=1).numpy(), own.similarity.numpy(), THRESHOLDS)
 
 
-def closest_pairs(similarity: np.ndarray, wanted: tuple[float, ...] = SHOWN_SIMILARITIES) -> list[tuple[int, int]]:
-    """For each wanted similarity the pair i < j that comes nearest.  similarity: [n, n]."""
+def clearest_pairs(
+    images: np.ndarray, similarity: np.ndarray, wanted: tuple[float, ...] = SHOWN_SIMILARITIES
+) -> list[tuple[int, int]]:
+    """For each wanted similarity a pair i < j that is about as similar, and in which most can be seen.
+
+    Of the pairs within NEAR of the one that comes nearest, that whose paler image has the most contrast; images that
+    are shown already are avoided where others are left.
+
+    images: [n, h, w].  similarity: [n, n].
+    """
     rows, cols = np.triu_indices(len(similarity), k=1)
-    values = similarity[rows, cols]
-    nearest = [int(np.abs(values - one).argmin()) for one in wanted]
-    return [(int(rows[index]), int(cols[index])) for index in nearest]
+    contrast = images.std(axis=(1, 2))
+    visible = np.minimum(contrast[rows], contrast[cols])
+    used: set[int] = set()
+    pairs = []
+    for one in wanted:
+        distance = np.abs(similarity[rows, cols] - one)
+        near = distance <= distance.min() + NEAR
+        fresh = near & ~np.isin(rows, list(used)) & ~np.isin(cols, list(used))
+        best = np.where(fresh if fresh.any() else near, visible, -1).argmax()
+        pairs.append((int(rows[best]), int(cols[best])))
+        used.update(pairs[-1])
+    return pairs
 
 
 def _picture_of(images: np.ndarray, similarity: np.ndarray, thresholds: tuple[float, ...]) -> Picture:
@@ -74,23 +96,43 @@ def _picture_of(images: np.ndarray, similarity: np.ndarray, thresholds: tuple[fl
     images: [n, h, w] in [0, 1].  similarity: [n, n].
     """
     use_style()
-    pairs = closest_pairs(similarity)
-    figure = plt.figure(figsize=(PAGE, 4.3), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
-    axes = top.subplots(2, len(pairs))
+    figure = plt.figure(figsize=(PAGE, 5.0), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.4, 1))
+    _pairs(top, images, similarity)
+    axes = bottom.subplots(1, 1 + len(thresholds))
+    for ax, threshold in zip(axes, (None, *thresholds), strict=True):
+        image = target_image(ax, similarity, threshold)
+        title = (
+            S_PIXEL if threshold is None else f"{S_TH}, Th = {threshold:g}\n{_share(similarity, threshold):.1%} at ±1"
+        )
+        ax.set_title(title, fontsize="small")
+    figure.colorbar(image, ax=list(axes), label="similarity", ticks=(-1, 0, 1), shrink=0.9)
+    axes[0].set(ylabel=f"{len(similarity)} images")
+    bottom.supxlabel("The same images in the same order, in every panel and along both sides", fontsize="small")
+    figure.suptitle(IDEA, fontsize="small", x=0.01, ha="left")
+    return figure
+
+
+def _share(similarity: np.ndarray, threshold: float) -> float:
+    """Of the pairs of different images, how many a target puts at +1 or -1."""
+    return float((np.abs(similarity[np.triu_indices(len(similarity), k=1)]) > threshold).mean())
+
+
+def _pairs(figure: Any, images: np.ndarray, similarity: np.ndarray) -> None:
+    """Pairs one above the other, as they are compared: the mean image taken off, each scaled to its own contrast."""
+    compared = images - images.mean(axis=0)
+    pairs = clearest_pairs(compared, similarity)
+    axes = figure.subplots(2, len(pairs))
     for column, (i, j) in enumerate(pairs):
         for ax, index in zip(axes[:, column], (i, j), strict=True):
-            ax.imshow(images[index], cmap="gray", vmin=0, vmax=1)
-            ax.set_axis_off()
-        axes[0, column].set_title(f"S = {similarity[i, j]:+.2f}", fontsize="medium")
-    axes = bottom.subplots(1, 1 + len(thresholds))
-    titles = [S_PIXEL, *(f"{S_TH}, Th = {threshold:g}" for threshold in thresholds)]
-    for ax, title, threshold in zip(axes, titles, (None, *thresholds), strict=True):
-        image = target_image(ax, similarity, threshold)
-        ax.set_title(title, fontsize="medium")
-    figure.colorbar(image, ax=list(axes), label="similarity", ticks=(-1, 0, 1), shrink=0.9)
-    axes[0].set(ylabel=f"{len(similarity)} images", xlabel="same images")
-    return figure
+            reach = np.abs(compared[index]).max() or 1
+            ax.imshow(compared[index] / reach, cmap="PuOr_r", vmin=-1, vmax=1)
+            ax.set(xticks=(), yticks=())
+            ax.spines[:].set_visible(False)
+        sign = f"{similarity[i, j]:+.2f}".replace("-", "−")
+        axes[0, column].set_title(f"S = {sign}", fontsize="medium")
+    words = "Pairs of images, the mean image taken off: orange is brighter than the mean image, violet is darker"
+    figure.supxlabel(words, fontsize="small")
 
 
 def target_image(ax: Axes, similarity: np.ndarray, threshold: float | None):

@@ -1,10 +1,13 @@
 """The record of what a step costs: drawn as it was measured, and found by what it times."""
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from conftest import in_this_process
 
 from simreg_core.lab.figures import figure
-from simreg_core.lab.figures.kit_cost import step_costs
+from simreg_core.lab.figures.kit import SEEDS, finding
+from simreg_core.lab.figures.kit_cost import ratios_over_repeats, step_costs
 from simreg_core.lab.running.compute import _stages, compute, missing_image_sets
 from simreg_core.lab.running.estimate import Costs
 from simreg_core.lab.running.plan import plan
@@ -77,3 +80,35 @@ def test_a_plan_times_its_steps_last_and_needs_no_images_for_it(tiny, tmp_path, 
     stages = _stages(both, store, costs)
     assert [task[1][1].attack for task in stages[-1]] == ["step_cost"]
     assert all(not task[1][1].times_steps for stage in stages[2:-1] for task in stage)
+
+
+def test_each_panel_has_one_unit_and_the_title_is_the_verdict():
+    study = figure("16_cost").study(load_profile("quick"))
+    picture = study.draw()
+    assert picture.get_suptitle() == finding(study, "cost")
+    assert picture.get_suptitle().endswith("n = 5 measurements)")
+    units = [unit for ax in picture.axes for unit in ("= 1)", "(ms)", "(MiB)") if unit in ax.get_ylabel()]
+    assert units == ["= 1)", "= 1)", "(ms)", "(MiB)"]
+    milliseconds, mebibytes = (ax.lines[0].get_ydata() for ax in picture.axes[2:])
+    counts = step_costs(study)["image_counts"]
+    assert list(milliseconds) == [one["seconds"] * 1e3 for one in counts]
+    assert list(mebibytes) == [one["held_bytes"] / 2**20 for one in counts]
+    plt.close(picture)
+
+
+def test_time_has_an_interval_over_repeats_and_a_dot_for_each():
+    study = figure("16_cost").study(load_profile("quick"))
+    rows, means = step_costs(study)["rows"], ratios_over_repeats(step_costs(study))
+    last = np.array(rows[-1]["ratios"])
+    reach = 2.776 * last.std(ddof=1) / np.sqrt(5)  # 2.776: of the t distribution, 4 degrees of freedom
+    expected = [last.mean(), last.mean() - reach, last.mean() + reach]
+    assert list(means.iloc[-1][["ratio_mean", "ratio_low", "ratio_high"]]) == pytest.approx(expected, rel=1e-3)
+    picture = study.draw()
+    time = picture.axes[0]
+    (bars,) = time.containers[0].lines[2]
+    assert bars.get_segments()[-1][:, 1] == pytest.approx(expected[1:], rel=1e-3)
+    dots = [line for line in time.lines if line.get_gid() == SEEDS]
+    assert [list(line.get_ydata()) for line in dots] == [row["ratios"] for row in rows[1:]]
+    against_k = study.numbers().query("against == 'k'")
+    assert against_k["ratio_high"].tolist() == means["ratio_high"].tolist()
+    plt.close(picture)
