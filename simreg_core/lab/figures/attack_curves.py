@@ -7,7 +7,7 @@ import pandas as pd
 from simreg_core.lab.claims import Claim, Statistic
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_WORDS, main_looks, published_task
-from simreg_core.lab.figures.kit_gains import curves_and_gains, title
+from simreg_core.lab.figures.kit_gains import curves_and_gains, title, with_gains
 from simreg_core.lab.gains import ATTACKS, GAIN, accuracy, beside_gain, gain, paired, robustness
 from simreg_core.lab.protocol_of_claims import CLEAN_RATIO, CONFIDENCE, NOT_INFERIOR
 from simreg_core.lab.recipes import seeds_of, targets_of, three_attacks
@@ -166,4 +166,4 @@ def draw(study: Study, protocol: str) -> Picture:
     return figure
 
 
-FIGURE = Figure("02_attack_curves", experiments, CLAIMS, draw)
+FIGURE = Figure("02_attack_curves", experiments, CLAIMS, draw, numbers=lambda study: with_gains(study.table()))

@@ -39,27 +39,28 @@ CLAIMS = (
 
 def draw(study: Study, protocol: str) -> Picture:
     """The gain over none against k under three attacks, and the measured time of a training step."""
+    same = study.circumstances.task == "CIFAR-10"  # of the published values
     figure, axes = panels(2, 2, 5.2)
     table = study.table()
     numbers = series_by(table, "k")
     for ax, attack in zip(axes.flat[:3], ATTACKS, strict=True):
         gains_against(ax, table, numbers, attack, protocol, 2)
         for k, y in published_by_number("k", PUBLISHED_K, attack).items():
-            published_diamond(ax, k, y, False)
+            published_diamond(ax, k, y, same)
             ax.plot([k / 2], [y], **{**DIAMOND, "ms": 2.5, "mec": "0.5"}, mfc="white")
         ax.set_xlabel("Pairs a step, k")
     time_against_k(axes[1, 1], step_costs(study))
-    _legend(figure)
+    _legend(figure, same)
     title(figure, study, protocol, "every-k")
     return figure
 
 
-def _legend(figure: Picture) -> None:
+def _legend(figure: Picture, same: bool) -> None:
     line = mpl.lines.Line2D
     look = LOOKS[THRESHOLD]
     handles = [
         line([], [], color=look.colour, marker=look.marker, label=f"{S_TH}: mean, 95 % interval, seeds"),
-        line([], [], **DIAMOND, mfc="white", label="published, gray CIFAR-10: k pairs"),
+        line([], [], **DIAMOND, mfc="k" if same else "white", label="published, gray CIFAR-10: k pairs"),
         line([], [], **{**DIAMOND, "ms": 2.5, "mec": "0.5"}, mfc="white", label="the same, if its k counts images"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")

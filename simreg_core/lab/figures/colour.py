@@ -3,7 +3,7 @@
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks
-from simreg_core.lab.figures.kit_gains import curves_and_gains, title
+from simreg_core.lab.figures.kit_gains import curves_and_gains, title, with_gains
 from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import in_colour, seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
@@ -41,4 +41,11 @@ def draw(study: Study, protocol: str) -> Picture:
     return figure
 
 
-FIGURE = Figure("09_colour", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 10", COLOUR))
+FIGURE = Figure(
+    "09_colour",
+    experiments,
+    CLAIMS,
+    draw,
+    numbers=lambda study: with_gains(study.table()),
+    details=each_curve_helps("v2 Fig. 10", COLOUR),
+)

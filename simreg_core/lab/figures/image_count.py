@@ -89,28 +89,29 @@ CLAIMS = (
 
 def draw(study: Study, protocol: str) -> Picture:
     """The gain over none against N under three attacks, and half that of the largest N, which the claims ask for."""
+    same = study.circumstances.task == "CIFAR-10"  # of the published values
     figure, axes = panels(1, 3, 3.3)
     table = study.table()
     counts = series_by(table, "count")
     for ax, attack in zip(axes, ATTACKS, strict=True):
         gains_against(ax, table, counts, attack, protocol, 10)
         for count, y in published_by_number("N", PUBLISHED_COUNTS, attack).items():
-            published_diamond(ax, count, y, False)
+            published_diamond(ax, count, y, same)
         ax.set_xlabel("Images, N\n(N(N − 1)/2 pairs)")
     whole = _gains(table[table["protocol"] == protocol])[-1].mean()
     axes[0].axhline(whole / 2, color=LOOKS[THRESHOLD].colour, lw=0.9, ls=":", zorder=1)
-    _legend(figure)
+    _legend(figure, same)
     title(figure, study, protocol, "count-suffices", "count-too-small")
     return figure
 
 
-def _legend(figure: Picture) -> None:
+def _legend(figure: Picture, same: bool) -> None:
     line = mpl.lines.Line2D
     look = LOOKS[THRESHOLD]
     handles = [
         line([], [], color=look.colour, marker=look.marker, label=f"{S_TH}: mean, 95 % interval, seeds"),
         line([], [], color=look.colour, lw=0.9, ls=":", label="half the gain of the largest N"),
-        line([], [], **DIAMOND, mfc="white", label="published, gray CIFAR-10"),
+        line([], [], **DIAMOND, mfc="k" if same else "white", label="published, gray CIFAR-10"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
 

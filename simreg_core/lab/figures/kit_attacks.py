@@ -77,7 +77,7 @@ SET_NAMES = {  # of regularization sets, in words
     "imagenet": "ImageNet",
     "tiny-imagenet32-jpeg75": "Tiny ImageNet",
 }
-SET_COLOURS = ("#56b4e9", "#882255", "#999933", "#332288", "#44aa99")  # none of those that S^pixel and S^Th have
+SET_COLOURS = ("#56b4e9", "#332288", "#44aa99", "#882255", "#999933")  # none of those that S^pixel and S^Th have
 
 
 def published_curve(look: Look, attack: str) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def accuracy_curves(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], attac
         ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label, gid=series)
         shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
         seed_dots(ax, seeds["epsilon"], seeds["value"], look.colour)
-    scale_of(ax, own)
+    scale_of(ax, own, below=True)
     ax.set(xlabel="ε (pixels in [0, 1])", ylim=(0, 1))
     ax.set_xlim(0, None)
     ax.set_title(ATTACK_NAMES[attack], fontsize="medium")

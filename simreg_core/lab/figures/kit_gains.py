@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.lab.claims import interval_of
-from simreg_core.lab.figures.kit import Axes, Picture, finding, mark, mpl, of_seeds, panels, seed_dots
+from simreg_core.lab.figures.kit import Axes, Picture, finding, mark, mpl, of_seeds, panels, seed_dots, summarize
 from simreg_core.lab.figures.kit_attacks import ATTACK_NAMES, MAIN_LOOKS, accuracy_curves, published_curve, size_bars
-from simreg_core.lab.gains import gain
+from simreg_core.lab.gains import SIZE, gain
 from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD, Look
 from simreg_core.lab.study import Study
@@ -22,6 +22,7 @@ ERRORS = "above: mean and SEM; below: paired gain, mean and 95 % interval; dots:
 DIAMOND = {"marker": "D", "ls": "", "ms": 4, "mec": "k", "mew": 0.8, "zorder": 3}  # as in the forest of claims
 ACCURACY_GAIN, SIZE_GAIN = "Gain in accuracy\nover none", "Median squared L2,\nratio to none"
 MEAN_GAIN = "Gain in mean accuracy\nover none"
+GAIN_OVER_NONE, RATIO = "gain over none", "ratio to none"  # metrics of a CSV
 
 
 def title(figure: Picture, study: Study, protocol: str, *keys: str) -> None:
@@ -32,9 +33,9 @@ def title(figure: Picture, study: Study, protocol: str, *keys: str) -> None:
 
 def mean_interval_of(values: Iterable[float]) -> tuple[float, float, float]:
     """Mean and 95 % t-interval over seeds; the interval is NaN for fewer than FEWEST_SEEDS."""
-    values = np.asarray(list(values), dtype=float)
-    mean, low, high = interval_of(values)
-    return (mean, low, high) if len(values) >= FEWEST_SEEDS else (mean, np.nan, np.nan)
+    measured = np.asarray(list(values), dtype=float)
+    mean, low, high = interval_of(measured)
+    return (mean, low, high) if len(measured) >= FEWEST_SEEDS else (mean, np.nan, np.nan)
 
 
 def gains_by_epsilon(table: pd.DataFrame, series: str, attack: str, over: str = NONE) -> pd.DataFrame:
@@ -49,6 +50,24 @@ def gains_by_epsilon(table: pd.DataFrame, series: str, attack: str, over: str = 
     )
     one, other = next(both).align(next(both), join="inner")
     return one - other
+
+
+def with_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """The numbers behind `curves_and_gains`: as `summarize` by epsilon, and rows of gains, paired by seed.
+
+    The metric of their rows is 'gain over none', or 'ratio to none' of boundary-attack sizes; their `sem` is that of
+    the paired differences or ratios, so the 95 % interval is the mean ± t(seeds - 1) · sem.
+    """
+    own = table[table["metric"].isin(("accuracy", SIZE))]
+    keys = ["attack", "protocol", "metric", "epsilon", "seed"]
+    counts = {"value": "mean", "attempted": "sum", "failed": "sum"}
+    by_seed = own.groupby(["series", *keys], sort=False, dropna=False).agg(counts).reset_index()
+    unregularized = by_seed[by_seed["series"] == NONE].drop(columns=["series", "attempted", "failed"])
+    both = by_seed[by_seed["series"] != NONE].merge(unregularized, on=keys, suffixes=("", "_none"))
+    sizes = both["metric"] == SIZE
+    both["value"] = (both["value"] / both["value_none"]).where(sizes, both["value"] - both["value_none"])
+    both["metric"] = sizes.map({True: RATIO, False: GAIN_OVER_NONE})
+    return pd.concat([summarize(table, "epsilon"), summarize(both, "epsilon")], ignore_index=True)
 
 
 def published_gain(look: Look, none: Look, attack: str) -> pd.DataFrame:
@@ -163,7 +182,7 @@ def curves_and_gains(
         gain_curves(below, table, looks, attack, protocol)
         end = float(table.loc[table["attack"] == attack, "epsilon"].max())
         below.set_xlim(-0.03 * end, 1.03 * end)
-        below.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3, steps=[1, 2, 5, 10]))
+        below.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
     size_bars(axes[0, 2], table, looks)
     axes[0, 2].set_title(ATTACK_NAMES["boundary"], fontsize="medium")
     size_ratios(axes[1, 2], table, looks, same)
@@ -181,8 +200,11 @@ def curves_and_gains(
 
 def _name_places(ax: Axes, labels: list[str]) -> None:
     """Labels in several lines, or slanting where they are many."""
-    slanting = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(labels) > 3 else {}
-    ax.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels], fontsize="small", **slanting)
+    if len(labels) > 3:
+        options = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    else:
+        labels, options = [label.replace(" ", "\n") for label in labels], {}
+    ax.set_xticks(range(len(labels)), labels, fontsize="small", **options)
 
 
 def _published_handle(ratios: Axes):
@@ -195,7 +217,7 @@ def _published_handle(ratios: Axes):
 def gains_against(
     ax: Axes, table: pd.DataFrame, numbers: Mapping[str, int], attack: str, protocol: str, base: int
 ) -> None:
-    """The gain of each series against its number, on a logarithmic axis.
+    """The gain of each series of S^Th against its number, on a logarithmic axis.
 
     numbers: of the series, see `series_by`.  base: of the axis: its powers are labelled.
     """

@@ -3,7 +3,7 @@
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_WORDS, each_curve_helps, published_task, set_looks
-from simreg_core.lab.figures.kit_gains import curves_and_gains, title
+from simreg_core.lab.figures.kit_gains import curves_and_gains, title, with_gains
 from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
@@ -43,4 +43,11 @@ def draw(study: Study, protocol: str) -> Picture:
     return figure
 
 
-FIGURE = Figure("04_regularization_sets", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 5"))
+FIGURE = Figure(
+    "04_regularization_sets",
+    experiments,
+    CLAIMS,
+    draw,
+    numbers=lambda study: with_gains(study.table()),
+    details=each_curve_helps("v2 Fig. 5"),
+)
