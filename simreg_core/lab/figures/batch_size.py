@@ -4,7 +4,14 @@ from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture, mpl, panels, series_by
 from simreg_core.lab.figures.kit_attacks import each_curve_helps
 from simreg_core.lab.figures.kit_cost import step_costs, time_against_k, timed_steps
-from simreg_core.lab.figures.kit_gains import DIAMOND, gains_against, published_by_number, published_diamond, title
+from simreg_core.lab.figures.kit_gains import (
+    DIAMOND,
+    gains_against,
+    published_by_number,
+    published_diamond,
+    same_grids,
+    title,
+)
 from simreg_core.lab.gains import ATTACKS, GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import seeds_of, three_attacks
 from simreg_core.lab.series import LOOKS, NONE, S_TH, THRESHOLD
@@ -39,7 +46,8 @@ CLAIMS = (
 
 def draw(study: Study, protocol: str) -> Picture:
     """The gain over none against k under three attacks, and the measured time of a training step."""
-    same = study.circumstances.task == "CIFAR-10"  # of the published values
+    task, epsilons = study.circumstances.task, study.profile.studies.epsilons
+    same = task == "CIFAR-10" and same_grids(task, epsilons)  # as the published values
     figure, axes = panels(2, 2, 5.2)
     table = study.table()
     numbers = series_by(table, "k")

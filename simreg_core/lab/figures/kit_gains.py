@@ -13,8 +13,9 @@ from simreg_core.lab.claims import interval_of
 from simreg_core.lab.figures.kit import Axes, Picture, finding, mark, mpl, of_seeds, panels, seed_dots, summarize
 from simreg_core.lab.figures.kit_attacks import ATTACK_NAMES, MAIN_LOOKS, accuracy_curves, published_curve, size_bars
 from simreg_core.lab.gains import SIZE, gain
-from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS, PUBLISHED_ENDS
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD, Look
+from simreg_core.lab.specs import EpsilonEnds
 from simreg_core.lab.study import Study
 
 INTERVALS, PUBLISHED = "intervals", "published"  # gids, beside those of series
@@ -86,6 +87,12 @@ def published_mean_gain(look: Look, none: Look, attack: str) -> float | None:
     """The published gain as claims measure it: the mean over the grid of epsilon, or the ratio of sizes."""
     found = published_gain(look, none, attack)
     return float(found["y"].mean()) if len(found) else None
+
+
+def same_grids(task: str | None, epsilons: EpsilonEnds) -> bool:
+    """Whether means over these grids of epsilon are the published statistics of a task; False where it has none."""
+    ends = {attack: end for (of, attack), end in PUBLISHED_ENDS.items() if of == task}
+    return bool(ends) and all(getattr(epsilons, attack) == end for attack, end in ends.items())
 
 
 def published_by_number(letter: str, numbers: Iterable[int], attack: str) -> dict[int, float]:
@@ -204,7 +211,7 @@ def _name_places(ax: Axes, labels: list[str]) -> None:
         options = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     else:
         labels, options = [label.replace(" ", "\n") for label in labels], {}
-    ax.set_xticks(range(len(labels)), labels, fontsize="small", **options)
+    ax.set_xticks(range(len(labels)), labels, fontsize="x-small", **options)
 
 
 def _published_handle(ratios: Axes):

@@ -21,10 +21,11 @@ from simreg_core.lab.figures.kit_gains import (
     no_gain_line,
     published_diamond,
     published_mean_gain,
+    same_grids,
     title,
 )
 from simreg_core.lab.gains import GAIN, at_largest, gain, mean_over, regularized
-from simreg_core.lab.protocol_of_claims import PUBLISHED_ENDS, TASKS
+from simreg_core.lab.protocol_of_claims import TASKS
 from simreg_core.lab.recipes import noise, of_variant, targets_of, three_attacks
 from simreg_core.lab.series import MAIN_TASK, NONE, PIXEL, THRESHOLD, Look
 from simreg_core.lab.specs import Profile
@@ -110,8 +111,7 @@ def looks_beside(profile: Profile | None) -> dict[str, Look]:
     if profile is None or profile.task.channels != 1:
         return looks_in_panel(None)
     task, own = TASKS.get(profile.task.images), profile.regularizer.images == profile.task.images
-    end = PUBLISHED_ENDS.get((task, "gaussian"))
-    if end != profile.studies.epsilons.gaussian:  # a mean over another grid is another statistic
+    if not same_grids(task, profile.studies.epsilons):  # a mean over another grid is another statistic
         return looks_in_panel(None)
     if task == "CIFAR-10":
         return MAIN_LOOKS
