@@ -138,10 +138,10 @@ def test_the_gain_is_drawn_at_the_number_of_images_and_the_published_one_at_its_
     plt.close(picture)
 
 
-@pytest.mark.parametrize("profile", ["mnist", "cifar-small"])
+@pytest.mark.parametrize("profile", ["quick", "cifar-small"])
 def test_other_tasks_stand_beside_published_curves_of_the_same_task_only(profile):
     found = {name: looks_beside(one)[THRESHOLD].published for name, one in tasks(load_profile(profile)).items()}
-    if profile == "mnist":
+    if profile == "quick":
         digits = {"gaussian": ("S_Th", "2a MNIST-MNIST R18")}
         assert found == {"main task": digits, "photographs, ResNet10": None, "MNIST digits, ResNet18": digits}
     else:
@@ -149,7 +149,7 @@ def test_other_tasks_stand_beside_published_curves_of_the_same_task_only(profile
 
 
 def test_a_published_mean_over_another_grid_is_not_drawn():
-    mnist = load_profile("mnist")
+    mnist = load_profile("quick")
     other = mnist.changed(studies=mnist.studies.changed(epsilons=mnist.studies.epsilons.changed(gaussian=0.3)))
     assert looks_beside(other)[THRESHOLD].published is None
     colour = mnist.changed(task=mnist.task.changed(channels=3))
@@ -185,7 +185,7 @@ def test_two_seeds_are_drawn_without_intervals():
 
 
 def test_the_headline_is_drawn_beside_published_mnist_where_the_task_is_mnist():
-    study = figure("02_attack_curves").study(load_profile("mnist"))
+    study = figure("02_attack_curves").study(load_profile("quick"))
     study.__dict__["_table"] = attack_table(**TARGETS, **{"S^neural": 1, "shuffled S^neural": 0})
     picture = study.draw()
     labels = [text.get_text() for text in picture.legends[0].get_texts()]

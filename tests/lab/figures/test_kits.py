@@ -61,7 +61,7 @@ def test_published_curves_are_of_the_same_task_where_there_are_any():
     assert published_curve(main_looks(None)["none"], "gaussian")["y"].iloc[-1] == 0.143
     assert [published_task(task) for task in ("MNIST", "CIFAR-100", None)] == ["MNIST", "CIFAR-10", "CIFAR-10"]
     table = attack_table(**dict.fromkeys(["none", "mnist-5k", "photos-foreign"], 0))
-    looks = set_looks(table, load_profile("mnist"), "MNIST")
+    looks = set_looks(table, load_profile("quick"), "MNIST")
     assert published_curve(looks["mnist-5k"], "gaussian")["y"].iloc[-1] == 0.578
     assert looks["photos-foreign"].published is None
 
