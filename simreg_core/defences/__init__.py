@@ -5,6 +5,7 @@
 | adversarial | `pgd_adversarial_examples`, `trades_loss`, and the rules that train with them | Madry 2018; Zhang 2019 |
 | augmentation | `noisy`, the rule that trains with it, and the settings of a blur | Li et al. 2023 |
 | base | `Rule`, `Stage`, `Artefact`, `FrontEndSettings`: what a new defence is made of | |
+| partial | `in_order`, `parts`, `freeze`, `set_afresh`, `hold_statistics`, and a rule | Bakiskan 2022, ch. 3 |
 | blur | `GaussianBlur`, a front end | Li et al. 2023 |
 | front_end | `FrontEnd`, a module in front of a network, and `differentiated` | |
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from simreg_core.defences.adversarial import PGDTraining, TradesTraining, pgd_adversarial_examples, trades_loss
 from simreg_core.defences.augmentation import Blur, NoiseTraining, noisy
 from simreg_core.defences.base import Artefact, FrontEndSettings, Parent, Plain, Rule, Stage
+from simreg_core.defences.partial import PartialTraining
 
 if TYPE_CHECKING:
     from simreg_core.defences.blur import GaussianBlur
@@ -31,6 +33,7 @@ __all__ = [
     "NoiseTraining",
     "PGDTraining",
     "Parent",
+    "PartialTraining",
     "Plain",
     "Rule",
     "Stage",
