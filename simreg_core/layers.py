@@ -1,6 +1,6 @@
 """What is measured of a network layer by layer: how a perturbation travels through it, and what its weights are like.
 
-PSR_l = ||f_l(x) - f_l(x + e)||_p / ||f_l(x)||_p, the perturbation-to-signal ratio of layer l (Bakiskan 2022, section 3.2).
+PSR_l = ||f_l(x) - f_l(x + e)||_p / ||f_l(x)||_p, the perturbation-to-signal ratio of layer l (Bakiskan 2022, 3.2).
 """
 
 import math

@@ -41,10 +41,8 @@ def test_ratios_are_those_of_the_definition_and_batches_do_not_matter(generator)
     for norm, p in (("l1", 1), ("l2", 2), ("linf", math.inf)):
         difference, signal = whole[norm]
         assert difference.shape == signal.shape == (2, 5)
-        expected = (before - after).norm(p, dim=1), before.norm(p, dim=1)
-        torch.testing.assert_close(
-            (difference[0], signal[0]), tuple(e.double() for e in expected), rtol=1e-4, atol=1e-6
-        )
+        expected = (before - after).norm(p, dim=1).double(), before.norm(p, dim=1).double()
+        torch.testing.assert_close((difference[0], signal[0]), expected, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(parts[norm], whole[norm], rtol=1e-4, atol=1e-6)
 
 

@@ -108,10 +108,9 @@ def parts(names: Sequence[str], cut: int | None = None, single: int | None = Non
         if not 0 <= cut <= len(names):
             raise ValueError(f"cut must lie in [0, {len(names)}], the network has {len(names)} modules; got {cut}")
         return list(names[:cut]), list(names[cut:])
-    if single is None or not 0 <= single < len(names):
-        raise ValueError(
-            f"single must lie in [0, {len(names) - 1}], the network has {len(names)} modules; got {single}"
-        )
+    last = len(names) - 1
+    if single is None or not 0 <= single <= last:
+        raise ValueError(f"single must lie in [0, {last}], the network has {len(names)} modules; got {single}")
     return [name for name in names if name != names[single]], [names[single]]
 
 
@@ -189,8 +188,10 @@ class PartialTraining(Rule):
                 raise ValueError(f"code '{self.code}' is stage one: it takes no cut, single module or parent")
             return
         _check_one(self.cut, self.single)
-        if self.cut is not None and self.cut < 1 or self.single is not None and self.single < 0:
-            raise ValueError(f"a cut must be at least 1, a single module 0; got {self.cut} and {self.single}")
+        if self.cut is not None and self.cut < 1:
+            raise ValueError(f"a cut must be at least 1, got {self.cut}")
+        if self.single is not None and self.single < 0:
+            raise ValueError(f"a single module must be at least 0, got {self.single}")
         if self.parent is None:
             raise ValueError(f"code '{self.code}' is stage two: it needs a parent, trained as '{self.stage_one}'")
         theirs = getattr(getattr(self.parent, "adversarial", None), "code", None)
@@ -235,5 +236,11 @@ class PartialTraining(Rule):
         return self.steps if self.adversarial else 0
 
     def words(self) -> str:
-        where = f", cut {self.cut}" if self.cut is not None else f", module {self.single}" if self.single else ""
+        where = (
+            f", cut {self.cut}"
+            if self.cut is not None
+            else f", module {self.single}"
+            if self.single is not None
+            else ""
+        )
         return f"partial adversarial training {self.code}{where}, epsilon {self.epsilon:g}"

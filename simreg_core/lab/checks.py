@@ -283,9 +283,8 @@ def _network_problem(own: Network, defence: DefenceSpec | None, task: Task, size
             network(torch.empty(count, task.channels, *size))
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
         trained = f", method '{defence.method}'," if defence is not None else ""
-        return (
-            f"{own.name} of width {own.width}{trained} cannot take {count} images of {_by(size)}: {_first_line(error)}"
-        )
+        network = f"{own.name} of width {own.width}{trained}"
+        return f"{network} cannot take {count} images of {_by(size)}: {_first_line(error)}"
     return ""
 
 
