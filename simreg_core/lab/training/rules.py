@@ -96,6 +96,7 @@ RULES = _by_name(
     Row("trades", defences.TradesTraining),
     Row("gaussian", defences.NoiseTraining, kept={"steps": (Literal[10], 10)}),
     Row("partial", defences.PartialTraining),
+    Row("polarizing", defences.PolarizedTraining),
 )
 FRONT_ENDS = _by_name(
     Row("blur", defences.Blur),
