@@ -18,6 +18,9 @@ POLARIZATION = "polarization"  # the loss beside the task's
 DROP_AFTER, DROP = 11 / 20, 0.1  # of stage three, when the learning rate falls; by which factor
 
 
+CHOICES = {"filters": ("trained", "frozen", "pixels"), "freezing": ("exact", "drift"), "until": (2, 3)}
+
+
 @dataclass(frozen=True)
 class PolarizedTraining(Rule):
     """Cross-entropy + λ * mean of a bump loss of the filters' outputs, λ from 0 to `weight` within each stage.
@@ -28,6 +31,8 @@ class PolarizedTraining(Rule):
         themselves (levels 0 and 1, threshold c), in one stage.
     freezing: in stage three, when the quantizer is on: 'exact', or 'drift', as in the released code, where Adam's
         momentum moves the filters on for some steps.
+    until: 2 leaves out stage three: the unquantized network, which an attacker may know, see
+        `FrontEndEvaluation.surrogates`.
     learning_rate: of Adam, in place of the experiment's.
     Each stage has the experiment's epochs, and its last weights count.
     Stage one polarizes with B1, stage two with B2, stage three trains the classifier behind the quantizer.
@@ -39,6 +44,7 @@ class PolarizedTraining(Rule):
     weight: float = 1.0
     filters: Literal["trained", "frozen", "pixels"] = "trained"
     freezing: Literal["exact", "drift"] = "exact"
+    until: Literal[2, 3] = 3
     learning_rate: float = 1e-3
 
     def __post_init__(self):
@@ -49,9 +55,9 @@ class PolarizedTraining(Rule):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name):g}")
         if not self.weight >= 0:
             raise ValueError(f"weight must be at least 0, got {self.weight:g}")
-        for name, allowed in (("filters", ("trained", "frozen", "pixels")), ("freezing", ("exact", "drift"))):
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"unknown {name} '{getattr(self, name)}'; allowed: {', '.join(allowed)}")
+                raise ValueError(f"unknown {name} '{getattr(self, name)}'; allowed: {', '.join(map(str, allowed))}")
 
     def network(self, base: nn.Module) -> nn.Module:
         """The front end and the source's classifier; of the experiment's network, its number of classes."""
@@ -64,11 +70,13 @@ class PolarizedTraining(Rule):
         early = (self.learning_rate,) * epochs
         fixed = ("classifier",)
         trained = fixed if self.filters == "frozen" else None
-        return (
+        drift = self.freezing == "drift" and trained is None
+        every = (
             Stage(epochs, "adam", early, trained, "last"),
             Stage(epochs, None, early, trained, "last"),
-            Stage(epochs, None, tuple(late), None if self.freezing == "drift" and trained is None else fixed, "last"),
+            Stage(epochs, None, tuple(late), None if drift else fixed, "last"),
         )
+        return every[: self.until]
 
     def begin(self, stage: int, network: nn.Module) -> None:
         network.stage = stage

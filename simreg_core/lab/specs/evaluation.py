@@ -309,6 +309,27 @@ class LogitsEvaluation(Evaluation):
         return WhiteBoxEvaluation(epsilons=(self.epsilon,), **own, **more)
 
 
+class FrontEndEvaluation(Evaluation):
+    """Accuracy under attackers who know a front end, the worst over them per image, and what it certifies.
+
+    ways: (part, way) as in `defences.differentiated`: PGD with each.  epsilon, steps, restarts: of PGD, L-infinity.
+    queries: of Square.  surrogates: networks that PGD is made on too, and transferred.
+    certificates: the epsilons of the certified share, of a front end that certifies; None: not asked for.
+    """
+
+    attack: Literal["front_end"] = "front_end"
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    ways: Annotated[tuple[tuple[str, str], ...], Field(min_length=1)]
+    steps: Count = 40
+    restarts: Count = 2
+    queries: Count = 200
+    surrogates: tuple[Experiment, ...] = ()
+    certificates: Epsilons | None = None
+
+    def faults(self) -> Iterator[str]:
+        yield from (f"ways name {part}={way} twice" for part, way in twice(self.ways))
+
+
 class LayersEvaluation(Evaluation):
     """PSR, batch norm, filter sparsity and singular values of each layer (Bakiskan 2022, section 3.2).
 
