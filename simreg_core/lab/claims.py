@@ -24,12 +24,8 @@ VERDICTS = (REPRODUCED, SMALLER, DIRECTION, NO_EFFECT, CONTRADICTED, UNDECIDED)
 NOT_ACCEPTED, NOT_MEASURED = "not accepted", "not measured"  # in place of a verdict
 HOLDS = (REPRODUCED, SMALLER, DIRECTION)
 OURS, DISSERTATION = "not in the paper", "Bakiskan 2022"  # sources; of the latter with its section
-GROUPS = {
-    "headline": "The paper's headline",
-    "paper": "The paper's further claims",
-    "ours": "Ours",
-    "dissertation": "The dissertation's",
-}
+GROUPS = {"headline": "The paper's headline", "paper": "The paper's further claims", "ours": "Ours"}
+GROUPS |= {"dissertation": "The dissertation's"}
 PLANNED_SEEDS = {**SEEDS, "dissertation": 5}  # of quick
 ROUNDING = 1e-12  # of binary fractions: 0.92 - 0.9 is a little more than 0.02
 
