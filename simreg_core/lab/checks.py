@@ -282,7 +282,9 @@ def _network_problem(own: Network, defence: DefenceSpec | None, task: Task, size
             network = build_network(made_for, num_classes=10).train()
             network(torch.empty(count, task.channels, *size))
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
-        return f"{own.name} of width {own.width} cannot take {count} images of {_by(size)}: {_first_line(error)}"
+        trained = f", method '{defence.method}'," if defence is not None else ""
+        network = f"{own.name} of width {own.width}{trained}"
+        return f"{network} cannot take {count} images of {_by(size)}: {_first_line(error)}"
     return ""
 
 

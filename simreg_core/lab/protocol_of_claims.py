@@ -88,6 +88,13 @@ CLAIMS: Mapping[str, str] = MappingProxyType(  # a digest of what each claim say
         "adaptive": "1e428d20",
         "architectures": "93d524aa",
         "cost": "44481021",
+        "partial-asymmetry": "4e4dac5c",
+        "partial-exponential": "726cb100",
+        "partial-few-modules": "125a9808",
+        "partial-collapse": "5248c18e",
+        "partial-depth": "dfdd33c9",
+        "partial-psr": "aee98766",
+        "partial-sparsity": "2317b6a1",
     }
 )
 

@@ -127,6 +127,8 @@ def starting_network(experiment: Experiment, num_classes: int, store: Store | No
     if store is not None:
         for fit in experiment.fits:
             _load_artefact(fit, network, store)
+    with _seeded(experiment, "prepared network"):
+        rule.prepare(network, torch.zeros(1, experiment.task.channels, *experiment.task.size))
     return network
 
 
