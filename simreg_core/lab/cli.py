@@ -13,7 +13,7 @@ from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
 from simreg_core.lab.running.plan import plan
-from simreg_core.lab.select import chosen_pair, grid_of, selection_ratios
+from simreg_core.lab.select import chosen_pair, grid_of, matched_alpha, matched_grid, selection_ratios
 from simreg_core.lab.specs import (
     Experiment,
     Profile,
@@ -177,9 +177,14 @@ def select(
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
     target: TargetOption = "threshold",
+    matched: Annotated[
+        bool, typer.Option("--matched", help="The alpha of a control whose clean accuracy is nearest to S^Th's.")
+    ] = False,
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
+    if matched and target not in ("zero", "shuffled"):
+        raise SpecError(f"--matched goes with target 'zero' or 'shuffled', got '{target}'")
     chosen, _ = _profile(profile)
     base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture)
     if learning_rate is not None:
@@ -187,6 +192,12 @@ def select(
     values = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: numbers for name, numbers in values.items() if numbers}
     base = base.changed(selection=base.selection.changed(**given))
+    if matched:
+        study = Study("selection", base, matched_grid(base, _target(target)))
+        nearest, accuracies = matched_alpha(study.run(without_gpu).table())
+        print(accuracies.to_string(index=False, float_format="%.3f"))
+        print(f"chosen: alpha = {nearest:g}")
+        return
     grid = Study("selection", base, grid_of(base, _target(target)))
     table = grid.run(without_gpu).table()
     print(selection_ratios(table).to_string(index=False, float_format="%.3f"))

@@ -88,6 +88,15 @@ CLAIMS: Mapping[str, str] = MappingProxyType(  # a digest of what each claim say
         "adaptive": "1e428d20",
         "architectures": "93d524aa",
         "cost": "44481021",
+        "targets": "0d2505fa",
+        "true-pairs": "d28d8610",
+        "loss": "e09cfb37",
+        "zeros-help": "811eac35",
+        "shared-statistics": "7e6d6177",
+        "own-images": "684de284",
+        "smooth-gradient": "09593ef6",
+        "smooth-filters": "f94d8136",
+        "unseen-pairs": "91b2a56b",
     }
 )
 

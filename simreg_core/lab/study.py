@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 RECORDINGS = PROJECT / "figures" / "recordings" / "records"  # of real recordings, the same for every profile
+NO_LOSS_NAME, SHARED = "no_loss", "shared"  # names of `specs.Design`
 COMPARED = "compared"  # role of the epsilon at which attacks are set side by side
 
 
@@ -224,9 +225,10 @@ class Study:
         """One row a measured number.
 
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
-        corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold
-        (of the regularizer), trials (of a recording), steps (of the attack), chance (accuracy of guessing), role
-        ('compared': the epsilon at which attacks are set side by side).
+        corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold, loss
+        (the regularizer's target, 'no_loss' where alpha is 0), statistics (of batch norm on pairs), images, own_images
+        (whether these are the task's), trials (of a recording), steps (of the attack), chance (accuracy of guessing),
+        role ('compared': the epsilon at which attacks are set side by side).
         """
         return self._table.copy(deep=False)
 
@@ -248,11 +250,14 @@ class Study:
             for value in record.values
         )
 
-    def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """An array of the records (such as 'power' or 'layer_weights') for each series, [seeds, ...]."""
+    def arrays(self, name: str, group: str | None = None) -> dict[str, np.ndarray]:
+        """An array of the records (such as 'power' or 'layer_weights') for each series, [seeds, ...].
+
+        group: of the blocks that are looked at; None: all.
+        """
         collected: dict[str, list] = {}
-        for _, label, record in self._records:
-            if name in record.arrays:  # a network that no image could fool has no spectrum
+        for own, label, record in self._records:
+            if name in record.arrays and group in (None, own):  # a network that no image could fool has no spectrum
                 collected.setdefault(label, []).append(record.arrays[name])
         return {label: np.array(values) for label, values in collected.items()}
 
@@ -342,12 +347,17 @@ def _chance(record: Record) -> float | None:
 
 def _numbers_of(record: Record) -> dict:
     """What was trained and measured, as numbers: a label is never read back."""
-    spec, source = (getattr(record.experiment, name, None) for name in ("regularizer", "source"))
+    spec, source, task = (getattr(record.experiment, name, None) for name in ("regularizer", "source", "task"))
+    loss = None if spec is None else spec.target if spec.alpha else NO_LOSS_NAME
     return {
         "k": getattr(spec, "pairs_per_step", None),
         "count": getattr(spec, "count", None),
         "alpha": getattr(spec, "alpha", None),
         "threshold": getattr(spec, "threshold", None),
+        "loss": loss,
+        "statistics": None if spec is None else spec.statistics or SHARED,
+        "images": getattr(spec, "images", None),
+        "own_images": None if spec is None else spec.images == task.images,
         "trials": getattr(source, "trials", None),
         "steps": getattr(record.evaluation, "steps", None),
     }

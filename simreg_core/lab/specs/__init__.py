@@ -31,6 +31,8 @@ from simreg_core.lab.specs.defence import (
     rules_module,
 )
 from simreg_core.lab.specs.evaluation import (
+    ALIKE,
+    AS_TRAINED,
     EVALUATIONS,
     AnyEvaluation,
     BoundaryEvaluation,
@@ -61,8 +63,10 @@ from simreg_core.lab.specs.profile import (
     NEURAL_SETTING,
     Architecture,
     Choice,
+    Design,
     EpsilonEnd,
     EpsilonEnds,
+    MatchedAlphas,
     NeuralStudy,
     Profile,
     RegularizationSet,
@@ -88,7 +92,9 @@ from simreg_core.lab.specs.training import (
 
 __all__ = [
     "ADVERSARIAL",
+    "ALIKE",
     "ANTOLIK_REGIONS",
+    "AS_TRAINED",
     "CLAIMED_DEFENCES",
     "COLOUR",
     "COMPUTATION_VERSION",
@@ -114,6 +120,7 @@ __all__ = [
     "CorruptionSpectraEvaluation",
     "Count",
     "DefenceSpec",
+    "Design",
     "EpsilonEnd",
     "EpsilonEnds",
     "Epsilons",
@@ -126,6 +133,7 @@ __all__ = [
     "FrontEndSpec",
     "Int",
     "LayerWeightsEvaluation",
+    "MatchedAlphas",
     "MinimumNormEvaluation",
     "Network",
     "NeuralExperiment",

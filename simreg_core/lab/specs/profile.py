@@ -14,6 +14,7 @@ from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol
 
 MAIN_SETTING, NEURAL_SETTING = "main", "S^neural"  # names of choices
 COLOUR, CORRUPTIONS = "colour ", "corruptions "  # before the names of choices for these tasks
+KINDS_OF_SETS = {"own": "of the task", "foreign": "of another kind"}  # by the names of `Design.sets`
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -80,6 +81,28 @@ class Architecture(Spec):
     learning_rate: Annotated[Float, Field(gt=0)] | None = None
 
 
+class Design(Spec):
+    """A part of the design of notebook 17: each of these losses, with each batch norm, with each set.
+
+    losses: 'threshold' is S^Th, 'no_loss' passes the pairs without a loss.
+    statistics: of batch norm on pair batches, see `batch_norm.normalized_by_part`.
+    sets: 'own', the task's images; 'foreign', others. Each is the profile's regularization set, where that is of this
+        kind, else the first of `regularization_sets` that is.
+    """
+
+    losses: Annotated[tuple[Literal["threshold", "pixel", "zero", "shuffled", "no_loss"], ...], Field(min_length=1)]
+    statistics: Annotated[tuple[Literal["shared", "separate", "frozen"], ...], Field(min_length=1)]
+    sets: Annotated[tuple[Literal["own", "foreign"], ...], Field(min_length=1)]
+
+
+class MatchedAlphas(Spec):
+    """alpha at which a control has S^Th's clean accuracy on validation images, of the profile's regularization set;
+    None: not chosen yet, and not measured."""
+
+    zero: Annotated[Float, Field(gt=0)] | None = None
+    shuffled: Annotated[Float, Field(gt=0)] | None = None
+
+
 class StudySizes(Spec):
     """How much of each figure a profile computes.
 
@@ -88,6 +111,7 @@ class StudySizes(Spec):
     component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
     colour_task: of 09; None: the profile's task with three channels.
     corruption_task, corruption_sets: of 05; None: the profile's task, and `regularization_sets`.
+    design, matched_alphas: of 17; S^Th of the profile and none are measured always.
     """
 
     epsilons: EpsilonEnds
@@ -110,6 +134,8 @@ class StudySizes(Spec):
     corruption_images: Count | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
+    design: Annotated[tuple[Design, ...], Field(min_length=1)]
+    matched_alphas: MatchedAlphas = MatchedAlphas()
 
     def faults(self) -> Iterator[str]:
         named: dict[str, list[str]] = {
@@ -237,6 +263,21 @@ class Profile(Spec):
     chosen: dict[str, Choice] | None = None
     needs_gpu: bool = False
 
+    @property
+    def main_role(self) -> Literal["own", "foreign"]:
+        """Of its regularization set, see `Design`."""
+        return self._role_of(self.regularizer.images)
+
+    def set_of(self, role: str) -> dict | None:
+        """What a set of `Design` changes of the regularizer; None where the profile has none of this kind."""
+        if role == self.main_role:
+            return {}
+        sets = (one for one in self.studies.regularization_sets if self._role_of(one.images) == role)
+        return next((one.fields() for one in sets), None)
+
+    def _role_of(self, images: str) -> Literal["own", "foreign"]:
+        return "own" if images == self.task.images else "foreign"
+
     def faults(self) -> Iterator[str]:
         for label in CLAIMED_DEFENCES:
             if label not in self.defences:
@@ -245,6 +286,9 @@ class Profile(Spec):
             if label in self.defences:
                 yield f"defences name '{label}', which is a curve already"
         sizes = self.studies
+        for role in dict.fromkeys(role for part in sizes.design for role in part.sets):
+            if self.set_of(role) is None:
+                yield f"design names '{role}' images, but no regularization set has images {KINDS_OF_SETS[role]}"
         known = [MAIN_SETTING, NEURAL_SETTING, *(one.images for one in sizes.regularization_sets)]
         for prefix, sets in ((COLOUR, sizes.colour_sets), (CORRUPTIONS, sizes.corruption_sets or ())):
             known += [prefix + name for name in (MAIN_SETTING, *(one.images for one in sets))]
