@@ -169,10 +169,13 @@ def select(
     images: Annotated[str | None, typer.Option("--set", help="Regularization set, if not the profile's.")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="The task of notebook 05.")] = False,
-    variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="A variant of notebook 12, or the table of 18, not the main task.")
+    ] = None,
     architecture: Annotated[
         str | None, typer.Option(help="An architecture of notebook 15, instead of the profile's.")
     ] = None,
+    similarity: Annotated[str | None, typer.Option(help="A similarity of notebook 18, instead of S^Th's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate, if not the profile's.", min=1e-9)] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
@@ -186,7 +189,7 @@ def select(
     if matched and target not in ("zero", "shuffled"):
         raise SpecError(f"--matched goes with target 'zero' or 'shuffled', got '{target}'")
     chosen, _ = _profile(profile)
-    base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture)
+    base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture, similarity)
     if learning_rate is not None:
         base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
     values = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}

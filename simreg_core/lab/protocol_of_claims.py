@@ -97,6 +97,11 @@ CLAIMS: Mapping[str, str] = MappingProxyType(  # a digest of what each claim say
         "smooth-gradient": "09593ef6",
         "smooth-filters": "f94d8136",
         "unseen-pairs": "91b2a56b",
+        "other-similarities": "337404cd",
+        "pixel-cosine": "36db834c",
+        "linear-cka": "092540c4",
+        "tabular": "e81d5d24",
+        "low-pass-set": "fc0b19aa",
     }
 )
 

@@ -12,7 +12,7 @@ import pandas as pd
 from simreg_core.lab.gains import mean_of, robustness
 from simreg_core.lab.recipes import seeds_of
 from simreg_core.lab.series import NO_LOSS, NONE, PIXEL, SHUFFLED, THRESHOLD, ZERO
-from simreg_core.lab.specs import Experiment, Profile
+from simreg_core.lab.specs import Experiment, Profile, SpecError
 from simreg_core.lab.study import NO_LOSS_NAME, SHARED
 
 LOSSES = {"threshold": THRESHOLD, "pixel": PIXEL, "zero": ZERO, "shuffled": SHUFFLED, NO_LOSS_NAME: NO_LOSS}
@@ -53,7 +53,11 @@ def label_of(loss: str, statistics: str, role: str, main_role: str) -> str:
 
 
 def _cell(profile: Profile, loss: str, statistics: str, role: str) -> tuple[Experiment, ...]:
-    fields = {**(profile.set_of(role) or {}), "statistics": None if statistics == SHARED else statistics}
+    of_set = profile.set_of(role)
+    if of_set is None:
+        kind = "of the task" if role == "own" else "of another kind"
+        raise SpecError(f"design names '{role}' images, but no regularization set has images {kind}")
+    fields = {**of_set, "statistics": None if statistics == SHARED else statistics}
     if loss == NO_LOSS_NAME:
         return seeds_of(profile, THRESHOLD, profile.seeds, **{**fields, "alpha": 0.0})
     if loss == "pixel":

@@ -107,10 +107,7 @@ BY_KEY = {one.key: one for one in CONTRASTS}
 def _claim(key: str, text: str, statistic: str, note: str = "") -> Claim:
     """A claim on a contrast, with what it is at the largest epsilon and without noise beside it."""
     own = BY_KEY[key]
-    beside = (
-        ("at-largest", "the same at the largest ε", "largest"),
-        ("clean", "the same of clean accuracy", "zero"),
-    )
+    beside = (("at-largest", "the same at the largest ε", "largest"), ("clean", "the same of clean accuracy", "zero"))
     return Claim(
         key=key,
         text=text,

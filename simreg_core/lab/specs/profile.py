@@ -10,11 +10,11 @@ from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
-from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol
+from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol, TargetSimilarity
 
 MAIN_SETTING, NEURAL_SETTING = "main", "S^neural"  # names of choices
 COLOUR, CORRUPTIONS = "colour ", "corruptions "  # before the names of choices for these tasks
-KINDS_OF_SETS = {"own": "of the task", "foreign": "of another kind"}  # by the names of `Design.sets`
+TABLE_SETTING = "table"  # of notebook 18
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -95,6 +95,30 @@ class Design(Spec):
     sets: Annotated[tuple[Literal["own", "foreign"], ...], Field(min_length=1)]
 
 
+class OtherSimilarity(Spec):
+    """A similarity of notebook 18.
+
+    name: of `names.TARGET_SIMILARITIES`, from which targets are made with as many +1 and -1 as S^Th's; 'linear_cka', by
+        which S^Th is compared with the network's maps; or 'low_pass': S^Th with blurred regularization images.
+    alpha: None: S^Th's.  sigma: of the blur of 'low_pass', in pixels.
+    """
+
+    name: Literal[TargetSimilarity, "linear_cka", "low_pass"]
+    alpha: Annotated[Float, Field(gt=0)] | None = None
+    sigma: Annotated[Float, Field(gt=0)] | None = None
+
+    def faults(self) -> Iterator[str]:
+        if (self.name == "low_pass") != (self.sigma is not None):
+            yield f"'low_pass' needs sigma, and nothing else has one; got {self.name} with sigma {self.sigma}"
+
+    def fields(self) -> dict:
+        """What it changes of the profile's regularizer."""
+        alpha = {} if self.alpha is None else {"alpha": self.alpha}
+        if self.name == "low_pass":
+            return {"low_pass": self.sigma, **alpha}
+        return {"similarity" if self.name == "linear_cka" else "target_similarity": self.name, **alpha}
+
+
 class MatchedAlphas(Spec):
     """alpha at which a control has S^Th's clean accuracy on validation images, of the profile's regularization set;
     None: not chosen yet, and not measured."""
@@ -112,6 +136,7 @@ class StudySizes(Spec):
     colour_task: of 09; None: the profile's task with three channels.
     corruption_task, corruption_sets: of 05; None: the profile's task, and `regularization_sets`.
     design, matched_alphas: of 17; S^Th of the profile and none are measured always.
+    other_similarities, tabular: of 18; tabular: a task of a table, with an MLP.
     """
 
     epsilons: EpsilonEnds
@@ -136,6 +161,8 @@ class StudySizes(Spec):
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
     design: Annotated[tuple[Design, ...], Field(min_length=1)]
     matched_alphas: MatchedAlphas = MatchedAlphas()
+    other_similarities: Annotated[tuple[OtherSimilarity, ...], Field(min_length=1)]
+    tabular: Variant
 
     def faults(self) -> Iterator[str]:
         named: dict[str, list[str]] = {
@@ -144,6 +171,7 @@ class StudySizes(Spec):
             "corruption_sets": [one.images for one in self.corruption_sets or ()],
             "variants": [one.name for one in self.variants],
             "architectures": [one.name for one in self.architectures],
+            "other_similarities": [one.name for one in self.other_similarities],
         }
         for field, names in named.items():
             for name in twice(names):
@@ -239,9 +267,10 @@ class Profile(Spec):
     neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
     defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
         `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
-    chosen: how α and Th were chosen, by setting: 'main', 'S^neural', the name of a regularization set, a variant or an
-        architecture; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not named was chosen
-        as without these words, or as 'main' was. A setting that the criterion did not accept has no verdict.
+    chosen: how α and Th were chosen, by setting: 'main', 'S^neural', the name of a regularization set, a variant, an
+        architecture or a similarity; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not
+        named was chosen as without these words, or as 'main' was; 'table' is that of 18. A setting that the criterion
+        did not accept has no verdict.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -286,13 +315,11 @@ class Profile(Spec):
             if label in self.defences:
                 yield f"defences name '{label}', which is a curve already"
         sizes = self.studies
-        for role in dict.fromkeys(role for part in sizes.design for role in part.sets):
-            if self.set_of(role) is None:
-                yield f"design names '{role}' images, but no regularization set has images {KINDS_OF_SETS[role]}"
-        known = [MAIN_SETTING, NEURAL_SETTING, *(one.images for one in sizes.regularization_sets)]
+        known = [MAIN_SETTING, NEURAL_SETTING, TABLE_SETTING, *(one.images for one in sizes.regularization_sets)]
         for prefix, sets in ((COLOUR, sizes.colour_sets), (CORRUPTIONS, sizes.corruption_sets or ())):
             known += [prefix + name for name in (MAIN_SETTING, *(one.images for one in sets))]
         known += [*(one.name for one in sizes.variants), *(one.name for one in sizes.architectures)]
+        known += [one.name for one in sizes.other_similarities]
         for name in self.chosen or ():
             if name not in known:
                 yield f"chosen names '{name}', which is no setting; allowed: {', '.join(dict.fromkeys(known))}"

@@ -172,7 +172,7 @@ def test_cells_differ_in_what_they_say_and_are_shared_with_other_figures(tiny):
 def test_a_design_with_a_set_that_is_not_there_is_refused(tiny):
     sizes = tiny.studies.changed(regularization_sets=({"images": "digits"},))
     with pytest.raises(SpecError, match="design names 'foreign' images, but no regularization set has images of anoth"):
-        tiny.changed(studies=sizes)
+        figure(NAME).study(tiny.changed(studies=sizes))
 
 
 def test_pairs_without_a_loss_and_without_shared_statistics_do_nothing(tiny, store):
