@@ -315,11 +315,11 @@ class Profile(Spec):
             if label in self.defences:
                 yield f"defences name '{label}', which is a curve already"
         sizes = self.studies
-        known = [MAIN_SETTING, NEURAL_SETTING, TABLE_SETTING, *(one.images for one in sizes.regularization_sets)]
+        known = [MAIN_SETTING, NEURAL_SETTING, *(one.images for one in sizes.regularization_sets)]
         for prefix, sets in ((COLOUR, sizes.colour_sets), (CORRUPTIONS, sizes.corruption_sets or ())):
             known += [prefix + name for name in (MAIN_SETTING, *(one.images for one in sets))]
         known += [*(one.name for one in sizes.variants), *(one.name for one in sizes.architectures)]
-        known += [one.name for one in sizes.other_similarities]
+        known += [*(one.name for one in sizes.other_similarities), TABLE_SETTING]
         for name in self.chosen or ():
             if name not in known:
                 yield f"chosen names '{name}', which is no setting; allowed: {', '.join(dict.fromkeys(known))}"
