@@ -161,11 +161,12 @@ def test_cells_differ_in_what_they_say_and_are_shared_with_other_figures(tiny):
         "pairs, no loss": {"alpha": 0.0},
         "S^Th, separate": {"statistics": "separate"},
         "all targets 0, separate": {"target": "zero", "statistics": "separate"},
+        "shuffled S^Th": {"target": "shuffled"},
         "S^Th, foreign images": {"images": "photos-foreign"},
         "all targets 0, matched α": {"target": "zero", "alpha": 3.0},
     }
     keys = {one.key for one, _ in figure(NAME).study(tiny).measurements()}
-    for other, few in (("02_attack_curves", 4), ("11_target_components", 8), ("13_protocol_audit", 8)):
+    for other, few in (("02_attack_curves", 4), ("11_target_components", 10), ("13_protocol_audit", 8)):
         assert len(keys & {one.key for one, _ in figure(other).study(tiny).measurements()}) == few, other
 
 
