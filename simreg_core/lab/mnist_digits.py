@@ -12,6 +12,7 @@ from simreg_core.lab.image_files import DIGITS_OF_EACH_CLASS, DataError
 SIDE = 28
 CLASSES = tuple("0123456789")
 SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"  # of the table's values, as uint8
+SATURATION = 0.5  # channels are correlated then, as those of natural images are
 SHUFFLE = 2026  # seed of the split: part of the set's definition
 
 
@@ -57,14 +58,15 @@ def _file() -> Path:
 
 
 def in_colours(digits: np.ndarray, split: str) -> np.ndarray:
-    """Each digit in a bright colour at random, on black.
+    """Each digit in a light colour at random, on black.
 
     digits: [n, h, w] uint8.  split: part of the seed, so the colours are the same in every call.
-    Returns [n, 3, h, w] uint8: the digit times a colour whose hue is uniform and whose saturation and value are full.
+    Returns [n, 3, h, w] uint8: the digit times a colour of uniform hue, full value and the saturation SATURATION.
     """
     hue = np.random.default_rng([SHUFFLE + 1, list(DIGITS_OF_EACH_CLASS).index(split)]).random(len(digits))
     # red, green and blue as functions of the hue, a third of a turn apart
     colours = np.clip(np.abs((hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1, 0, 1)
+    colours = 1 - SATURATION * (1 - colours)
     return (digits[:, None] * colours[:, :, None, None]).round().astype(np.uint8)
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pandas as pd
 
 from simreg_core.lab.claims import Claim, Statistic
-from simreg_core.lab.figures.kit import Picture, finding
-from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, PUBLISHED_MAIN, draw_three_attacks
+from simreg_core.lab.figures.kit import Picture
+from simreg_core.lab.figures.kit_attacks import PUBLISHED_WORDS, main_looks, published_task
+from simreg_core.lab.figures.kit_gains import curves_and_gains, title, with_gains
 from simreg_core.lab.gains import ATTACKS, GAIN, accuracy, beside_gain, gain, paired, robustness
 from simreg_core.lab.protocol_of_claims import CLEAN_RATIO, CONFIDENCE, NOT_INFERIOR
 from simreg_core.lab.recipes import headline_seeds, seeds_of, targets_of, three_attacks
-from simreg_core.lab.series import LOOKS, NEURAL, NONE, PIXEL, S_NEURAL, SHUFFLED_NEURAL, THRESHOLD
+from simreg_core.lab.series import LOOKS, NEURAL, NONE, PIXEL, S_NEURAL, S_PIXEL, S_TH, SHUFFLED_NEURAL, THRESHOLD
 from simreg_core.lab.specs import NEURAL_SETTING, Profile
 from simreg_core.lab.study import Block, Figure, Study
 
@@ -150,24 +151,19 @@ CLAIMS = (
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Accuracy against epsilon, and boundary-attack sizes; published values thin and dashed."""
+    """Accuracy against epsilon and boundary-attack sizes; below, the gain over none; published values dashed."""
     source = "simulated V1" if study.profile.neural.target == "simulated" else "V1 predictor"
+    task = study.circumstances.task
     looks = {
-        **MAIN_LOOKS,
+        **main_looks(task),
         NEURAL: replace(LOOKS[NEURAL], label=f"{S_NEURAL}, {source}"),
         SHUFFLED_NEURAL: replace(LOOKS[SHUFFLED_NEURAL], label="the same, shuffled"),
     }
-    figure = draw_three_attacks(study.table(), looks, ["none", "pixel", "Th", "neural", "shuffled"], protocol, 3.6)
-    first, second, bars = figure.axes
-    handles = [*first.get_legend_handles_labels()[0], *second.get_legend().legend_handles]
-    labels = [*first.get_legend_handles_labels()[1], PUBLISHED_MAIN.replace("\n", " ")]
-    first.get_legend().remove()  # five curves leave no room for it
-    second.get_legend().remove()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
-    bars.tick_params(axis="x", rotation=40)
-    found = finding(study, "gaussian", "fgsm", "boundary")
-    figure.suptitle(f"{found}\nProtocol: {protocol}", fontsize="small", x=0.01, ha="left")
+    ticks = ["none", S_PIXEL, S_TH, S_NEURAL, "shuffled"]
+    beside = published_task(task)
+    figure = curves_and_gains(study.table(), looks, protocol, ticks, PUBLISHED_WORDS[beside], beside == task)
+    title(figure, study, protocol, "gaussian", "fgsm", "boundary")
     return figure
 
 
-FIGURE = Figure("02_attack_curves", experiments, CLAIMS, draw)
+FIGURE = Figure("02_attack_curves", experiments, CLAIMS, draw, numbers=lambda study: with_gains(study.table()))

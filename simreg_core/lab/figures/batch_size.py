@@ -1,20 +1,24 @@
 """Figure 07: three attacks against the number of pairs a step, and what pairs cost (paper v2, Figure 8)."""
 
 from simreg_core.lab.claims import Claim
-from simreg_core.lab.figures.kit import Picture, panels, published_legend, sequence, series_by
-from simreg_core.lab.figures.kit_attacks import (
-    MAIN_LOOKS,
-    PUBLISHED_MAIN,
-    accuracy_curves,
-    each_curve_helps,
-    size_bars,
-)
+from simreg_core.lab.figures.kit import Picture, mpl, panels, series_by
+from simreg_core.lab.figures.kit_attacks import each_curve_helps
 from simreg_core.lab.figures.kit_cost import step_costs, time_against_k, timed_steps
-from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
+from simreg_core.lab.figures.kit_gains import (
+    DIAMOND,
+    gains_against,
+    published_by_number,
+    published_diamond,
+    same_grids,
+    title,
+)
+from simreg_core.lab.gains import ATTACKS, GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import seeds_of, three_attacks
-from simreg_core.lab.series import NONE, THRESHOLD, looks_of
+from simreg_core.lab.series import LOOKS, NONE, S_TH, THRESHOLD
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.study import Block, Figure, Study
+
+PUBLISHED_K = (4, 8, 16, 32)
 
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
@@ -41,23 +45,33 @@ CLAIMS = (
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Three attacks, a curve for each k beside the published one, and the measured time of a training step."""
-    figure, axes = panels(2, 2, 4.6)
+    """The gain over none against k under three attacks, and the measured time of a training step."""
+    task, epsilons = study.circumstances.task, study.profile.studies.epsilons
+    same = task == "CIFAR-10" and same_grids(task, epsilons)  # as the published values
+    figure, axes = panels(2, 2, 5.2)
     table = study.table()
     numbers = series_by(table, "k")
-    looks = {NONE: MAIN_LOOKS[NONE]}
-    for name, look in looks_of(numbers, sequence(len(numbers)), "^sDv").items():
-        known = f"k={numbers[name]}"
-        looks[name] = look.beside({"gaussian": (known, "iii-k"), "fgsm": (known, "iii-k"), "boundary": (known, "iii")})
-    for ax, attack in zip(axes[0], ("gaussian", "fgsm"), strict=True):
-        accuracy_curves(ax, table, looks, attack, protocol)
-    axes[0, 0].set_ylabel("Test accuracy")
-    axes[0, 0].legend(loc="lower left", fontsize="small")
-    published_legend(axes[0, 1], PUBLISHED_MAIN)
-    size_bars(axes[1, 0], table, looks, [NONE, *map(str, numbers.values())])
-    axes[1, 0].set_xlabel("Pairs a step, k")
+    for ax, attack in zip(axes.flat[:3], ATTACKS, strict=True):
+        gains_against(ax, table, numbers, attack, protocol, 2)
+        for k, y in published_by_number("k", PUBLISHED_K, attack).items():
+            published_diamond(ax, k, y, same)
+            ax.plot([k / 2], [y], **{**DIAMOND, "ms": 2.5, "mec": "0.5"}, mfc="white")
+        ax.set_xlabel("Pairs a step, k")
     time_against_k(axes[1, 1], step_costs(study))
+    _legend(figure, same)
+    title(figure, study, protocol, "every-k")
     return figure
+
+
+def _legend(figure: Picture, same: bool) -> None:
+    line = mpl.lines.Line2D
+    look = LOOKS[THRESHOLD]
+    handles = [
+        line([], [], color=look.colour, marker=look.marker, label=f"{S_TH}: mean, 95 % interval, seeds"),
+        line([], [], **DIAMOND, mfc="k" if same else "white", label="published, gray CIFAR-10: k pairs"),
+        line([], [], **{**DIAMOND, "ms": 2.5, "mec": "0.5"}, mfc="white", label="the same, if its k counts images"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
 
 
 FIGURE = Figure(

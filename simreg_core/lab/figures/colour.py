@@ -2,7 +2,8 @@
 
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import Picture
-from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks, sets_under_three_attacks
+from simreg_core.lab.figures.kit_attacks import each_curve_helps, set_looks
+from simreg_core.lab.figures.kit_gains import curves_and_gains, title, with_gains
 from simreg_core.lab.gains import GAIN, at_largest, gain_of_each, mean_over
 from simreg_core.lab.recipes import in_colour, seeds_of, sets_of, three_attacks
 from simreg_core.lab.series import NONE
@@ -34,9 +35,18 @@ CLAIMS = (
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Three attacks, a curve for each set; no published curve could be read off."""
-    table = study.table()
-    return sets_under_three_attacks(table, set_looks(table, with_published=False), protocol)
+    """Three attacks, a curve for each set; below, gains over none; no published curve could be read off."""
+    looks = set_looks(study.table(), in_colour(study.profile), published=None)
+    figure = curves_and_gains(study.table(), looks, protocol)
+    title(figure, study, protocol, "colour")
+    return figure
 
 
-FIGURE = Figure("09_colour", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 10", COLOUR))
+FIGURE = Figure(
+    "09_colour",
+    experiments,
+    CLAIMS,
+    draw,
+    numbers=lambda study: with_gains(study.table()),
+    details=each_curve_helps("v2 Fig. 10", COLOUR),
+)

@@ -108,7 +108,7 @@ def details(table: pd.DataFrame) -> list[Claim]:
 def draw(study: Study, protocol: str) -> Picture:
     """Gain by corruption and frequency group; accuracy by severity; spectra of the corruptions themselves."""
     own = corrupted(study.table())
-    looks = set_looks(own)
+    looks = set_looks(own, under_corruptions(study.profile))
     rows = corruption_rows(own, looks)
     use_style()
     places = [["gains", "severity"], ["gains", "spectra"]]

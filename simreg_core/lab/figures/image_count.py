@@ -6,15 +6,23 @@ from functools import partial
 import pandas as pd
 
 from simreg_core.lab.claims import Claim, Statistic
-from simreg_core.lab.figures.kit import Picture, finding, sequence, series_by
-from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, draw_three_attacks, each_curve_helps
-from simreg_core.lab.gains import gain
+from simreg_core.lab.figures.kit import Picture, mpl, panels, series_by
+from simreg_core.lab.figures.kit_attacks import each_curve_helps
+from simreg_core.lab.figures.kit_gains import (
+    DIAMOND,
+    gains_against,
+    published_by_number,
+    published_diamond,
+    same_grids,
+    title,
+)
+from simreg_core.lab.gains import ATTACKS, gain
 from simreg_core.lab.recipes import seeds_of, three_attacks
-from simreg_core.lab.series import NONE, THRESHOLD, looks_of
+from simreg_core.lab.series import LOOKS, NONE, S_TH, THRESHOLD
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.study import Block, Figure, Study
 
-PUBLISHED_COUNTS = ("N=100", "N=1000", "N=5000")  # the smallest, the middle and the largest
+PUBLISHED_COUNTS = (100, 1000, 5000)
 
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
@@ -87,18 +95,33 @@ CLAIMS = (
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Three attacks, a curve for each N; the published curves in the colours of the N that play their part."""
+    """The gain over none against N under three attacks, and half that of the largest N, which the claims ask for."""
+    task, epsilons = study.circumstances.task, study.profile.studies.epsilons
+    same = task == "CIFAR-10" and same_grids(task, epsilons)  # as the published values
+    figure, axes = panels(1, 3, 3.3)
     table = study.table()
     counts = series_by(table, "count")
-    known = dict(zip(image_counts(table), PUBLISHED_COUNTS, strict=True))
-    looks = {NONE: MAIN_LOOKS[NONE]}
-    for name, look in looks_of(counts, sequence(len(counts)), "^sDv").items():
-        panels = {"gaussian": "iii-N", "fgsm": "iii-N", "boundary": "iii"}
-        published = {attack: (known[name], panel) for attack, panel in panels.items()} if name in known else None
-        looks[name] = look.beside(published)
-    figure = draw_three_attacks(table, looks, [NONE, *map(str, counts.values())], protocol, 3.0)
-    figure.suptitle(finding(study, "count-suffices", "count-too-small"), fontsize="small", x=0.01, ha="left")
+    for ax, attack in zip(axes, ATTACKS, strict=True):
+        gains_against(ax, table, counts, attack, protocol, 10)
+        for count, y in published_by_number("N", PUBLISHED_COUNTS, attack).items():
+            published_diamond(ax, count, y, same)
+        ax.set_xlabel("Images, N\n(N(N − 1)/2 pairs)")
+    whole = _gains(table[table["protocol"] == protocol])[-1].mean()
+    axes[0].axhline(whole / 2, color=LOOKS[THRESHOLD].colour, lw=0.9, ls=":", zorder=1)
+    _legend(figure, same)
+    title(figure, study, protocol, "count-suffices", "count-too-small")
     return figure
+
+
+def _legend(figure: Picture, same: bool) -> None:
+    line = mpl.lines.Line2D
+    look = LOOKS[THRESHOLD]
+    handles = [
+        line([], [], color=look.colour, marker=look.marker, label=f"{S_TH}: mean, 95 % interval, seeds"),
+        line([], [], color=look.colour, lw=0.9, ls=":", label="half the gain of the largest N"),
+        line([], [], **DIAMOND, mfc="k" if same else "white", label="published, gray CIFAR-10"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
 
 
 FIGURE = Figure("08_image_count_study", experiments, CLAIMS, draw, details=each_curve_helps("v2 Fig. 9"))

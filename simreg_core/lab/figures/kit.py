@@ -135,15 +135,18 @@ def of_seeds(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return table.groupby([*columns, "seed"], sort=False)["value"].mean().reset_index()
 
 
-def scale_of(ax: Axes, table: pd.DataFrame, chance: bool = True) -> None:
+def scale_of(ax: Axes, table: pd.DataFrame, chance: bool = True, below: bool = False) -> None:
     """What accuracies are to be read against: how many test images there are, and what guessing would give.
 
     table: the rows behind the panel, with the columns attempted and chance.  chance: whether an accuracy is drawn.
+    below: say it at the lower left, where no curve goes, not at the upper right.
     """
     if "attempted" in table and len(table):
         images = int(table["attempted"].min())
-        place = {"transform": ax.transAxes, "ha": "right", "va": "top"}
-        ax.text(0.99, 0.99, f"{images} images", fontsize="x-small", color="0.4", **place)
+        place = {"transform": ax.transAxes, **({"va": "bottom"} if below else {"ha": "right", "va": "top"})}
+        ax.text(
+            *((0.02, 0.01) if below else (0.99, 0.99)), f"{images} images", fontsize="x-small", color="0.4", **place
+        )
     if chance and "chance" in table and table["chance"].notna().any():
         ax.axhline(table["chance"].iloc[0], color="0.6", lw=0.8, ls=":", zorder=0, gid=CHANCE)
 

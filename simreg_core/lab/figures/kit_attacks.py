@@ -1,16 +1,14 @@
 """What the figures of attack curves share: curves against epsilon, bars of boundary-attack sizes, and their claims."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import (
     Axes,
-    Picture,
     of_seeds,
-    panels,
-    published_legend,
     reference,
     scale_of,
     seed_dots,
@@ -19,7 +17,7 @@ from simreg_core.lab.figures.kit import (
 )
 from simreg_core.lab.gains import ATTACKS, GAIN, SIZE, beside_gain, by_seed, gain, regularized
 from simreg_core.lab.series import LOOKS, NONE, PIXEL, QUALITATIVE, THRESHOLD, Look, looks_of
-from simreg_core.lab.specs import MAIN_SETTING
+from simreg_core.lab.specs import MAIN_SETTING, Profile
 from simreg_core.lab.study import Study
 
 ATTACK_NAMES = {
@@ -35,7 +33,10 @@ METRICS = {  # of the digitized values, by attack
     "fgsm": "fgsm_acc",
     "boundary": "boundary_sqL2_per_pixel(1e-3)",
 }
-PUBLISHED_MAIN = "published, gray\nCIFAR-10, ResNet18"
+PUBLISHED_WORDS = {  # what the published values beside the main curves are, by their task
+    "CIFAR-10": "published, gray CIFAR-10, ResNet18",
+    "MNIST": "published, MNIST, ResNet18",
+}
 MAIN_LOOKS = {  # gray CIFAR-10, ImageNet as regularization set, ResNet18
     NONE: LOOKS[NONE].beside(dict.fromkeys(METRICS, ("unregularized", "4i"))),
     PIXEL: LOOKS[PIXEL].beside(
@@ -49,6 +50,8 @@ MAIN_LOOKS = {  # gray CIFAR-10, ImageNet as regularization set, ResNet18
         }
     ),
 }
+PUBLISHED_NAMES = {NONE: "unregularized", PIXEL: "S_pixel", THRESHOLD: "S_Th"}  # in the paper's panels of other tasks
+MNIST_PANEL, CIFAR100_PANEL = "2a MNIST-MNIST R18", "2c CIFAR100-ImageNet R34"  # Gaussian noise only
 # each set, and the published one that plays its part: the task's own images, or natural images of another kind
 PUBLISHED_SETS = {
     "cifar10": "CIFAR10",
@@ -59,6 +62,20 @@ PUBLISHED_SETS = {
     "tiny-imagenet32-jpeg75": "ImageNet",
     "photos-foreign": "ImageNet",
 }
+SET_NAMES = {  # of regularization sets, in words
+    "photos": "photographs",
+    "photos-foreign": "photographs",
+    "digits": "digits",
+    "mnist": "MNIST",
+    "mnist-5k": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg75": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+    "tiny-imagenet32-jpeg75": "Tiny ImageNet",
+}
+SET_COLOURS = ("#56b4e9", "#332288", "#44aa99", "#882255", "#999933")  # none of those that S^pixel and S^Th have
 
 
 def published_curve(look: Look, attack: str) -> pd.DataFrame:
@@ -90,7 +107,7 @@ def accuracy_curves(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], attac
         ax.plot(rows["epsilon"], rows["mean"], color=look.colour, marker=look.marker, label=label, gid=series)
         shade(ax, rows["epsilon"], rows["mean"], rows["sem"], look.colour)
         seed_dots(ax, seeds["epsilon"], seeds["value"], look.colour)
-    scale_of(ax, own)
+    scale_of(ax, own, below=True)
     ax.set(xlabel="ε (pixels in [0, 1])", ylim=(0, 1))
     ax.set_xlim(0, None)
     ax.set_title(ATTACK_NAMES[attack], fontsize="medium")
@@ -107,6 +124,7 @@ def size_bars(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], labels: lis
         seed_dots(ax, [place + 0.2] * len(seeds), seeds["value"] * 1e3, "k")
         for value in published_curve(look, "boundary")["y"]:
             ax.plot([place - 0.4, place + 0.4], [value, value], color="0.5", lw=0.8, ls="--")
+    ax.set_ylim(0, 1.1 * ax.get_ylim()[1])  # room for the number of images
     scale_of(ax, own, chance=False)
     ax.set_xticks(range(len(looks)), labels or [look.label for look in looks.values()])
     ax.set_ylabel("Median squared L2\nper pixel (× 10⁻³)")
@@ -115,30 +133,71 @@ def size_bars(ax: Axes, table: pd.DataFrame, looks: dict[str, Look], labels: lis
     ax.set_title(said, fontsize="medium")
 
 
-def draw_three_attacks(
-    table: pd.DataFrame, looks: dict[str, Look], ticks: list[str] | None = None, protocol="released", height=2.5
-) -> Picture:
-    """Accuracy under Gaussian noise and FGSM, and boundary-attack sizes.  ticks: labels of the bars."""
-    figure, axes = panels(1, 3, height, width_ratios=(1, 1, 0.8))
-    for ax, attack in zip(axes[:2], ("gaussian", "fgsm"), strict=True):
-        accuracy_curves(ax, table, looks, attack, protocol)
-    axes[0].set_ylabel("Test accuracy")
-    axes[0].legend(loc="lower left", fontsize="small")
-    if any(look.published for look in looks.values()):
-        published_legend(axes[1], PUBLISHED_MAIN)
-    size_bars(axes[2], table, looks, ticks)
-    return figure
+def published_task(task: str | None) -> str:
+    """The task whose published curves stand beside those of a task: the same, or CIFAR-10, the paper's main one."""
+    return task if task in PUBLISHED_WORDS else "CIFAR-10"
 
 
-def set_looks(table: pd.DataFrame, with_published: bool = True) -> dict[str, Look]:
-    """Looks of none and of the regularization sets of a table, beside the published sets or beside none."""
-    looks = looks_of([NONE, *regularized(table)], QUALITATIVE, "^sDv")
-    return {name: look.beside(_published_set(name)) for name, look in looks.items()} if with_published else looks
+def main_looks(task: str | None) -> dict[str, Look]:
+    """Looks of none, S^pixel and S^Th, beside the published curves of the same task, or of CIFAR-10.
+
+    task: a value of `protocol_of_claims.TASKS`; None: another one.
+    """
+    return looks_in_panel(MNIST_PANEL) if task == "MNIST" else MAIN_LOOKS
 
 
-def _published_set(name: str) -> dict[str, tuple[str, str]] | None:
+def looks_in_panel(panel: str | None) -> dict[str, Look]:
+    """Looks of none, S^pixel and S^Th, beside a panel of the paper under Gaussian noise; None: beside nothing."""
+    names = PUBLISHED_NAMES if panel else {}
+    return {
+        name: look.beside({"gaussian": (names[name], panel)} if name in names else None)
+        for name, look in MAIN_LOOKS.items()
+    }
+
+
+def set_label(images: str, of_task: str) -> str:
+    """A regularization set in words: the task's own images, or what else its images show.
+
+    images, of_task: names of image sets.
+    """
+    if images == of_task:
+        return "own images"
+    words = SET_NAMES.get(images, images)
+    return f"other {words}" if SET_NAMES.get(of_task) == words else words
+
+
+def set_looks(
+    table: pd.DataFrame, profile: Profile | None = None, published: str | None = "CIFAR-10"
+) -> dict[str, Look]:
+    """Looks of none and of the regularization sets of a table.
+
+    profile: that of the task: its main set looks as S^Th does elsewhere, as these are the same networks, and sets are
+    called by the part that they play; None: by the names of their images.
+    published: the task whose published sets stand beside those that play the same part; None: none.
+    """
+    names = [NONE, *regularized(table)]
+    looks = looks_of(names, QUALITATIVE, "^sDv") if profile is None else _looks_by_part(names, profile)
+    own = None if profile is None else profile.task.images
+    return {name: look.beside(_published_set(name, own, published)) for name, look in looks.items()}
+
+
+def _looks_by_part(names: list[str], profile: Profile) -> dict[str, Look]:
+    """The main set, or where it is not among them the task's own images, in the colour of S^Th."""
+    main, own = profile.regularizer.images, profile.task.images
+    if main not in names:
+        main = own
+    others = looks_of([name for name in names if name not in (NONE, main)], SET_COLOURS, "Dvs<>")
+    looks = {NONE: LOOKS[NONE], main: LOOKS[THRESHOLD], **others}
+    return {name: looks[name] if name == NONE else replace(looks[name], label=set_label(name, own)) for name in names}
+
+
+def _published_set(name: str, own: str | None, task: str | None) -> dict[str, tuple[str, str]] | None:
+    if task is None:
+        return None
     if name == NONE:
-        return MAIN_LOOKS[NONE].published
+        return main_looks(task)[NONE].published
+    if task == "MNIST":  # the paper has its own images only
+        return main_looks(task)[THRESHOLD].published if name == own else None
     if name not in PUBLISHED_SETS:
         return None
     known = PUBLISHED_SETS[name]
@@ -147,35 +206,6 @@ def _published_set(name: str) -> dict[str, tuple[str, str]] | None:
         "fgsm": (f"S_Th reg={known}", "4i"),
         "boundary": (f"reg={known}", "4i"),
     }
-
-
-def sets_under_three_attacks(table: pd.DataFrame, looks: dict[str, Look], protocol: str) -> Picture:
-    """As `draw_three_attacks`, the names of the sets in two lines."""
-    return draw_three_attacks(table, looks, [look.label.replace("-", "-\n") for look in looks.values()], protocol)
-
-
-def rows_of_groups(
-    table: pd.DataFrame, attacks: tuple[str, ...], looks_of: Callable[[str], dict[str, Look]], protocol: str
-) -> Picture:
-    """A row for each group, a column for each attack, the boundary attack last; without a legend."""
-    groups = list(table["group"].unique())
-    figure, axes = panels(len(groups), len(attacks) + 1, 1.75 * len(groups) + 0.4, squeeze=False)
-    for own, group in zip(axes, groups, strict=True):
-        rows = table[table["group"] == group]
-        looks = looks_of(group)
-        for ax, attack in zip(own, attacks, strict=False):
-            accuracy_curves(ax, rows, looks, attack, protocol)
-            ax.set(xlabel="")
-        size_bars(own[-1], rows, looks)
-        for ax in own:
-            ax.title.set_fontsize("small")
-        own[-1].set_title("Boundary attack", fontsize="small")
-        own[-1].tick_params(axis="x", labelsize="x-small")
-        own[0].set_ylabel(f"{group}\nTest accuracy", fontsize="small")
-        own[-1].set_ylabel("Squared L2\nper pixel (× 10⁻³)", fontsize="small")
-    for ax in axes[-1, :-1]:
-        ax.set_xlabel("ε")
-    return figure
 
 
 def minimal_size(table: pd.DataFrame, series: str, norm: str, method: str = "fast") -> pd.Series:

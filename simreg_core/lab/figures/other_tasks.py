@@ -3,19 +3,38 @@
 import pandas as pd
 
 from simreg_core.lab.claims import Claim
-from simreg_core.lab.figures.kit import Picture, mpl, summarize_groups
-from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, helps, rows_of_groups
+from simreg_core.lab.figures.kit import Axes, Picture, mpl, panels, summarize_groups
+from simreg_core.lab.figures.kit_attacks import (
+    ATTACK_NAMES,
+    CIFAR100_PANEL,
+    MAIN_LOOKS,
+    MNIST_PANEL,
+    helps,
+    looks_in_panel,
+)
+from simreg_core.lab.figures.kit_gains import (
+    DIAMOND,
+    MEAN_GAIN,
+    PUBLISHED,
+    SIZE_GAIN,
+    dot_with_interval,
+    no_gain_line,
+    published_diamond,
+    published_mean_gain,
+    same_grids,
+    title,
+)
 from simreg_core.lab.gains import GAIN, at_largest, gain, mean_over, regularized
+from simreg_core.lab.protocol_of_claims import TASKS
 from simreg_core.lab.recipes import noise, of_variant, targets_of, three_attacks
 from simreg_core.lab.series import MAIN_TASK, NONE, PIXEL, THRESHOLD, Look
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.study import Block, Figure, Study
 from simreg_core.names import NOISE_NAMES, PROTOCOLS
 
-PUBLISHED_TASKS = {  # the poster's other tasks; digits stand beside MNIST
-    "digits, ResNet10": "2a MNIST-MNIST R18",
-    "MNIST – MNIST": "2a MNIST-MNIST R18",
-    "CIFAR-100, ResNet34": "2c CIFAR100-ImageNet R34",
+ROWS = {  # the attack and epsilon of each row, see `gains.gain`
+    "no attack": ("gaussian", "zero"),
+    **{ATTACK_NAMES[attack]: (attack, "grid") for attack in (*NOISE_NAMES, "fgsm")},
 }
 
 
@@ -69,22 +88,84 @@ def details(table: pd.DataFrame) -> list[Claim]:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """A row for each task, a column for each attack."""
-    figure = rows_of_groups(study.table(), (*NOISE_NAMES, "fgsm"), _looks, protocol)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    handles.append(mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--"))
-    figure.legend(handles, [*labels, "published"], loc="outside lower center", ncols=4, fontsize="small")
+    """The gain of each target over none, a row for each attack in a block for each task; sizes at the right."""
+    table = study.table()
+    profiles = tasks(study.profile)
+    groups = list(table["group"].unique())
+    tall = len(groups) * (len(ROWS) + 1)
+    figure, axes = panels(1, 2, 0.2 * tall + 1.6, sharey=True, width_ratios=(1, 0.5))
+    for place, group in enumerate(groups):
+        looks = looks_beside(profiles.get(group))
+        _block(axes, table[table["group"] == group], group, looks, protocol, place * (len(ROWS) + 1))
+    _finish(axes, len(groups), tall)
+    _legend(figure, axes[0])
+    title(figure, study, protocol, "other-tasks")
     return figure
 
 
-def _looks(group: str) -> dict[str, Look]:
-    if group == MAIN_TASK:
+def looks_beside(profile: Profile | None) -> dict[str, Look]:
+    """Looks of none, S^pixel and S^Th, beside the published curves of the same task and grid, where there are any.
+
+    profile: of the task; None: unknown.
+    """
+    if profile is None or profile.task.channels != 1:
+        return looks_in_panel(None)
+    task, own = TASKS.get(profile.task.images), profile.regularizer.images == profile.task.images
+    if not same_grids(task, profile.studies.epsilons):  # a mean over another grid is another statistic
+        return looks_in_panel(None)
+    if task == "CIFAR-10":
         return MAIN_LOOKS
-    panel = PUBLISHED_TASKS.get(group)
-    names = {NONE: "unregularized", PIXEL: "S_pixel", THRESHOLD: "S_Th"}
-    return {
-        name: look.beside({"gaussian": (names[name], panel)} if panel else None) for name, look in MAIN_LOOKS.items()
-    }
+    return looks_in_panel({("MNIST", True): MNIST_PANEL, ("CIFAR-100", False): CIFAR100_PANEL}.get((task, own)))
+
+
+def _block(axes, table: pd.DataFrame, group: str, looks: dict[str, Look], protocol: str, top: int) -> None:
+    """The rows of one task below its name.  top: the row of its name."""
+    own, released = (table[table["protocol"] == one] for one in (protocol, "released"))
+    for number, name in enumerate((PIXEL, THRESHOLD)):
+        look, aside = looks[name], 0.4 * number - 0.2
+        for row, (attack, epsilon) in enumerate(ROWS.values(), start=top + 1):
+            gains = gain(own, name, attack, epsilon=epsilon)
+            dot_with_interval(axes[0], row + aside, gains, look, name, across=True, aside=0.7 * aside)
+            value = published_mean_gain(look, looks[NONE], attack) if epsilon == "grid" else None
+            if value is not None:
+                published_diamond(axes[0], value, row + aside, True)
+        middle = top + (len(ROWS) + 1) / 2
+        ratios = gain(released, name, "boundary")
+        dot_with_interval(axes[1], middle + 2 * aside, ratios, look, name, across=True, aside=0.7 * aside)
+        ratio = published_mean_gain(look, looks[NONE], "boundary")
+        if ratio is not None:
+            published_diamond(axes[1], ratio, middle + 2 * aside, True)
+    seeds, images = own["seed"].nunique(), int(own.loc[own["attack"] == "gaussian", "attempted"].min())
+    plain = {"facecolor": "white", "lw": 0, "pad": 0.5}  # where the line of no gain would cross the words
+    place = {"transform": axes[0].get_yaxis_transform(), "fontsize": "small", "va": "center", "bbox": plain}
+    axes[0].text(0.015, top, f"{group} (n = {seeds}, {images} images)", weight="bold", **place)
+    images = int(released.loc[released["attack"] == "boundary", "attempted"].min())
+    axes[1].text(0.03, top, f"{images} images", **{**place, "transform": axes[1].get_yaxis_transform()})
+
+
+def _finish(axes, groups: int, tall: int) -> None:
+    starts = [group * (len(ROWS) + 1) for group in range(groups)]
+    rows = [start + 1 + row for start in starts for row in range(len(ROWS))]
+    axes[0].set_yticks(rows, list(ROWS) * groups, fontsize="small")
+    axes[0].set_ylim(tall - 0.4, -0.6)
+    for ax, at, label in zip(axes, (0, 1), (MEAN_GAIN, SIZE_GAIN), strict=True):
+        no_gain_line(ax, at, across=True)
+        ax.set_xlabel(label)
+        ax.tick_params(axis="y", length=0)
+        for start in starts[1:]:
+            ax.axhline(start - 0.5, color="0.85", lw=0.8, zorder=0)
+    axes[1].set_title(ATTACK_NAMES["boundary"], fontsize="medium")
+    axes[0].set_title("Noise and transferred FGSM", fontsize="medium")
+
+
+def _legend(figure: Picture, ax: Axes) -> None:
+    line = mpl.lines.Line2D
+    looks = [(MAIN_LOOKS[name].colour, MAIN_LOOKS[name].marker, MAIN_LOOKS[name].label) for name in (PIXEL, THRESHOLD)]
+    handles = [line([], [], color=colour, marker=marker, lw=1.6, label=label) for colour, marker, label in looks]
+    if any(one.get_gid() == PUBLISHED for one in ax.lines):
+        handles.append(line([], [], **DIAMOND, mfc="k", label="published, same task"))
+    options = {"title": "paired gain over none: mean, 95 % interval, training seeds", "title_fontsize": "small"}
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small", **options)
 
 
 def settings(study: Study) -> list[dict]:

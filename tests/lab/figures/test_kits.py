@@ -9,8 +9,17 @@ from made_up import attack_table, made_up
 
 from simreg_core.lab.claims import HOLDS, NOT_ACCEPTED, VERDICTS
 from simreg_core.lab.figures.kit import CHANCE, SEEDS, SENTENCES, finding, save_whole, summarize
-from simreg_core.lab.figures.kit_attacks import MAIN_LOOKS, published_curve, set_looks
+from simreg_core.lab.figures.kit_attacks import (
+    MAIN_LOOKS,
+    main_looks,
+    published_curve,
+    published_task,
+    set_label,
+    set_looks,
+)
 from simreg_core.lab.files import StoreError
+from simreg_core.lab.series import LOOKS
+from simreg_core.lab.specs import load_profile
 
 
 def test_published_curves():
@@ -28,24 +37,33 @@ def test_a_set_stands_beside_the_published_one_that_plays_its_part():
     assert published_curve(looks["photos"], "boundary")["y"].tolist() == [5.98]  # CIFAR-10 for a CIFAR-10 task
     assert published_curve(looks["photos-foreign"], "boundary")["y"].tolist() == [5.19]  # ImageNet
     assert published_curve(looks["digits"], "gaussian").empty
-    assert all(
-        look.published is None for look in set_looks(attack_table(none=0, photos=0), with_published=False).values()
-    )
+    without = set_looks(attack_table(none=0, photos=0), published=None)
+    assert all(look.published is None for look in without.values())
 
 
-def dashed(ax):
-    return [line for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata())]
+def test_a_set_is_called_by_its_part_and_the_main_one_looks_as_elsewhere():
+    quick = load_profile("quick")
+    looks = set_looks(attack_table(**dict.fromkeys(["none", "photos", "photos-foreign", "mine"], 0)), quick)
+    assert [look.label for look in looks.values()] == ["none", "own images", "other photographs", "mine"]
+    assert (looks["photos"].colour, looks["photos"].marker) == (LOOKS["S^Th"].colour, LOOKS["S^Th"].marker)
+    assert len({look.colour for look in looks.values()}) == len({look.marker for look in looks.values()}) == 4
+    assert set_label("photos-foreign", "mnist-5k") == "photographs"
+    small = load_profile("cifar-small")  # its main set is another than the task's images
+    looks = set_looks(attack_table(**dict.fromkeys(["none", "cifar10-jpeg75", "tiny-imagenet32-jpeg75"], 0)), small)
+    assert [look.label for look in looks.values()] == ["none", "own images", "Tiny ImageNet"]
+    assert looks["tiny-imagenet32-jpeg75"].colour == LOOKS["S^Th"].colour != looks["cifar10-jpeg75"].colour
 
 
-def test_curves_say_their_seeds_and_show_the_published_ones():
-    table = attack_table(**{"none": 0, "N = 10": 0, "N = 50": 1, "N = 500": 2})
-    table["count"] = table["series"].map({"N = 10": 10, "N = 50": 50, "N = 500": 500})
-    figure = made_up("08_image_count_study", table).draw()
-    gaussian = figure.axes[0]
-    assert [text.get_text() for text in gaussian.get_legend().get_texts()][1] == "N = 10 (n = 4)"
-    ends = [line.get_ydata()[-1] for line in dashed(gaussian)]
-    assert ends == pytest.approx([0.143, 0.211, 0.495, 0.403], abs=0.001)  # none, 100, 1000 and 5000 images
-    plt.close(figure)
+def test_published_curves_are_of_the_same_task_where_there_are_any():
+    assert published_curve(main_looks("MNIST")["S^Th"], "gaussian")["y"].iloc[-1] == 0.578
+    assert published_curve(main_looks("MNIST")["none"], "gaussian")["x"].iloc[-1] == 0.5
+    assert published_curve(main_looks("MNIST")["S^Th"], "fgsm").empty
+    assert published_curve(main_looks(None)["none"], "gaussian")["y"].iloc[-1] == 0.143
+    assert [published_task(task) for task in ("MNIST", "CIFAR-100", None)] == ["MNIST", "CIFAR-10", "CIFAR-10"]
+    table = attack_table(**dict.fromkeys(["none", "mnist-5k", "photos-foreign"], 0))
+    looks = set_looks(table, load_profile("mnist"), "MNIST")
+    assert published_curve(looks["mnist-5k"], "gaussian")["y"].iloc[-1] == 0.578
+    assert looks["photos-foreign"].published is None
 
 
 def test_summarize_averages_repeats_before_seeds():
@@ -85,7 +103,7 @@ def of_two_attacks(**more):
 
 def test_curves_have_a_dot_for_each_seed_the_images_and_the_level_of_chance():
     figure = of_two_attacks().draw()
-    gaussian, fgsm, bars = figure.axes
+    gaussian, fgsm, bars = figure.axes[:3]  # the gains are below
     dots = [line for line in gaussian.lines if line.get_gid() == SEEDS]
     assert [len(line.get_xdata()) for line in dots] == [8] * 5  # four seeds at two ε, of five series
     assert sorted(dots[2].get_ydata())[-1] == pytest.approx(0.803)
@@ -100,7 +118,6 @@ def test_curves_have_a_dot_for_each_seed_the_images_and_the_level_of_chance():
 
 def test_committed_studies_know_the_level_of_chance():
     from simreg_core.lab.figures import figure
-    from simreg_core.lab.specs import load_profile
 
     table = figure("07_batch_size_study").study(load_profile("quick")).table()
     assert set(table["chance"].dropna()) == {0.1}
