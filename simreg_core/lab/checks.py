@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from simreg_core.lab.image_files import (
+    SETS,
     TORCHVISION,
     DataError,
     count_classes,
@@ -106,7 +107,7 @@ class _Look:
         for name, split, size in sorted(wanted):
             try:
                 self.count(name, split)
-                if is_bundled(name) and max(size) > PHOTO_SIDE:
+                if is_bundled(name) and (max(size) > PHOTO_SIDE or SETS[name].size not in (None, size)):
                     load_image_set(name, split, size)
             except DataError as error:
                 yield str(error)

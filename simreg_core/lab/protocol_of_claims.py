@@ -95,6 +95,20 @@ CLAIMS: Mapping[str, str] = MappingProxyType(  # a digest of what each claim say
         "partial-depth": "dfdd33c9",
         "partial-psr": "aee98766",
         "partial-sparsity": "2317b6a1",
+        "targets": "0d2505fa",
+        "true-pairs": "d28d8610",
+        "loss": "e09cfb37",
+        "zeros-help": "811eac35",
+        "shared-statistics": "7e6d6177",
+        "own-images": "684de284",
+        "smooth-gradient": "09593ef6",
+        "smooth-filters": "f94d8136",
+        "unseen-pairs": "91b2a56b",
+        "other-similarities": "337404cd",
+        "pixel-cosine": "36db834c",
+        "linear-cka": "092540c4",
+        "tabular": "e81d5d24",
+        "low-pass-set": "fc0b19aa",
     }
 )
 

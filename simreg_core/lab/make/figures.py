@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 
 def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
-    """The profile's studies, in the order of their notebooks; those named in `only`, where any is.
+    """The profile's studies, in the order of their notebooks; those named in `only`, in its order, where any is.
 
     Raises SpecError with what is wrong in each of them.
     """
+    figures = dict(FIGURES)
     found, problems = [], []
-    for name, figure in FIGURES.items():
-        if figure.is_of(profile) and (not only or name in only):
+    for name in only or figures:
+        if figures[name].is_of(profile):
             try:
-                found.append(figure.study(profile))
+                found.append(figures[name].study(profile))
             except SpecError as error:
                 problems.append(f"{name}: {error}")
     if problems:
@@ -115,7 +116,8 @@ def compute_missing(
 
     only: names of notebooks; () for all.  without_gpu: compute a profile that needs one all the same.
     workers: how many tasks are computed at once.  executor: where; on this machine by default.
-    network_by_network: measure each network in full, and publish its records, before the next is trained.
+    network_by_network: measure each network in full, and publish its records, before the next is trained; those of
+        the first notebook of `only` come first.
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none.
     """
     paths_of(profile, only)

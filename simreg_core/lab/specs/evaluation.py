@@ -157,6 +157,9 @@ class PairSimilarityEvaluation(Evaluation):
     seen: Regularizer | None = None
 
 
+AS_TRAINED, ALIKE = "layer weights as trained", "all layers alike"  # conditions of `PairSimilarityEvaluation`
+
+
 class Condition(Spec):
     """One way of setting neural beside pixel similarity.
 
