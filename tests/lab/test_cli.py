@@ -30,7 +30,7 @@ def places(tmp_path, monkeypatch):
     [
         (
             ["figures", "--profile", "huge"],
-            "unknown profile 'huge'; allowed: cifar-small, neural, paper, quick, recorded, trimmed",
+            "unknown profile 'huge'; allowed: cifar-small, mnist, neural, paper, quick, recorded, trimmed",
         ),
         (["train", "--threshold", "1.5"], "threshold: got 1.5"),
         (["train", "--threshold", "nan"], "threshold: got nan"),
