@@ -103,7 +103,8 @@ def similarity_loss(predicted: Tensor, target: Tensor, eps: float = LOSS_EPS) ->
         raise ValueError("similarity_loss needs at least one pair, got none")
     if not eps > 0:
         raise ValueError(f"eps must be positive, got {eps}")
-    if eps < (smallest := ROUNDINGS * torch.finfo(torch.promote_types(predicted.dtype, torch.float32)).eps):
+    precision = torch.float64 if predicted.dtype == torch.float64 else torch.float32
+    if eps < (smallest := ROUNDINGS * torch.finfo(precision).eps):
         raise ValueError(f"eps must be at least {smallest:.1e} for {predicted.dtype}, or rounding hides it; got {eps}")
     return (_phi(predicted, eps) - _phi(target.to(predicted), eps)).square().mean()
 
