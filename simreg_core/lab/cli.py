@@ -28,7 +28,7 @@ from simreg_core.names import NOISE_NAMES
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-DEFAULT_PROFILE = "quick"  # with a GPU too: the paper's size takes hundreds of GPU hours and is asked for by name
+DEFAULT_PROFILE = "quick"  # with a GPU too: the paper's size takes hundreds of GPU hours; a user asks for it by name
 EXECUTORS = ("local", "ray")
 ATTACKS = (*NOISE_NAMES, "fgsm", "boundary")
 TARGETS = {"none": series.NONE, **series.TARGETS}

@@ -1,4 +1,4 @@
-"""Everything that the next epoch of a training depends on, as tensors, and a training that goes on from them."""
+"""Everything that the next epoch of a training depends on, as tensors, and a training that continues from them."""
 
 import warnings
 from pathlib import Path
@@ -40,7 +40,7 @@ def take_up(run: "Run") -> None:
     """Go on with a training from what the store holds of it: nothing, where it has not begun or on other images.
 
     Warns where it was begun on another kind of device. Raises StoreError for a state that is corrupt, of another
-    version, or that cannot go on on this kind of device.
+    version, or that cannot continue on this kind of device.
     """
     saved = run.store.load_resume(run.experiment)
     if saved is None:
