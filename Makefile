@@ -51,10 +51,17 @@ RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_ima
 recorded: $(READY)
 	for names in $(RECORDED); do $(MAKE) figures PROFILE=recorded ONLY="$$names" || exit; done
 
-# for days: each network is measured in full and its records published before the next; a second call resumes
-CIFAR_SMALL := 03_hyperparameter_selection
+# for days: each network is measured in full and its records published before the next; a second call resumes.
+# First the selection, on validation images; then, once the profile says what was chosen, all that needs the networks
+# of 17 is measured of each, the most wanted ones first.
+CIFAR_SMALL := 17_what_protects 02_attack_curves 04_regularization_sets 05_common_corruptions 06_frequency_spectra \
+    10_layer_weights 11_target_components 13_protocol_audit 14_white_box
+BY_NETWORK = $(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers %)
 cifar-small: $(READY)
-	$(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers %) $(CIFAR_SMALL:%=--only %)
+	$(BY_NETWORK) --only 03_hyperparameter_selection
+	@grep -q '^chosen:' notebooks/profiles/cifar-small.yaml || \
+	    { echo "now write alpha, Th and chosen: main into notebooks/profiles/cifar-small.yaml and commit it"; exit 1; }
+	$(BY_NETWORK) $(CIFAR_SMALL:%=--only %)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench

@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple, get_args
 Protocol = Literal["released", "strict"]
 NoiseName = Literal["gaussian", "uniform", "salt_and_pepper"]  # of `attacks.NOISES`
 Subtraction = Literal["mean_image", "own_mean"]  # of `targets.pixel_similarity`
+TargetSimilarity = Literal["euclidean", "ssim", "blurred", "untrained"]  # of `other_similarities`
+TARGET_SIMILARITIES: tuple[TargetSimilarity, ...] = get_args(TargetSimilarity)
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 NOISE_NAMES: tuple[NoiseName, ...] = get_args(NoiseName)
 SUBTRACTIONS: tuple[Subtraction, ...] = get_args(Subtraction)

@@ -5,10 +5,13 @@
 | adversarial | `pgd_adversarial_examples`, `trades_loss`, and the rules that train with them | Madry 2018; Zhang 2019 |
 | augmentation | `noisy`, the rule that trains with it, and the settings of a blur | Li et al. 2023 |
 | base | `Rule`, `Stage`, `Artefact`, `FrontEndSettings`: what a new defence is made of | |
+| partial | `in_order`, `parts`, `freeze`, `set_afresh`, `hold_statistics`, and a rule | Bakiskan 2022, ch. 3 |
+| polarized_training | the rule that trains behind a `PolarizingFrontEnd`, in three stages | Bakiskan 2022, 4.1 |
+| polarizing | `PolarizingFrontEnd`, its certificate and losses, and a pixel quantizer | Bakiskan 2022, 4.1 |
 | blur | `GaussianBlur`, a front end | Li et al. 2023 |
 | front_end | `FrontEnd`, a module in front of a network, and `differentiated` | |
 
-Settings load no torch; the names of the last two files are loaded when they are first used, since their classes do.
+Settings load no torch; the names of the last three files are loaded when they are first used, since their classes do.
 """
 
 from importlib import import_module
@@ -17,10 +20,13 @@ from typing import TYPE_CHECKING, Any
 from simreg_core.defences.adversarial import PGDTraining, TradesTraining, pgd_adversarial_examples, trades_loss
 from simreg_core.defences.augmentation import Blur, NoiseTraining, noisy
 from simreg_core.defences.base import Artefact, FrontEndSettings, Parent, Plain, Rule, Stage
+from simreg_core.defences.partial import PartialTraining
+from simreg_core.defences.polarized_training import PolarizedTraining
 
 if TYPE_CHECKING:
     from simreg_core.defences.blur import GaussianBlur
     from simreg_core.defences.front_end import FrontEnd, differentiated, replace_gradient
+    from simreg_core.defences.polarizing import PolarizingFrontEnd
 
 __all__ = [
     "Artefact",
@@ -31,7 +37,10 @@ __all__ = [
     "NoiseTraining",
     "PGDTraining",
     "Parent",
+    "PartialTraining",
     "Plain",
+    "PolarizedTraining",
+    "PolarizingFrontEnd",
     "Rule",
     "Stage",
     "TradesTraining",
@@ -45,6 +54,7 @@ __all__ = [
 _OF_TORCH = {
     "FrontEnd": "front_end",
     "GaussianBlur": "blur",
+    "PolarizingFrontEnd": "polarizing",
     "differentiated": "front_end",
     "replace_gradient": "front_end",
 }

@@ -33,7 +33,8 @@ class Stage:
     epochs: at least 1.
     optimizer: 'sgd' or 'adam', a new optimizer; None: that of the stage before, momentum and all.
     rates: learning rate of each epoch; None: the experiment's schedule from its beginning.
-    trainable: parameters by name, or by the beginning of their names up to a dot ('stem', 'stage1.0'); None: all.
+    trainable: parameters by name, or by the beginning of their names up to a dot ('stem', 'stage1.0'); None: all but
+        those that `Rule.prepare` has frozen.
         Batch norm of a part that is not trained still follows its batches.
     ends_with: the weights that go into the next stage, or are the result: the 'best' on validation images, the state
         in which the stage begins among them, or the 'last'.
@@ -94,6 +95,14 @@ class Rule(ABC):
         Global random numbers are seeded. A network that shall be regularized keeps `features` or `layers`.
         """
         return base
+
+    def prepare(self, network: nn.Module, images: Tensor) -> None:  # noqa: B027
+        """Freeze parts of that network, or set them afresh, in place, before its first stage.
+
+        images: [1, c, h, w], zeros of the task's size, for what only a pass through the network tells.
+        Global random numbers are seeded. The network stays of the same make: an evaluation only loads weights into it.
+        Raises ValueError for settings that do not fit the network; it is called before anything is trained.
+        """
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The parts of the training, in order.  epochs: of the experiment."""

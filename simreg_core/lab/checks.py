@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from simreg_core.lab.image_files import (
+    SETS,
     TORCHVISION,
     DataError,
     count_classes,
@@ -106,7 +107,7 @@ class _Look:
         for name, split, size in sorted(wanted):
             try:
                 self.count(name, split)
-                if is_bundled(name) and max(size) > PHOTO_SIDE:
+                if is_bundled(name) and (max(size) > PHOTO_SIDE or SETS[name].size not in (None, size)):
                     load_image_set(name, split, size)
             except DataError as error:
                 yield str(error)
@@ -282,7 +283,9 @@ def _network_problem(own: Network, defence: DefenceSpec | None, task: Task, size
             network = build_network(made_for, num_classes=10).train()
             network(torch.empty(count, task.channels, *size))
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
-        return f"{own.name} of width {own.width} cannot take {count} images of {_by(size)}: {_first_line(error)}"
+        trained = f", method '{defence.method}'," if defence is not None else ""
+        network = f"{own.name} of width {own.width}{trained}"
+        return f"{network} cannot take {count} images of {_by(size)}: {_first_line(error)}"
     return ""
 
 

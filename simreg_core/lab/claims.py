@@ -23,8 +23,10 @@ NO_EFFECT, CONTRADICTED, UNDECIDED = "no effect", "contradicted", "not decided h
 VERDICTS = (REPRODUCED, SMALLER, DIRECTION, NO_EFFECT, CONTRADICTED, UNDECIDED)
 NOT_ACCEPTED, NOT_MEASURED = "not accepted", "not measured"  # in place of a verdict
 HOLDS = (REPRODUCED, SMALLER, DIRECTION)
-OURS = "not in the paper"
+OURS, DISSERTATION = "not in the paper", "Bakiskan 2022"  # sources; of the latter with its section
 GROUPS = {"headline": "The paper's headline", "paper": "The paper's further claims", "ours": "Ours"}
+GROUPS |= {"dissertation": "The dissertation's"}
+PLANNED_SEEDS = {**SEEDS, "dissertation": 5}  # of quick
 ROUNDING = 1e-12  # of binary fractions: 0.92 - 0.9 is a little more than 0.02
 
 
@@ -89,6 +91,8 @@ class Claim:
     @property
     def group(self) -> str:
         """A key of GROUPS."""
+        if self.source.startswith(DISSERTATION):
+            return "dissertation"
         return "headline" if self.key in HEADLINE else "ours" if self.source == OURS else "paper"
 
     @property
@@ -252,7 +256,7 @@ def judge(
         high=high,
         n=len(values),
         unit=unit,
-        planned=SEEDS[claim.group] if unit == "seeds" else None,
+        planned=PLANNED_SEEDS[claim.group] if unit == "seeds" else None,
         detectable=smallest_detectable(values, claim.confidence) if np.isfinite(low) else None,
         verdict=verdict,
         same=published,

@@ -13,7 +13,7 @@ from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
 from simreg_core.lab.running.plan import plan
-from simreg_core.lab.select import chosen_pair, grid_of, selection_ratios
+from simreg_core.lab.select import chosen_pair, grid_of, matched_alpha, matched_grid, selection_ratios
 from simreg_core.lab.specs import (
     Experiment,
     Profile,
@@ -169,24 +169,38 @@ def select(
     images: Annotated[str | None, typer.Option("--set", help="Regularization set, if not the profile's.")] = None,
     colour: Annotated[bool, typer.Option("--colour", help="The task in colour.")] = False,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="The task of notebook 05.")] = False,
-    variant: Annotated[str | None, typer.Option(help="A variant of notebook 12, instead of the main task.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="A variant of notebook 12, or the table of 18, not the main task.")
+    ] = None,
     architecture: Annotated[
         str | None, typer.Option(help="An architecture of notebook 15, instead of the profile's.")
     ] = None,
+    similarity: Annotated[str | None, typer.Option(help="A similarity of notebook 18, instead of S^Th's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate, if not the profile's.", min=1e-9)] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="alpha of the grid; may be given several times.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
     target: TargetOption = "threshold",
+    matched: Annotated[
+        bool, typer.Option("--matched", help="The alpha of a control whose clean accuracy is nearest to S^Th's.")
+    ] = False,
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
+    if matched and target not in ("zero", "shuffled"):
+        raise SpecError(f"--matched goes with target 'zero' or 'shuffled', got '{target}'")
     chosen, _ = _profile(profile)
-    base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture)
+    base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture, similarity)
     if learning_rate is not None:
         base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
     values = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: numbers for name, numbers in values.items() if numbers}
     base = base.changed(selection=base.selection.changed(**given))
+    if matched:
+        study = Study("selection", base, matched_grid(base, _target(target)))
+        nearest, accuracies = matched_alpha(study.run(without_gpu).table())
+        print(accuracies.to_string(index=False, float_format="%.3f"))
+        print(f"chosen: alpha = {nearest:g}")
+        return
     grid = Study("selection", base, grid_of(base, _target(target)))
     table = grid.run(without_gpu).table()
     print(selection_ratios(table).to_string(index=False, float_format="%.3f"))

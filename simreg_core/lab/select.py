@@ -6,7 +6,7 @@ import pandas as pd
 
 from simreg_core.lab.recipes import fgsm, noise, seeds_of
 from simreg_core.lab.series import NONE, THRESHOLD
-from simreg_core.lab.specs import Profile
+from simreg_core.lab.specs import Evaluation, Profile
 from simreg_core.lab.study import Block
 from simreg_core.names import NOISE_NAMES
 
@@ -24,9 +24,37 @@ def grid_of(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
         for threshold in grid.thresholds if target == THRESHOLD else (profile.regularizer.threshold,):
             label = f"α = {alpha:g}, Th = {threshold:g}"
             series[label] = seeds_of(profile, target, grid.seeds, alpha=alpha, threshold=threshold)
-    attacks: list[Any] = [*(noise(profile, kind) for kind in NOISE_NAMES), fgsm(profile)]
-    ends = [attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1])) for attack in attacks]
-    return (Block(series, tuple(ends)),)
+    attacks = [*(noise(profile, kind) for kind in NOISE_NAMES), fgsm(profile)]
+    return (Block(series, tuple(map(_ends_on_validation, attacks))),)
+
+
+def _ends_on_validation(attack: Any) -> Evaluation:
+    """An attack's first and largest epsilon, on all validation images."""
+    return attack.changed(split="validation", images=None, epsilons=(0.0, attack.epsilons[-1]))
+
+
+def matched_grid(profile: Profile, target: str) -> tuple[Block, ...]:
+    """A control over the alphas of the grid, and the profile's S^Th, without noise and with most on VALIDATION images.
+
+    target: a label of `series.TARGETS`, such as 'all targets 0'.
+    """
+    grid = profile.selection
+    series = {THRESHOLD: seeds_of(profile, THRESHOLD, grid.seeds)}
+    for alpha in grid.alphas:
+        series[f"{target}, α = {alpha:g}"] = seeds_of(profile, target, grid.seeds, alpha=alpha)
+    return (Block(series, (_ends_on_validation(noise(profile, "gaussian")),)),)
+
+
+def matched_alpha(table: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """The alpha at which a control's clean accuracy is nearest to S^Th's, and the accuracies of all.
+
+    table: of `matched_grid`.  Returns the alpha, and series, alpha, clean (mean over seeds) and distance from S^Th's.
+    """
+    clean = table[(table["epsilon"] == 0) & (table["metric"] == "accuracy")]
+    means = clean.groupby("series", sort=False).agg(alpha=("alpha", "first"), clean=("value", "mean"))
+    means["distance"] = (means["clean"] - means.loc[THRESHOLD, "clean"]).abs()
+    nearest = means.drop(THRESHOLD)["distance"].idxmin()
+    return float(means.loc[nearest, "alpha"]), means.reset_index()
 
 
 def selection_ratios(table: pd.DataFrame, attack: str = "gaussian") -> pd.DataFrame:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 RECORDINGS = PROJECT / "figures" / "recordings" / "records"  # of real recordings, the same for every profile
+NO_LOSS_NAME, SHARED = "no_loss", "shared"  # names of `specs.Design`
 COMPARED = "compared"  # role of the epsilon at which attacks are set side by side
 
 
@@ -73,6 +75,7 @@ class Figure:
     judge: the verdicts of a study under a protocol, where claims are not judged by seed.
     protocols: those that it can show, the default first; empty: nothing is attacked.
     options: numbers of the figure that are not the profile's, with their defaults.
+    part: the field of a profile that the figure is of, where that may be None: such a profile does not have it.
     files: of `simreg_core`, beside its module and what all figures share: a change of them redraws it.
     """
 
@@ -86,7 +89,12 @@ class Figure:
     judge: Callable[["Study", Any], list[Verdict]] | None = None
     protocols: tuple[str, ...] = ("released", "strict")
     options: dict[str, object] = field(default_factory=dict)
+    part: str | None = None
     files: tuple[str, ...] = ()
+
+    def is_of(self, profile: Profile) -> bool:
+        """Whether a profile has this figure."""
+        return self.part is None or attrgetter(self.part)(profile) is not None
 
     @property
     def number(self) -> str:
@@ -113,7 +121,7 @@ class Figure:
         profile: a profile's name, or the path of a YAML file.
         protocol: one of `protocols`; None: the first.
         changes: of `options`, or as in `recipes.adapt`; None keeps the value.
-        Raises SpecError for an unknown profile or protocol, or a value that cannot be.
+        Raises SpecError for an unknown profile or protocol, a profile without this figure, or a value that cannot be.
         """
         if protocol is not None and protocol not in self.protocols:
             allowed = ", ".join(self.protocols) or "none, since nothing is attacked"
@@ -121,6 +129,8 @@ class Figure:
         default = next(iter(self.protocols), None)
         options = {name: value if changes.get(name) is None else changes[name] for name, value in self.options.items()}
         original = load_profile(profile)
+        if not self.is_of(original):
+            raise SpecError(f"profile '{original.name}' does not have {self.name}: its '{self.part}' is null")
         adapted = adapt(original, **{name: value for name, value in changes.items() if name not in options})
         customized = (adapted, protocol or default, options) != (original, default, self.options)
         return Study(
@@ -224,9 +234,11 @@ class Study:
         """One row a measured number.
 
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
-        corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold
-        (of the regularizer), trials (of a recording), steps (of the attack), chance (accuracy of guessing), role
-        ('compared': the epsilon at which attacks are set side by side).
+        corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold, loss
+        (the regularizer's target, 'no_loss' where alpha is 0), statistics (of batch norm on pairs), images, own_images
+        (whether these are the task's), code, cut, single (of partial adversarial training), trials (of a recording),
+        steps (of the attack), chance (accuracy of guessing), role ('compared': the epsilon at which attacks are set
+        side by side).
         """
         return self._table.copy(deep=False)
 
@@ -248,11 +260,14 @@ class Study:
             for value in record.values
         )
 
-    def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """An array of the records (such as 'power' or 'layer_weights') for each series, [seeds, ...]."""
+    def arrays(self, name: str, group: str | None = None) -> dict[str, np.ndarray]:
+        """An array of the records (such as 'power' or 'layer_weights') for each series, [seeds, ...].
+
+        group: of the blocks that are looked at; None: all.
+        """
         collected: dict[str, list] = {}
-        for _, label, record in self._records:
-            if name in record.arrays:  # a network that no image could fool has no spectrum
+        for own, label, record in self._records:
+            if name in record.arrays and group in (None, own):  # a network that no image could fool has no spectrum
                 collected.setdefault(label, []).append(record.arrays[name])
         return {label: np.array(values) for label, values in collected.items()}
 
@@ -342,12 +357,19 @@ def _chance(record: Record) -> float | None:
 
 def _numbers_of(record: Record) -> dict:
     """What was trained and measured, as numbers: a label is never read back."""
-    spec, source = (getattr(record.experiment, name, None) for name in ("regularizer", "source"))
+    names = ("regularizer", "adversarial", "source", "task")
+    spec, rule, source, task = (getattr(record.experiment, name, None) for name in names)
+    loss = None if spec is None else spec.target if spec.alpha else NO_LOSS_NAME
     return {
         "k": getattr(spec, "pairs_per_step", None),
         "count": getattr(spec, "count", None),
         "alpha": getattr(spec, "alpha", None),
         "threshold": getattr(spec, "threshold", None),
+        **{name: getattr(rule, name, None) for name in ("code", "cut", "single")},
+        "loss": loss,
+        "statistics": None if spec is None else spec.statistics or SHARED,
+        "images": getattr(spec, "images", None),
+        "own_images": None if spec is None else spec.images == task.images,
         "trials": getattr(source, "trials", None),
         "steps": getattr(record.evaluation, "steps", None),
     }

@@ -46,6 +46,25 @@ def test_the_chosen_pair_comes_back_as_numbers():
     assert select.chosen_pair(selection_table(**numbers, none=(0.8, 0.4), strong=(0.1, 0.1))) is None
 
 
+def test_the_matched_alpha_is_that_of_the_nearest_clean_accuracy():
+    table = selection_table(
+        alpha={"S^Th": 0.5, "weak": 1, "middle": 4, "strong": 16},
+        **{"S^Th": (0.70, 0.6), "weak": (0.80, 0.6), "middle": (0.68, 0.1), "strong": (0.5, 0.6)},
+    ).assign(metric="accuracy")
+    alpha, accuracies = select.matched_alpha(table)
+    assert alpha == 4
+    assert accuracies.set_index("series")["distance"].round(3).to_dict() == {
+        "S^Th": 0.0, "weak": 0.1, "middle": 0.02, "strong": 0.2,
+    }  # fmt: skip
+
+
+def test_the_matched_grid_is_of_the_control_on_validation_images(tiny):
+    (block,) = select.matched_grid(tiny, "all targets 0")
+    assert [one[0].regularizer.alpha for one in block.series.values()] == [tiny.regularizer.alpha, 0.1, 0.2]
+    assert [one[0].regularizer.target for one in block.series.values()] == ["threshold", "zero", "zero"]
+    assert {(one.split, one.epsilons) for one in block.evaluations} == {("validation", (0.0, 0.3))}
+
+
 def test_rank_correlations_of_attacks_that_agree_and_that_do_not():
     names = [f"α = {alpha}, Th = 0.8" for alpha in (1, 2, 3, 4)]
     rows = []

@@ -6,9 +6,10 @@ from conftest import TINY
 from simreg_core.lab import recipes
 from simreg_core.lab.figures import FIGURES, figure
 from simreg_core.lab.files import write_text
+from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.running.plan import plan
-from simreg_core.lab.specs import PROJECT, FgsmEvaluation, SpecError
+from simreg_core.lab.specs import PROJECT, FgsmEvaluation, SpecError, load_profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import COMPARED, Block, Study
 
@@ -35,8 +36,8 @@ def test_the_surrogate_is_none_of_the_attacked_networks(tiny, changes):
 def test_quick_has_both_protocols_and_enough_seeds_for_a_verdict():
     (block,) = figure("02_attack_curves").open("quick").blocks
     assert {evaluation.protocol for evaluation in block.evaluations} == {"released", "strict"}
-    for name in FIGURES:
-        for block in figure(name).open("quick").blocks:
+    for study in studies_of(load_profile("quick")):
+        for block in study.blocks:
             # no network has a part in spectra of corruptions or is trained for times; real recordings are few
             if block.group not in ("spectra", "step cost") and not block.recorded:
                 assert min(len(experiments) for experiments in block.series.values()) >= FEWEST_SEEDS

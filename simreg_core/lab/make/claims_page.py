@@ -1,6 +1,6 @@
 """docs/claims.md: what each claim measures and what the verdicts mean, written from the figures' modules."""
 
-from simreg_core.lab.claims import GROUPS, Claim
+from simreg_core.lab.claims import GROUPS, PLANNED_SEEDS, Claim
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import write_text
 from simreg_core.lab.protocol_of_claims import (
@@ -10,7 +10,6 @@ from simreg_core.lab.protocol_of_claims import (
     MARGINS,
     NOT_INFERIOR,
     POWER,
-    SEEDS,
     SHARE_OF_PUBLISHED,
 )
 from simreg_core.lab.specs import PROJECT
@@ -26,8 +25,8 @@ The results are in `figures/<profile>/claims.md`, and as numbers in `claims.json
 ## How a claim is judged
 
 - **Unit.** One training seed. Networks with the same seed start alike and see the same batches, so effects are
-  differences (or ratios) within a seed. In quick {SEEDS["headline"]} seeds are planned for a headline claim and
-  {SEEDS["ours"]} for the others.
+  differences (or ratios) within a seed. In quick {PLANNED_SEEDS["headline"]} seeds are planned for a headline claim and
+  {PLANNED_SEEDS["ours"]} for the others, {PLANNED_SEEDS["dissertation"]} for those of the dissertation.
 - **Effect.** Under noise and transferred attacks: the mean accuracy over the grid of ε, zero included, which is
   the area between two curves. Beside it, never judged: accuracy at the largest ε, and how much less accuracy is
   lost from clean to there.

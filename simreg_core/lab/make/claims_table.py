@@ -14,9 +14,11 @@ MEASURED = (
 def table_of_claims(made: dict[str, dict]) -> list[dict]:
     """The main claims with their verdicts, as plain values, figure by figure.
 
-    made: the JSON of each notebook's figure by the notebook's name; a claim of another is 'not measured'.
+    made: the JSON of each notebook's figure by the notebook's name. A claim of another is 'not measured'; those of a
+        figure that not every profile has (`Figure.part`) are left out then.
     """
-    return [_row(claim, name, made) for name, figure in FIGURES.items() for claim in figure.claims]
+    shown = {name: figure for name, figure in FIGURES.items() if figure.part is None or name in made}
+    return [_row(claim, name, made) for name, figure in shown.items() for claim in figure.claims]
 
 
 def _row(claim: Claim, notebook: str, made: dict[str, dict]) -> dict:
@@ -113,6 +115,8 @@ def claims_markdown(rows: list[dict], profile: str, others: Mapping[str, list[di
     words = "[What each claim measures, and what the verdicts mean](../../docs/claims.md)"
     parts = [f"# Claims, profile '{profile}'\n", f"{words}.\n", "![effects and intervals of all claims](claims.png)\n"]
     for group, title in GROUPS.items():
+        if not any(row["group"] == group for row in rows):
+            continue
         parts += [f"## {title}\n", group_table(rows, group, profile, others, "../../")]
         beside = [f"- {row['claim']}: {_besides(row)}" for row in rows if row["group"] == group and row["also"]]
         if beside:

@@ -22,20 +22,33 @@ if TYPE_CHECKING:
 
 
 def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
-    """The profile's studies, in the order of their notebooks; those named in `only`, where any is.
+    """The profile's studies, in the order of their notebooks; those named in `only`, in its order, where any is.
 
     Raises SpecError with what is wrong in each of them.
     """
+    figures = dict(FIGURES)
     found, problems = [], []
-    for name, figure in FIGURES.items():
-        if not only or name in only:
+    for name in only or figures:
+        if figures[name].is_of(profile):
             try:
-                found.append(figure.study(profile))
+                found.append(figures[name].study(profile))
             except SpecError as error:
                 problems.append(f"{name}: {error}")
     if problems:
         raise SpecError("; ".join(problems))
     return found
+
+
+def paths_of(profile: Profile, only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks whose figures a profile has; those named in `only`, where any is.
+
+    Raises SpecError for an unknown name, or one that the profile does not have.
+    """
+    paths = notebook_paths(only)
+    lacking = [path.stem for path in paths if path.stem in FIGURES and not FIGURES[path.stem].is_of(profile)]
+    if only and lacking:
+        raise SpecError(f"profile '{profile.name}' does not have {', '.join(lacking)}")
+    return [path for path in paths if path.stem not in lacking]
 
 
 def missing(profile: Profile, store: Store, only: Sequence[str] = ()) -> Plan:
@@ -65,7 +78,7 @@ def make_figures(
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none,
     and DrawingError for a notebook that failed.
     """
-    paths, studies = notebook_paths(only), studies_of(profile, only)
+    paths, studies = paths_of(profile, only), studies_of(profile, only)
     measurements = measurements_of(studies)
     store = Store() if recompute else Store(published=published_folder(profile))
     unfinished = _recomputing(profile, store, only)  # a killed RECOMPUTE=1 continues where it was
@@ -103,10 +116,11 @@ def compute_missing(
 
     only: names of notebooks; () for all.  without_gpu: compute a profile that needs one all the same.
     workers: how many tasks are computed at once.  executor: where; on this machine by default.
-    network_by_network: measure each network in full, and publish its records, before the next is trained.
+    network_by_network: measure each network in full, and publish its records, before the next is trained; those of
+        the first notebook of `only` come first.
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none.
     """
-    notebook_paths(only)
+    paths_of(profile, only)
     store = Store(published=published_folder(profile))
     todo = missing(profile, store, only)
     if not todo:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from simreg_core.lab.figures.pixel_vs_neural import recorded_blocks
 from simreg_core.lab.files import StoreError
-from simreg_core.lab.make.figures import measurements_of, studies_of
+from simreg_core.lab.make.figures import measurements_of, paths_of, studies_of
 from simreg_core.lab.make.index import write_index
-from simreg_core.lab.make.notebooks import notebook_paths, run_notebooks, shown, write_notebook
+from simreg_core.lab.make.notebooks import run_notebooks, shown, write_notebook
 from simreg_core.lab.make.verdicts import put_claims_into, summary
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import PROJECT, Profile, load_profile
@@ -66,7 +66,7 @@ def publish(profile: Profile) -> None:
             raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
         _copy_records(measurements, store, published_folder(profile), studies)
     if profile.name == "quick":
-        run_notebooks(notebook_paths(), lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
+        run_notebooks(paths_of(profile), lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
         put_claims_into(PROJECT / "README.md", figures_folder(profile))
 
 

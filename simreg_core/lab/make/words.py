@@ -24,10 +24,14 @@ def describe(experiment: Trainable) -> str:
     if spec is None:
         return f"{text}, unregularized"
     pairs = "" if spec.pairs == "all" else f" of pairs '{spec.pairs}'"
+    if spec.target_similarity is not None:
+        pairs += f" by {spec.target_similarity}"
+    if spec.similarity is not None:
+        pairs += f" with {spec.similarity}"
     loss = f"alpha {spec.alpha:g}" if spec.alpha else "no loss"
     return (
         f"{text}, {TARGETS[spec.target]}{pairs}, {loss}, Th {spec.threshold:g}, k {spec.pairs_per_step}, "
-        f"{spec.count} images of {spec.images}"
+        f"{spec.count} images of {spec.images}" + ("" if spec.low_pass is None else f", blurred by {spec.low_pass:g}")
     )
 
 

@@ -10,12 +10,11 @@ from simreg_core.features import FeatureTaps, as_maps
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import BATCH, Attacked, Images, Look, Measured, attacked_images, chosen
 from simreg_core.lab.records import Value
-from simreg_core.lab.specs import Experiment, PairSimilarityEvaluation
+from simreg_core.lab.specs import ALIKE, AS_TRAINED, Experiment, PairSimilarityEvaluation
 from simreg_core.lab.training.assembly import compared_layers, regularization_images, regularization_pixels
 from simreg_core.targets import pixel_similarity
 
 BINS = 10  # of pixel similarity, equally wide, from -1 to 1
-OWN, UNIFORM = "layer weights as trained", "all layers alike"
 
 
 def pair_similarity(subject: Attacked) -> Measured:
@@ -39,9 +38,9 @@ def pair_similarity(subject: Attacked) -> Measured:
     }
     values = []
     weights = kept_layer_weights(subject)
-    conditions = {UNIFORM: ("", torch.full((len(layers),), 1 / len(layers), dtype=torch.float64))}
+    conditions = {ALIKE: ("", torch.full((len(layers),), 1 / len(layers), dtype=torch.float64))}
     if weights is not None:
-        conditions[OWN] = ("weighted_", weights)
+        conditions[AS_TRAINED] = ("weighted_", weights)
     for condition, (prefix, weight) in conditions.items():
         found = weight @ layers
         arrays[f"{prefix}means"], arrays[f"{prefix}deviations"] = _in_bins(found, place)

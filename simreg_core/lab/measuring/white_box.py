@@ -49,11 +49,22 @@ def white_box(subject: Attacked) -> Measured:
     arrays = {"fooled": {f"{epsilon:g}": found.int().tolist() for epsilon, found in fooled.items()}}
     if evaluation.epsilon is None:
         return Measured(values, arrays)
-    others = _side_by_side(network, pixels, labels, evaluation)
+    others, warnings = beside(network, pixels, labels, evaluation, walked)
     values += [accuracy(~found, evaluation.epsilon, condition=name) for name, found in others.items()]
+    return Measured(values, {**arrays, "loss": walked.loss.tolist()}, warnings)
+
+
+def beside(
+    network: nn.Module, pixels: Tensor, labels: Tensor, evaluation: WhiteBoxEvaluation, walked: attacks.PGDResult
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Which images other attacks fool at `evaluation.epsilon`, [n] by their names, and warnings of the checks.
+
+    walked: what PGD found there, with `evaluation.steps`.
+    """
+    others = _side_by_side(network, pixels, labels, evaluation)
     gray = ~correct(network, _pgd(network, pixels, labels, evaluation, LARGE, GRAY_STEPS).adversarial, labels)
-    at_epsilon = fooled[evaluation.epsilon]
-    warnings = suspicion.suspicions(
+    at_epsilon = ~correct(network, walked.adversarial, labels)
+    return others, suspicion.suspicions(
         white_box=at_epsilon,
         black_box=others["Square"],
         single_step=others["FGSM"],
@@ -63,7 +74,6 @@ def white_box(subject: Attacked) -> Measured:
         logits=_twice(network, pixels),
         loss=walked.loss,
     )
-    return Measured(values, {**arrays, "loss": walked.loss.tolist()}, warnings)
 
 
 def _side_by_side(

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 # Raise when the code computes something else from the same specification: old results then no longer match.
@@ -29,9 +29,15 @@ def no_truth(value: Any) -> Any:
     return value
 
 
+def _height(value: int) -> int:
+    if value < 8 and value != 1:
+        raise ValueError("a height must be at least 8, or 1 of a table")
+    return value
+
+
 Int = Annotated[int, BeforeValidator(no_truth)]
 Float = Annotated[float, BeforeValidator(no_truth)]
-Size = tuple[Annotated[Int, Field(ge=8)], Annotated[Int, Field(ge=8)]]
+Size = tuple[Annotated[Int, AfterValidator(_height)], Annotated[Int, Field(ge=8)]]
 Count = Annotated[Int, Field(ge=1)]
 Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
 PROJECT = Path(__file__).parents[3]

@@ -157,6 +157,9 @@ class PairSimilarityEvaluation(Evaluation):
     seen: Regularizer | None = None
 
 
+AS_TRAINED, ALIKE = "layer weights as trained", "all layers alike"  # conditions of `PairSimilarityEvaluation`
+
+
 class Condition(Spec):
     """One way of setting neural beside pixel similarity.
 
@@ -284,6 +287,63 @@ class StepCostEvaluation(Evaluation):
     size: Size | None = None
     repeats: Count = 5
     rounds: Count = 10
+
+
+class LogitsEvaluation(Evaluation):
+    """Accuracy, loss and margin under PGD at one L-infinity epsilon, with the checks of a white-box evaluation.
+
+    steps, restarts: of PGD, which walks to the end with every image.  Other fields as of `WhiteBoxEvaluation`.
+    """
+
+    attack: Literal["logits"] = "logits"
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    steps: Count = 40
+    restarts: Count = 2
+    queries: Count = 200
+    autoattack_images: Count | None = None
+    autoattack_budget: tuple[Count, Count, Count] | None = None
+
+    @property
+    def white_box(self) -> WhiteBoxEvaluation:
+        """The attacks that are set beside PGD."""
+        names = (*Evaluation.model_fields, "epsilon", "steps", "restarts")
+        own = {name: getattr(self, name) for name in names if name != "attack"}
+        more = {name: getattr(self, name) for name in ("queries", "autoattack_images", "autoattack_budget")}
+        return WhiteBoxEvaluation(epsilons=(self.epsilon,), **own, **more)
+
+
+class FrontEndEvaluation(Evaluation):
+    """Accuracy under attackers who know a front end, the worst over them per image, and what it certifies.
+
+    ways: (part, way) as in `defences.differentiated`: PGD with each.  epsilon, steps, restarts: of PGD, L-infinity.
+    queries: of Square.  surrogates: networks that PGD is made on too, and transferred.
+    certificates: the epsilons of the certified share, of a front end that certifies; None: not asked for.
+    """
+
+    attack: Literal["front_end"] = "front_end"
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    ways: Annotated[tuple[tuple[str, str], ...], Field(min_length=1)]
+    steps: Count = 40
+    restarts: Count = 2
+    queries: Count = 200
+    surrogates: tuple[Experiment, ...] = ()
+    certificates: Epsilons | None = None
+
+    def faults(self) -> Iterator[str]:
+        yield from (f"ways name {part}={way} twice" for part, way in twice(self.ways))
+
+
+class LayersEvaluation(Evaluation):
+    """PSR, batch norm, filter sparsity and singular values of each layer (Bakiskan 2022, section 3.2).
+
+    epsilon: L-infinity size of all perturbations.  steps: of PGD.
+    surrogate: the network that the common perturbation is made on.
+    """
+
+    attack: Literal["layers"] = "layers"
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    steps: Count = 20
+    surrogate: Experiment
 
 
 def dependencies(experiment: Trainable, evaluation: Evaluation | None = None) -> tuple[Trainable, ...]:

@@ -5,15 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from simreg_core.defences.partial import CODES, Code
 from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Size, Spec, twice
 from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
-from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol
+from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol, TargetSimilarity
 
 MAIN_SETTING, NEURAL_SETTING = "main", "S^neural"  # names of choices
 COLOUR, CORRUPTIONS = "colour ", "corruptions "  # before the names of choices for these tasks
+TABLE_SETTING = "table"  # of notebook 18
 EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
@@ -80,6 +82,52 @@ class Architecture(Spec):
     learning_rate: Annotated[Float, Field(gt=0)] | None = None
 
 
+class Design(Spec):
+    """A part of the design of notebook 17: each of these losses, with each batch norm, with each set.
+
+    losses: 'threshold' is S^Th, 'no_loss' passes the pairs without a loss.
+    statistics: of batch norm on pair batches, see `batch_norm.normalized_by_part`.
+    sets: 'own', the task's images; 'foreign', others. Each is the profile's regularization set, where that is of this
+        kind, else the first of `regularization_sets` that is.
+    """
+
+    losses: Annotated[tuple[Literal["threshold", "pixel", "zero", "shuffled", "no_loss"], ...], Field(min_length=1)]
+    statistics: Annotated[tuple[Literal["shared", "separate", "frozen"], ...], Field(min_length=1)]
+    sets: Annotated[tuple[Literal["own", "foreign"], ...], Field(min_length=1)]
+
+
+class OtherSimilarity(Spec):
+    """A similarity of notebook 18.
+
+    name: of `names.TARGET_SIMILARITIES`, from which targets are made with as many +1 and -1 as S^Th's; 'linear_cka', by
+        which S^Th is compared with the network's maps; or 'low_pass': S^Th with blurred regularization images.
+    alpha: None: S^Th's.  sigma: of the blur of 'low_pass', in pixels.
+    """
+
+    name: Literal[TargetSimilarity, "linear_cka", "low_pass"]
+    alpha: Annotated[Float, Field(gt=0)] | None = None
+    sigma: Annotated[Float, Field(gt=0)] | None = None
+
+    def faults(self) -> Iterator[str]:
+        if (self.name == "low_pass") != (self.sigma is not None):
+            yield f"'low_pass' needs sigma, and nothing else has one; got {self.name} with sigma {self.sigma}"
+
+    def fields(self) -> dict:
+        """What it changes of the profile's regularizer."""
+        alpha = {} if self.alpha is None else {"alpha": self.alpha}
+        if self.name == "low_pass":
+            return {"low_pass": self.sigma, **alpha}
+        return {"similarity" if self.name == "linear_cka" else "target_similarity": self.name, **alpha}
+
+
+class MatchedAlphas(Spec):
+    """alpha at which a control has S^Th's clean accuracy on validation images, of the profile's regularization set;
+    None: not chosen yet, and not measured."""
+
+    zero: Annotated[Float, Field(gt=0)] | None = None
+    shuffled: Annotated[Float, Field(gt=0)] | None = None
+
+
 class StudySizes(Spec):
     """How much of each figure a profile computes.
 
@@ -88,6 +136,8 @@ class StudySizes(Spec):
     component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
     colour_task: of 09; None: the profile's task with three channels.
     corruption_task, corruption_sets: of 05; None: the profile's task, and `regularization_sets`.
+    design, matched_alphas: of 17; S^Th of the profile and none are measured always. Without a design there is no 17.
+    other_similarities, tabular: of 18; tabular: a task of a table, with an MLP. Without both there is no 18.
     """
 
     epsilons: EpsilonEnds
@@ -110,6 +160,10 @@ class StudySizes(Spec):
     corruption_images: Count | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     architectures: Annotated[tuple[Architecture, ...], Field(min_length=1)]
+    design: Annotated[tuple[Design, ...], Field(min_length=1)] | None = None
+    matched_alphas: MatchedAlphas | None = None
+    other_similarities: Annotated[tuple[OtherSimilarity, ...], Field(min_length=1)] | None = None
+    tabular: Variant | None = None
 
     def faults(self) -> Iterator[str]:
         named: dict[str, list[str]] = {
@@ -118,6 +172,7 @@ class StudySizes(Spec):
             "corruption_sets": [one.images for one in self.corruption_sets or ()],
             "variants": [one.name for one in self.variants],
             "architectures": [one.name for one in self.architectures],
+            "other_similarities": [one.name for one in self.other_similarities or ()],
         }
         for field, names in named.items():
             for name in twice(names):
@@ -127,6 +182,8 @@ class StudySizes(Spec):
                 yield f"{field} has {number} twice; each is a curve of its own"
         if self.colour_task is not None and self.colour_task.task.channels != 3:
             yield "colour_task.task.channels must be 3"
+        if (self.other_similarities is None) != (self.tabular is None):
+            yield "other_similarities and tabular belong together: notebook 18 has both"
 
 
 class WhiteBoxStudy(Spec):
@@ -162,6 +219,62 @@ class WhiteBoxStudy(Spec):
     def faults(self) -> Iterator[str]:
         if self.epsilon not in self.epsilons:
             yield f"epsilon {self.epsilon} must be one of epsilons; got {self.epsilons}"
+        yield from more_than_attacked(self.autoattack_images, self.images)
+
+
+class PartialNetwork(Spec):
+    """A network of notebook 20.
+
+    name: how the figure calls it.  cuts, singles: see `defences.partial.parts`, in rising order; the first cut is what
+    "few early modules" means.
+    """
+
+    name: str
+    network: Network
+    cuts: Annotated[tuple[Count, ...], Field(min_length=2)]
+    singles: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=2)]
+
+    def faults(self) -> Iterator[str]:
+        for field in ("cuts", "singles"):
+            numbers = getattr(self, field)
+            if list(numbers) != sorted(set(numbers)):
+                yield f"{field} of '{self.name}' must rise, got {', '.join(map(str, numbers))}"
+
+
+class PartialStudy(Spec):
+    """Notebook 20 of a profile: partial adversarial training.
+
+    codes: of `defences.PartialTraining`, the four of the claims among them; the others are controls.
+    epsilon: of training and attacks.  steps: of PGD in training.  seeds: of each curve.
+    images, attack_steps, restarts, queries, autoattack_images, autoattack_budget: see `LogitsEvaluation`.
+    transfer_steps, layer_steps: of PGD in transferred attacks, and in what is measured layer by layer.
+    """
+
+    task: Task
+    optimization: Optimization
+    networks: Annotated[tuple[PartialNetwork, ...], Field(min_length=1)]
+    codes: tuple[Code, ...] = CODES[:4]
+    epsilon: EpsilonEnd
+    steps: Count
+    seeds: Annotated[Int, Field(ge=2)]
+    images: Count | None = None
+    attack_steps: Count = 40
+    restarts: Count = 2
+    queries: Count = 200
+    autoattack_images: Count | None = None
+    autoattack_budget: tuple[Count, Count, Count] | None = None
+    transfer_steps: Count = 10
+    layer_steps: Count = 20
+
+    def faults(self) -> Iterator[str]:
+        for name in twice(one.name for one in self.networks):
+            yield f"networks name '{name}' twice"
+        for code in twice(self.codes):
+            yield f"codes have '{code}' twice"
+        if lacking := [code for code in CODES[:4] if code not in self.codes]:
+            yield f"codes lack {', '.join(lacking)}, which claims of notebook 20 compare"
+        if first := [code for code in self.codes if code not in CODES]:
+            yield f"codes have {', '.join(first)}, which is stage one; allowed: {', '.join(CODES)}"
         yield from more_than_attacked(self.autoattack_images, self.images)
 
 
@@ -213,9 +326,11 @@ class Profile(Spec):
     neural: of notebook 01, and of S^neural in 02.  white_box: of 13 and 14.
     defences: to compare with in 14, by the names of their curves: a rule, `{method: ...}`, or a front end,
         `{kind: ...}`; their strength is chosen on validation images for S^Th's clean accuracy.
-    chosen: how α and Th were chosen, by setting: 'main', 'S^neural', the name of a regularization set, a variant or an
-        architecture; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not named was chosen
-        as without these words, or as 'main' was. A setting that the criterion did not accept has no verdict.
+    chosen: how α and Th were chosen, by setting: 'main', 'S^neural', the name of a regularization set, a variant, an
+        architecture or a similarity; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not
+        named was chosen as without these words, or as 'main' was; 'table' is that of 18. A setting that the criterion
+        did not accept has no verdict.
+    partial: of notebook 20; None: the profile does not have it.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -235,7 +350,23 @@ class Profile(Spec):
     white_box: WhiteBoxStudy
     defences: dict[str, AnyDefence]
     chosen: dict[str, Choice] | None = None
+    partial: PartialStudy | None = None
     needs_gpu: bool = False
+
+    @property
+    def main_role(self) -> Literal["own", "foreign"]:
+        """Of its regularization set, see `Design`."""
+        return self._role_of(self.regularizer.images)
+
+    def set_of(self, role: str) -> dict | None:
+        """What a set of `Design` changes of the regularizer; None where the profile has none of this kind."""
+        if role == self.main_role:
+            return {}
+        sets = (one for one in self.studies.regularization_sets if self._role_of(one.images) == role)
+        return next((one.fields() for one in sets), None)
+
+    def _role_of(self, images: str) -> Literal["own", "foreign"]:
+        return "own" if images == self.task.images else "foreign"
 
     def faults(self) -> Iterator[str]:
         for label in CLAIMED_DEFENCES:
@@ -249,6 +380,7 @@ class Profile(Spec):
         for prefix, sets in ((COLOUR, sizes.colour_sets), (CORRUPTIONS, sizes.corruption_sets or ())):
             known += [prefix + name for name in (MAIN_SETTING, *(one.images for one in sets))]
         known += [*(one.name for one in sizes.variants), *(one.name for one in sizes.architectures)]
+        known += [*(one.name for one in sizes.other_similarities or ()), TABLE_SETTING]
         for name in self.chosen or ():
             if name not in known:
                 yield f"chosen names '{name}', which is no setting; allowed: {', '.join(dict.fromkeys(known))}"

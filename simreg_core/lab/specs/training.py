@@ -20,6 +20,7 @@ from simreg_core.names import (
     THRESHOLD,
     ArchitectureName,
     Protocol,
+    TargetSimilarity,
     check_fit,
 )
 
@@ -86,6 +87,9 @@ class Regularizer(Spec):
     alpha: 0 passes the pair batches through the network without any loss: only their batch-norm statistics act.
 
     similarity: how maps are compared, a name of `names.SIMILARITIES`; None: the paper's cosine.
+    target_similarity: of 'threshold': of which similarity of images the targets are made, with as many +1 and -1 as
+        S^Th has at this threshold; None: the cosine of pixels, S^Th itself.
+    low_pass: the images are blurred, once, after `augment_once`; sigma in pixels.
 
     None in the rest is what the released code does; other values are for the audit of notebook 13:
     eps: of `similarity_loss`; None: 1e-5.
@@ -114,6 +118,8 @@ class Regularizer(Spec):
     augment_each: Literal["flip", "crop-flip"] | None = None
     mean_in_validation: Literal[True] | None = None
     similarity: str | None = None
+    target_similarity: TargetSimilarity | None = None
+    low_pass: Annotated[Float, Field(gt=0)] | None = None
 
     def faults(self) -> Iterator[str]:
         given = (bool(self.neural), self.matrix is not None)
@@ -125,6 +131,8 @@ class Regularizer(Spec):
         elif any(given):
             yield f"'neural' and 'matrix' go with a neural target, not with '{self.target}'"
         yield from self._faults_of_similarity() if self.similarity else too_many_pairs(self.pairs_per_step, self.count)
+        if self.target_similarity is not None and (self.target, self.subtract) != ("threshold", None):
+            yield f"target_similarity goes with target 'threshold' and no 'subtract', got '{self.target}'"
         low = self.low_threshold
         if self.pairs == "double" and (low is None or low >= self.threshold):
             yield f"pairs 'double' needs low_threshold below threshold={self.threshold:g}, got {low}"

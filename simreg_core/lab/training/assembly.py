@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from simreg_core import SimilarityRegularizer, pixel_similarity, threshold_targets
 from simreg_core.architectures import architecture
+from simreg_core.defences.blur import GaussianBlur
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError, has_validation
 from simreg_core.lab.images import ImageSet, load_image_set
@@ -20,6 +21,7 @@ from simreg_core.lab.store import Store
 from simreg_core.lab.training.augmentation import augment
 from simreg_core.lab.training.rules import front_end_of, rule_of, stages_of
 from simreg_core.model import BLOCKS, ResNet
+from simreg_core.other_similarities import matched_targets, target_similarity
 
 ARTEFACT = "artefact"  # the tensor of a stored one
 
@@ -127,6 +129,8 @@ def starting_network(experiment: Experiment, num_classes: int, store: Store | No
     if store is not None:
         for fit in experiment.fits:
             _load_artefact(fit, network, store)
+    with _seeded(experiment, "prepared network"):
+        rule.prepare(network, torch.zeros(1, experiment.task.channels, *experiment.task.size))
     return network
 
 
@@ -197,9 +201,10 @@ def build_regularizer(
 
 
 def regularization_pixels(spec: RegularizerSpec, images: ImageSet, seed: int) -> Tensor:
-    """The regularization images, augmented once, [n, c, h, w] in [0, 1]."""
+    """The regularization images, augmented and blurred once, [n, c, h, w] in [0, 1]."""
     generator = torch.Generator().manual_seed(stream(seed, "regularization images"))
-    return augment(images.pixels, spec.augment_once, generator)
+    pixels = augment(images.pixels, spec.augment_once, generator)
+    return pixels if spec.low_pass is None else GaussianBlur(spec.low_pass)(pixels).clamp(0, 1)
 
 
 def compared_layers(network: nn.Module) -> Callable | Sequence[str]:
@@ -215,6 +220,9 @@ def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int, store: Store) -> 
     match spec.target:
         case "zero":
             return torch.zeros(len(pixels), len(pixels))
+        case "threshold" if spec.target_similarity is not None:
+            whole = threshold_targets(pixel_similarity(pixels), spec.threshold)
+            return matched_targets(target_similarity(spec.target_similarity, pixels), whole)
         case "threshold" if spec.subtract is not None:
             return threshold_targets(pixel_similarity(pixels, spec.subtract), spec.threshold)
         case "shuffled":

@@ -95,6 +95,8 @@ RULES = _by_name(
     Row("pgd", defences.PGDTraining),
     Row("trades", defences.TradesTraining),
     Row("gaussian", defences.NoiseTraining, kept={"steps": (Literal[10], 10)}),
+    Row("partial", defences.PartialTraining),
+    Row("polarizing", defences.PolarizedTraining),
 )
 FRONT_ENDS = _by_name(
     Row("blur", defences.Blur),

@@ -17,7 +17,7 @@ from pages import FILES
 
 from simreg_core.lab import figures
 from simreg_core.lab.figures import FIGURES, figure
-from simreg_core.lab.specs import PROJECT, SpecError
+from simreg_core.lab.specs import PROJECT, SpecError, load_profile
 
 FIGURES_FOLDER = PROJECT / "figures"
 
@@ -38,7 +38,7 @@ def run(source: str, room: dict) -> None:
         assert value._repr_html_() if isinstance(value, pd.DataFrame) else repr(value)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name, own in FIGURES.items() if own.is_of(load_profile("quick"))])
 def test_a_notebook_draws_the_committed_figure_from_the_committed_records(name, tmp_path, monkeypatch, capsys):
     """Every cell, in this process, where its figure can be compared; nbval runs each in a kernel."""
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))

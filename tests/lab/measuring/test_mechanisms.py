@@ -9,10 +9,17 @@ from torch.nn import functional as F
 from simreg_core.lab import recipes
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.evaluation import evaluate
-from simreg_core.lab.measuring.pair_similarity import OWN, UNIFORM, bin_of
+from simreg_core.lab.measuring.pair_similarity import bin_of
 from simreg_core.lab.measuring.registry import in_words, kind_of
 from simreg_core.lab.measuring.subject import Attacked, trained_network
-from simreg_core.lab.specs import PROJECT, FrequencyBiasEvaluation, PairSimilarityEvaluation, load_profile
+from simreg_core.lab.specs import (
+    ALIKE,
+    AS_TRAINED,
+    PROJECT,
+    FrequencyBiasEvaluation,
+    PairSimilarityEvaluation,
+    load_profile,
+)
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import load_data, train
 from simreg_core.lab.training.assembly import build_regularizer
@@ -88,7 +95,7 @@ def test_pair_similarity_is_that_of_the_network(tiny, store, trained):
             found.append(sum(g * c for g, c in zip(gamma, cosines, strict=True)))
             plain.append(sum(cosines) / len(cosines))
     asked, found, plain = map(torch.tensor, (asked, found, plain))
-    for condition, expected in ((OWN, found), (UNIFORM, plain)):
+    for condition, expected in ((AS_TRAINED, found), (ALIKE, plain)):
         assert value(record, "similarity_mean", condition) == pytest.approx(expected.mean().item(), abs=1e-5)
         assert value(record, "similarity_deviation", condition) == pytest.approx(expected.std().item(), abs=1e-5)
         r = torch.corrcoef(torch.stack([asked, expected]))[0, 1].item()
@@ -115,9 +122,9 @@ def test_seen_pairs_are_those_of_the_training(tiny, store, trained):
 def test_an_unregularized_network_has_no_weights_of_its_own(tiny, store, trained):
     seen = trained[1].regularizer
     record = evaluate(trained[0], PairSimilarityEvaluation(images=8, seen=seen), store, CPU)
-    assert {one.condition for one in record.values} == {UNIFORM}
+    assert {one.condition for one in record.values} == {ALIKE}
     assert "weighted_means" not in record.arrays
-    assert -1 <= value(record, "pearson", UNIFORM) <= 1
+    assert -1 <= value(record, "pearson", ALIKE) <= 1
 
 
 def test_bins_are_of_equal_width():
