@@ -16,6 +16,7 @@ from simreg_site import ROOT, SITE
 from simreg_site.docstrings import as_rest
 
 PAGES = SITE / "api"
+LONGEST_VALUE = 160
 # of the laboratory: what notebooks, examples and additions call
 LABORATORY = (
     "figures", "study", "claims", "gains", "series", "recipes", "specs", "select", "images", "image_files",
@@ -67,10 +68,20 @@ def page(name: str) -> str:
     names = public(module)
     for one in names:  # autodoc finds only what is there already, and some names are loaded with their first use
         vars(module)[one] = getattr(module, one)
-    block = f".. automodule:: {name}\n   :members: {', '.join(names)}\n   :undoc-members:\n   :member-order: bysource\n"
+    values = [one for one in names if not callable(getattr(module, one))]
+    described = ", ".join(one for one in names if one not in values)
+    block = f".. automodule:: {name}\n   :members: {described}\n   :undoc-members:\n   :member-order: bysource\n"
+    block += "".join(_value(f"{name}.{one}", getattr(module, one)) for one in values)
     links = " · ".join(f"{{py:obj}}`{one} <{name}.{one}>`" for one in names)
     file = Path(module.__file__).relative_to(ROOT).as_posix()
     return f"# {name}\n\n{links}\n\nFile: `{file}`\n\n```{{eval-rst}}\n{block}```\n"
+
+
+def _value(name: str, value: object) -> str:
+    """A constant; autodoc leaves out those without a text, and would give them the text of their type."""
+    shown = repr(value)
+    short = len(shown) <= LONGEST_VALUE and " at 0x" not in shown and "\n" not in shown
+    return f"\n.. py:data:: {name}\n" + (f"   :value: {shown}\n" if short else "")
 
 
 def first_page() -> str:

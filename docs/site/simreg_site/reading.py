@@ -2,17 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst.directives import choice
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.claims import GROUPS
 from simreg_site import ROOT
 from simreg_site.links import faults
-from simreg_site.results import TABLE_HEAD, MissingResult, caption, counted, table_rows, verdict_words
+from simreg_site.results import TABLE_HEAD, MissingResult, caption, counted, figures_of, table_rows, verdict_words
 
 
 class Written(SphinxDirective):
@@ -33,11 +35,10 @@ class Written(SphinxDirective):
         raise NotImplementedError
 
 
-def _figure(name: str, claims: bool = True) -> str:
-    lines = caption(ROOT, name) if claims else []
-    text = "\n".join(f"- {line}" for line in lines)
-    alt = first_heading(name)
-    return f"[![{alt}](/figures/quick/{name}.png)](/notebooks/{name}.ipynb)\n\n{text}\n"
+def _figure(name: str, group: str | None = None) -> str:
+    """A picture that leads to its notebook, and its verdicts.  group: of these claims only."""
+    text = "\n".join(f"- {line}" for line in caption(ROOT, name, group=group))
+    return f"[![{first_heading(name)}](/figures/quick/{name}.png)](/notebooks/{name}.ipynb)\n\n{text}\n"
 
 
 def first_heading(notebook: str) -> str:
@@ -51,21 +52,23 @@ class Gallery(Written):
 
     def markdown(self) -> str:
         parts = []
-        for name in FIGURES:
+        for name in figures_of("quick"):
             title = f"**{name[:2]}. [{first_heading(name)}](/notebooks/{name}.ipynb)**"
             parts.append(f":::{{container}} card\n{title}\n\n{_figure(name)}:::\n")
         return "\n".join(parts)
 
 
 class OneFigure(Written):
-    """A figure of quick with its verdicts: `{finding} 02_attack_curves`."""
+    """A figure of quick with its verdicts: `{finding} 02_attack_curves`; `:group: headline` shows these claims only."""
 
     required_arguments = 1
+    option_spec: ClassVar = {"group": lambda text: choice(text, tuple(GROUPS))}
 
     def markdown(self) -> str:
-        if self.arguments[0] not in FIGURES:
-            raise MissingResult(f"unknown figure '{self.arguments[0]}'; allowed: {', '.join(FIGURES)}")
-        return _figure(self.arguments[0])
+        name, allowed = self.arguments[0], figures_of("quick")
+        if name not in allowed:
+            raise MissingResult(f"unknown figure '{name}'; allowed: {', '.join(allowed)}")
+        return _figure(name, self.options.get("group"))
 
 
 class Claims(Written):
@@ -89,8 +92,15 @@ class Verdict(SphinxRole):
         return [nodes.strong("", text) if index % 2 else nodes.Text(text) for index, text in parts], []
 
 
-def say_where_sliders_live(app: Sphinx, doctree: nodes.document) -> None:
-    """A live widget leaves nothing to show on a page but its name."""
+ICONS = re.compile(r'<link rel="stylesheet"\s+href="https://[^"]*font-awesome[^"]*">')
+
+
+def mend_outputs(app: Sphinx, doctree: nodes.document) -> None:
+    """What notebooks' outputs lack on a page: a kernel, and icons that would come from the network (see site.css)."""
+    for html in doctree.findall(nodes.raw):
+        if "font-awesome" in html.astext():
+            html[:] = [nodes.Text(ICONS.sub("", html.astext()))]
+            html.rawsource = ""
     for block in list(doctree.findall(nodes.literal_block)):
         if block.astext().startswith("interactive(children="):
             words = "A slider stands here while the notebook runs: make lab."
@@ -110,6 +120,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("finding", OneFigure)
     app.add_directive("claims", Claims)
     app.add_role("verdict", Verdict())
-    app.connect("doctree-read", say_where_sliders_live)
+    app.connect("doctree-read", mend_outputs)
     app.connect("build-finished", check_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,17 +1,25 @@
 """What the site says of figures and claims, read from figures/<profile>/; nothing of it is written by hand."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 from simreg_core.lab.claims import GROUPS, number
 from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.specs import load_profile
 
-GROUP_WORDS = {"headline": "headline", "paper": "paper", "ours": "ours"}
+MARKS = {"^": "sup", "_": "sub"}
 
 
 class MissingResult(LookupError):
     """A figure or a verdict that a page names and figures/ does not have; the message names it."""
+
+
+def figures_of(profile: str) -> list[str]:
+    """The figures that a profile has, in order."""
+    loaded = load_profile(profile)
+    return [name for name, figure in FIGURES.items() if figure.is_of(loaded)]
 
 
 def claims_of(root: Path, profile: str) -> list[dict]:
@@ -27,6 +35,11 @@ def verdict_words(root: Path, key: str, profile: str = "quick") -> str:
     return f"**{row['verdict']}**{_effect(row)}"
 
 
+def as_symbols(text: str) -> str:
+    """The names of targets as MyST writes them with an index: S^Th, S_low."""
+    return re.sub(r"\bS([\^_])(\w+)", lambda found: f"S{{{MARKS[found[1]]}}}`{found[2]}`", text)
+
+
 def _effect(row: dict) -> str:
     if row.get("n") is None:
         return ""
@@ -34,8 +47,8 @@ def _effect(row: dict) -> str:
     return f", {number(row)}, {row['n']} {row['unit']}{images}".replace("-", "−")
 
 
-def caption(root: Path, name: str, profile: str = "quick") -> list[str]:
-    """A line for each main claim of a figure: the claim, its verdict and its effect, as Markdown.
+def caption(root: Path, name: str, profile: str = "quick", group: str | None = None) -> list[str]:
+    """A line for each main claim of a figure (of a group of claims): claim, verdict and effect, as Markdown.
 
     Raises MissingResult where the picture, its JSON or the verdict of a claim is missing.
     """
@@ -45,18 +58,20 @@ def caption(root: Path, name: str, profile: str = "quick") -> list[str]:
     found = {one["key"]: one for one in _read(folder / f"{name}.json", root).get("claims", [])}
     lines = []
     for claim in FIGURES[name].claims:
+        if group not in (None, claim.group):
+            continue
         if claim.key not in found:
             raise MissingResult(f"figures/{profile}/{name}.json has no verdict of the claim '{claim.key}'")
-        lines.append(f"{claim.text}: **{found[claim.key]['verdict']}**{_effect(found[claim.key])}")
+        lines.append(f"{as_symbols(claim.text)}: **{found[claim.key]['verdict']}**{_effect(found[claim.key])}")
     return lines
 
 
 def counted(root: Path, group: str, profile: str = "quick") -> str:
-    """How many claims of a group came to which verdict: '4 direction holds, 1 contradicted'."""
+    """How many claims of a group came to which verdict: 'direction holds (4), contradicted (1)'."""
     if group not in GROUPS:
         raise MissingResult(f"unknown group of claims '{group}'; allowed: {', '.join(GROUPS)}")
     counts = Counter(row["verdict"] for row in claims_of(root, profile) if row["group"] == group)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return ", ".join(f"{verdict} ({count})" for verdict, count in counts.most_common())
 
 
 def profiles(root: Path) -> list[str]:
@@ -72,12 +87,13 @@ def table_rows(root: Path) -> list[tuple[str, ...]]:
     """The claims of every profile, a row each, as Markdown; columns as TABLE_HEAD."""
     rows = []
     for profile in profiles(root):
-        known = {row["key"]: row for row in claims_of(root, profile)}
+        known, own = {row["key"]: row for row in claims_of(root, profile)}, figures_of(profile)
         for name, figure in FIGURES.items():
             for claim in figure.claims:
-                if claim.key not in known:
+                if claim.key in known:
+                    rows.append(_cells(known[claim.key], profile, name))
+                elif name in own:
                     raise MissingResult(f"figures/{profile}/claims.json has no claim '{claim.key}' of {name}")
-                rows.append(_cells(known[claim.key], profile, name))
     return rows
 
 
@@ -85,8 +101,8 @@ def _cells(row: dict, profile: str, notebook: str) -> tuple[str, ...]:
     measured = row["n"] is not None and row["low"] is not None
     few = f" of {row['planned']}" if row["planned"] and row["n"] and row["n"] < row["planned"] else ""
     return (
-        f"{row['claim']} ([{notebook[:2]}](/notebooks/{notebook}.ipynb))",
-        GROUP_WORDS[row["group"]],
+        f"{as_symbols(row['claim'])} ([{notebook[:2]}](/notebooks/{notebook}.ipynb))",
+        row["group"],
         profile,
         row["verdict"],
         f"{row['estimate']:.3f}".replace("-", "−") if measured else "",
