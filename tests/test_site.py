@@ -61,8 +61,14 @@ def test_a_figure_that_is_missing_is_an_error(copy, ending):
 def test_a_verdict_that_is_missing_is_an_error(copy):
     quick = copy / "figures" / "quick"
     rewrite(quick / "08_image_count_study.json", lambda made: {**made, "claims": made["claims"][1:]})
-    with pytest.raises(results.MissingResult, match=r"08_image_count_study\.json has no verdict of the claim 'count-suf"):
+    with pytest.raises(results.MissingResult, match=r"08_image_count_study\.json has no verdict of the claim"):
         results.caption(copy, "08_image_count_study")
+    not_measured = {"verdict": "not measured", "n": None}
+    rewrite(
+        quick / "claims.json",
+        lambda rows: [row | not_measured if row["key"] == "count-suffices" else row for row in rows],
+    )
+    assert results.caption(copy, "08_image_count_study")[0].endswith(": **not measured**")
     rewrite(quick / "claims.json", lambda rows: [row for row in rows if row["key"] != "gaussian"])
     for call in (lambda: results.verdict_words(copy, "gaussian"), lambda: results.table_rows(copy)):
         with pytest.raises(results.MissingResult, match=r"figures/quick/claims\.json has no claim 'gaussian'"):

@@ -23,7 +23,7 @@ extensions += ["simreg_site.reading", "simreg_site.api"]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # they would come from the network
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
-myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 4
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +45,6 @@ html_extra_path = ["top"]  # its index.html leads to the first page
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}
-templates_path = []
+smartquotes = False  # docstrings quote values: 'linf'
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"

@@ -97,7 +97,7 @@ def first_page() -> str:
 
 
 def _first_sentence(thing: object) -> str:
-    return re.split(r"\n\n|(?<=\.) ", thing.__doc__)[0].replace("\n", " ").replace("|", "\\|").rstrip(":")
+    return re.split(r"\n\n|(?<=\.) (?=[A-Z])", thing.__doc__)[0].replace("\n", " ").replace("|", "\\|").rstrip(":")
 
 
 def write_pages(app: Sphinx) -> None:

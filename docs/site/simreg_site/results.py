@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from simreg_core.lab.claims import GROUPS, number
+from simreg_core.lab.claims import GROUPS, NOT_MEASURED, number
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.specs import load_profile
 
@@ -56,13 +56,15 @@ def caption(root: Path, name: str, profile: str = "quick", group: str | None = N
     if not (folder / f"{name}.png").is_file():
         raise MissingResult(f"figures/{profile}/{name}.png is missing; `make figures ONLY={name}` draws it")
     found = {one["key"]: one for one in _read(folder / f"{name}.json", root).get("claims", [])}
+    absent = {row["key"]: row for row in claims_of(root, profile) if row["verdict"] == NOT_MEASURED}
     lines = []
     for claim in FIGURES[name].claims:
         if group not in (None, claim.group):
             continue
-        if claim.key not in found:
+        row = found.get(claim.key, absent.get(claim.key))
+        if row is None:
             raise MissingResult(f"figures/{profile}/{name}.json has no verdict of the claim '{claim.key}'")
-        lines.append(f"{as_symbols(claim.text)}: **{found[claim.key]['verdict']}**{_effect(found[claim.key])}")
+        lines.append(f"{as_symbols(claim.text)}: **{row['verdict']}**{_effect(row)}")
     return lines
 
 
