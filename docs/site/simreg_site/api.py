@@ -10,11 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 
 import simreg_core
 from simreg_site import ROOT, SITE
 from simreg_site.docstrings import as_rest
 
+LOG = logging.getLogger(__name__)
 PAGES = SITE / "api"
 LONGEST_VALUE = 160
 # of the laboratory: what notebooks, examples and additions call
@@ -68,13 +71,18 @@ def page(name: str) -> str:
     names = public(module)
     for one in names:  # autodoc finds only what is there already, and some names are loaded with their first use
         vars(module)[one] = getattr(module, one)
-    values = [one for one in names if not callable(getattr(module, one))]
+    values = [one for one in names if not _has_signature(getattr(module, one))]
     described = ", ".join(one for one in names if one not in values)
     block = f".. automodule:: {name}\n   :members: {described}\n   :undoc-members:\n   :member-order: bysource\n"
-    block += "".join(_value(f"{name}.{one}", getattr(module, one)) for one in values)
+    block += f"\n.. py:currentmodule:: {name}\n" + "".join(_value(one, getattr(module, one)) for one in values)
     links = " · ".join(f"{{py:obj}}`{one} <{name}.{one}>`" for one in names)
     file = Path(module.__file__).relative_to(ROOT).as_posix()
     return f"# {name}\n\n{links}\n\nFile: `{file}`\n\n```{{eval-rst}}\n{block}```\n"
+
+
+def _has_signature(thing: object) -> bool:
+    """Whether a name is a class or a function; names of types such as `list[int]` can be called, but are values."""
+    return inspect.isclass(thing) or inspect.isroutine(thing) or hasattr(thing, "__wrapped__")
 
 
 def _value(name: str, value: object) -> str:
@@ -111,6 +119,15 @@ def write_pages(app: Sphinx) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def check_names(app: Sphinx, env: BuildEnvironment) -> None:
+    """A warning, and so an error, for each public name that the pages do not describe."""
+    described = env.domains["py"].objects
+    for name in modules():
+        for one in public(import_module(name)):
+            if f"{name}.{one}" not in described:
+                LOG.warning("%s.%s is on no page of public names", name, one)
+
+
 def names_of(thing: object) -> set[str]:
     """The parameters of a function or class, and the fields of a class."""
     names = set(getattr(thing, "__annotations__", {}))
@@ -126,5 +143,6 @@ def process(app: Sphinx, what: str, name: str, thing: object, options: object, l
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_pages)
+    app.connect("env-check-consistency", check_names)
     app.connect("autodoc-process-docstring", process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
