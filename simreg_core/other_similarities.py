@@ -73,7 +73,7 @@ def blurred_similarity(images: Tensor, sigma: float = BLUR) -> Tensor:
 def untrained_similarity(images: Tensor, seed: int = 0) -> Tensor:
     """Cosine of the feature maps of an untrained ResNet18 of width 16, less their mean, averaged over its layers.
 
-    In [-1, 1].  seed: of its weights; the global random state is left alone.
+    In [-1, 1].  seed: of its weights; the global random state does not change.
     """
     images = check_images(images)
     with torch.random.fork_rng(devices=[]):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from simreg_core.names import LOSS_EPS
 
+ROUNDINGS = 8  # of a cosine of 1, with room
 NOTHING = 1e-12  # share of a layer's squared values; less is the rounding of images that a layer does not tell apart
 
 
@@ -90,10 +91,11 @@ def similarity_loss(predicted: Tensor, target: Tensor, eps: float = LOSS_EPS) ->
     """Mean squared difference of transformed similarities, L_sim as released.
 
     predicted, target: [k], similarities in [-1, 1].
-    eps: > 0, keeps the logarithms finite; a target of 1 becomes 12.206 with the default.
+    eps: keeps the logarithms finite, so it must exceed what rounding adds to a cosine of 1; at least 9.5e-7 for
+        float32. A target of 1 becomes 12.206 with the default.
     Returns a scalar: mean over pairs of (phi(s) - phi(t))^2, phi(x) = ln(1+x+eps) - ln(1-x+eps).
     phi is 2 arctanh as eps -> 0, so this is FOUR times the paper's printed formula taken as a mean.
-    Raises ValueError for different shapes, no pairs, or eps <= 0.
+    Raises ValueError for different shapes, no pairs, or a smaller eps.
     """
     if predicted.shape != target.shape:
         raise ValueError(f"predicted {list(predicted.shape)} and target {list(target.shape)} differ in shape")
@@ -101,6 +103,9 @@ def similarity_loss(predicted: Tensor, target: Tensor, eps: float = LOSS_EPS) ->
         raise ValueError("similarity_loss needs at least one pair, got none")
     if not eps > 0:
         raise ValueError(f"eps must be positive, got {eps}")
+    precision = torch.float64 if predicted.dtype == torch.float64 else torch.float32
+    if eps < (smallest := ROUNDINGS * torch.finfo(precision).eps):
+        raise ValueError(f"eps must be at least {smallest:.1e} for {predicted.dtype}, or rounding hides it; got {eps}")
     return (_phi(predicted, eps) - _phi(target.to(predicted), eps)).square().mean()
 
 

@@ -122,7 +122,7 @@ def _check_one(cut: int | None, single: int | None) -> None:
 def freeze(network: nn.Module, names: Iterable[str], order: Mapping[str, Iterable[str]]) -> None:
     """Stop the training of these modules' parameters.  order: of `in_order`.
 
-    Batch norm among them keeps its weight and bias, but goes on to normalize by each batch and to follow it with its
+    Batch norm among them keeps its weight and bias, but still normalizes by each batch and to follow it with its
     running statistics, as in the source; `hold_statistics` stops that too.
     """
     own = dict(network.named_parameters())
@@ -147,7 +147,7 @@ def set_afresh(network: nn.Module, names: Iterable[str]) -> None:
 
 
 def hold_statistics(network: nn.Module) -> None:
-    """Put batch norms whose weight is frozen in eval mode: they use their running statistics and leave them alone.
+    """Put batch norms whose weight is frozen in eval mode: they use their running statistics and do not change them.
 
     To be called after each `network.train()`.
     """

@@ -28,7 +28,7 @@ from simreg_core.names import NOISE_NAMES
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-DEFAULT_PROFILE = "quick"  # with a GPU too: the paper's size takes hundreds of GPU hours and is asked for by name
+DEFAULT_PROFILE = "quick"  # with a GPU too: the paper's size takes hundreds of GPU hours; a user asks for it by name
 EXECUTORS = ("local", "ray")
 ATTACKS = (*NOISE_NAMES, "fgsm", "boundary")
 TARGETS = {"none": series.NONE, **series.TARGETS}
@@ -40,7 +40,8 @@ AlphaOption = Annotated[float | None, typer.Option(help="alpha, if not the profi
 ThresholdOption = Annotated[float | None, typer.Option(help="Th, if not the profile's.")]
 WithoutGpuOption = Annotated[bool, typer.Option("--without-gpu", help="Compute a GPU's profile without a GPU.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="How many tasks run at once; by default one per core, or four per GPU.", min=1)
+    int | None,
+    typer.Option(help="How many tasks run at once; by default one per core or GPU (MPS: four).", min=1),
 ]
 PairsOption = Annotated[int | None, typer.Option("--k", help="Pairs a step, if not the profile's.")]
 
@@ -247,12 +248,11 @@ def main() -> None:
 def _is_known(error: Exception) -> bool:
     if isinstance(error, ValueError | LookupError | OSError | DrawingError):
         return True
-    from torch import OutOfMemoryError
-
-    from simreg_core.lab.running.workers import RunnerError
+    from simreg_core.lab.devices import out_of_memory
+    from simreg_core.lab.running.failures import RunnerError
     from simreg_core.lab.training import TrainingError
 
-    return isinstance(error, TrainingError | RunnerError | OutOfMemoryError)
+    return isinstance(error, TrainingError | RunnerError) or out_of_memory(error) is not None
 
 
 def _profile(name: str) -> tuple[Profile, str]:

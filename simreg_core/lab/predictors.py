@@ -65,6 +65,7 @@ def fit(
 ) -> None:
     """Fit the experiment's predictor to its recording and store it.
 
+    device: not used, all is fitted on the CPU: on a GPU the gradients of where a neuron looks are added in any order.
     progress: called with 1 at the end.  Raises DataError for a recording that is missing, damaged or has negative
     responses, StoreError where the result cannot be written.
     """
@@ -75,7 +76,7 @@ def fit(
     order = torch.randperm(
         len(recording.images), generator=torch.Generator().manual_seed(stream(experiment.seed, "held out"))
     )
-    predictor = _new_predictor(experiment, recording).to(device)
+    predictor = _new_predictor(experiment, recording)
     try:
         result = fit_predictor(
             predictor,

@@ -5,19 +5,47 @@ from collections.abc import Callable
 
 import torch
 
-from simreg_core.lab.devices import default_device
+from simreg_core.lab.devices import default_device, leave_memory
 from simreg_core.lab.images import ImageSet
 from simreg_core.lab.specs import Experiment
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import autocast, build_network, build_regularizer, settings_of
+from simreg_core.lab.training import (
+    Replayed,
+    autocast,
+    build_network,
+    build_regularizer,
+    is_recorded,
+    repeatable,
+    settings_of,
+)
+from simreg_core.lab.training.replay import WARM_UP
+
+ATTACKED = 1000  # images of a timed pass: attacks classify many at once
 
 
-def seconds_per_step(experiment: Experiment, steps: int, images: int = 64, device: torch.device | None = None) -> float:
+def seconds_per_step(
+    experiment: Experiment,
+    steps: int,
+    images: int = 64,
+    device: torch.device | None = None,
+    recorded: bool | None = None,
+) -> float:
     """Median seconds of a training step of this experiment, on random pixels, on one core or the GPU.
 
     images: size of the random regularization set, where there is one.  device: by default the GPU where there is one.
+    recorded: whether the step is recorded and replayed; None: as its training does.
+    Nothing stays in the GPU's memory but what CUDA itself needs in a process, about half a gigabyte.
     """
     device = device or default_device()
+    try:
+        return _seconds_per_step(experiment, steps, images, device, recorded)
+    finally:
+        leave_memory()
+
+
+def _seconds_per_step(
+    experiment: Experiment, steps: int, images: int, device: torch.device, recorded: bool | None
+) -> float:
     loss, parameters = random_step(experiment, device, images)
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
 
@@ -27,15 +55,35 @@ def seconds_per_step(experiment: Experiment, steps: int, images: int = 64, devic
         optimizer.step()
 
     with settings_of(experiment):  # as the trainings whose time this tells
+        if is_recorded(experiment, device) if recorded is None else recorded:
+            return median_seconds(Replayed(step), device, steps, WARM_UP + 1)
         return median_seconds(step, device, steps)
 
 
-def median_seconds(step: Callable[[], None], device: torch.device, steps: int) -> float:
-    """Median seconds of a step, on one core or the GPU."""
+def seconds_per_pass(experiment: Experiment, steps: int = 3, device: torch.device | None = None) -> float:
+    """Median seconds in which an image passes forwards through the network, among others, as attacks show it."""
+    device = device or default_device()
+
+    def measured() -> float:
+        task, generator = experiment.task, torch.Generator().manual_seed(0)
+        network = build_network(experiment, num_classes=10).to(device, memory_format=torch.channels_last).eval()
+        pixels = torch.rand(ATTACKED, task.channels, *task.size, generator=generator).to(device)
+        with repeatable(), torch.no_grad():
+            return median_seconds(lambda: network(pixels), device, steps) / ATTACKED
+
+    try:
+        return measured()
+    finally:
+        leave_memory()
+
+
+def median_seconds(step: Callable[[], object], device: torch.device, steps: int, before: int = 1) -> float:
+    """Median seconds of a step, on one core or the GPU.  before: calls that are not timed, since they allocate."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        step()  # the first call allocates
+        for _ in range(before):
+            step()
         return sorted(timed(step, device) for _ in range(steps))[steps // 2]
     finally:
         torch.set_num_threads(threads)
@@ -64,14 +112,15 @@ def random_step(
     network = build_network(experiment, num_classes=10).to(device, memory_format=torch.channels_last).train()
     pixels = torch.rand(experiment.optimization.batch_size, task.channels, *task.size, generator=generator).to(device)
     labels = torch.randint(0, 10, (len(pixels),), generator=generator).to(device)
-    regularizer = None
+    regularizer, pairs = None, None
     if spec is not None:
         regularizer = random_regularizer(network, experiment, max(images, spec.pairs_per_step), generator)
+        pairs = tuple(each.to(device) for each in regularizer.draw())  # drawn before, as in training
 
     def loss() -> torch.Tensor:
         with autocast(experiment, device):
             task_loss = torch.nn.functional.cross_entropy(network(pixels).float(), labels)
-            return task_loss if regularizer is None else task_loss + 1e-6 * regularizer()
+            return task_loss if regularizer is None else task_loss + 1e-6 * regularizer(pairs)
 
     return loss, [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
 

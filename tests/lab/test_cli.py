@@ -78,8 +78,8 @@ def test_an_unknown_image_set_is_named_before_anything_is_computed(monkeypatch, 
 def test_every_command_names_all_that_is_missing_before_it_computes(monkeypatch, capsys, places, command):
     monkeypatch.setenv("SIMREG_DATA", str(places))
     profile = places / "mine.yaml"
-    text = TINY.read_text().replace("task: {images: digits", "task: {images: nowhere")
-    profile.write_text(text.replace("regularizer: {images: digits", "regularizer: {images: gone"))
+    text = TINY.read_text().replace("regularizer: {images: digits", "regularizer: {images: gone")
+    profile.write_text(text.replace("{images: digits", "{images: nowhere"))
     assert run(monkeypatch, *command, "--profile", profile) == 2
     said = capsys.readouterr().err
     assert "unknown image set 'nowhere'" in said
@@ -98,6 +98,7 @@ def test_status_names_all_that_does_not_fit(monkeypatch, capsys, places):
     assert lines == [
         "MISSING: batch_size 1300 exceeds the 600 training images of 'digits'",
         "MISSING: 501 images are asked for, but 'digits' has 500 to attack",
+        "MISSING: 501 images are asked for, but 'breast-cancer' has 143 to attack",
     ]
 
 

@@ -11,6 +11,7 @@ from simreg_core.lab.make.figures import measurements_of, missing, studies_of
 from simreg_core.lab.make.words import describe
 from simreg_core.lab.running.compute import missing_image_sets
 from simreg_core.lab.running.estimate import Costs, seconds_here
+from simreg_core.lab.running.failures import kept_failures
 from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.specs import Profile, Trainable, to_train
 from simreg_core.lab.store import Store
@@ -26,6 +27,8 @@ def status(profile: Profile, without_gpu: bool = False) -> Iterator[str]:
     todo = missing(profile, store)
     for problem in missing_image_sets(todo, store):
         yield f"MISSING: {problem}"
+    for failed in kept_failures(store).values():
+        yield f"FAILED: {failed}"
     for one in studies_of(profile):
         measurements = measurements_of([one])
         own = todo.part(measurements)

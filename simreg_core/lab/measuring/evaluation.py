@@ -35,7 +35,7 @@ def evaluate(experiment: AnyExperiment, evaluation: Evaluation, store: Store, de
         values=tuple(measured.values),
         arrays=measured.arrays,
         warnings=measured.warnings,
-        provenance=provenance(device, time.perf_counter() - started, **sets),
+        provenance=provenance(getattr(subject, "device", device), time.perf_counter() - started, **sets),
     )
     store.save_record(record)
     return record

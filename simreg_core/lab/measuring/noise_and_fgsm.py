@@ -48,7 +48,7 @@ _directions_before: dict[tuple, Tensor] = {}  # of this worker: every network of
 
 
 def _direction(surrogate: Experiment, subject: Attacked) -> Tensor:
-    key = (str(subject.store.weights_path(surrogate)), subject.images.checksum)
+    key = (str(subject.store.weights_path(surrogate)), subject.images.checksum, str(subject.device))
     if key not in _directions_before:
         _directions_before.clear()  # one task at a time: a big set is not kept for long
         _directions_before[key] = attacks.fgsm_direction(subject.trained(surrogate), subject.pixels, subject.labels)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from simreg_core import attacks
 from simreg_core.attacks import AttackResult, door, suspicion
+from simreg_core.attacks.result import never_fails
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.measuring.subject import (
     Attacked,
@@ -32,6 +33,7 @@ from simreg_core.lab.specs import (
 FEW_STEPS = (1, 5)  # set beside the evaluation's own number: more must not help the defence
 LARGE = 0.5  # epsilon at which every image can be made the same gray one
 GRAY_STEPS = 10  # enough to cross that ball
+NOTHING_RIGHT = "the network classifies no image of them rightly, so there was none to attack"
 AUTOATTACK_CLASSES = 4  # at least, for its targeted loss
 
 
@@ -39,12 +41,13 @@ def white_box(subject: Attacked) -> Measured:
     """Accuracy at each epsilon under PGD, more attacks at `evaluation.epsilon`, and warnings of the checks."""
     evaluation, pixels, labels = subject.evaluation, subject.pixels, subject.labels
     network = door.classifier(subject.network, pixels)
+    if not correct(network, pixels, labels).any():
+        return _none_to_attack(evaluation, len(pixels))
     values, fooled, walked = [], {}, None
     for epsilon in evaluation.epsilons:
         result = _pgd(network, pixels, labels, evaluation, epsilon)
         fooled[epsilon] = ~correct(network, result.adversarial, labels)
-        name = "PGD" if evaluation.norm == "linf" else "PGD, L2"
-        values.append(accuracy(~fooled[epsilon], epsilon, condition=name))
+        values.append(accuracy(~fooled[epsilon], epsilon, condition=_main_name(evaluation)))
         walked = result if epsilon == evaluation.epsilon else walked
     arrays = {"fooled": {f"{epsilon:g}": found.int().tolist() for epsilon, found in fooled.items()}}
     if evaluation.epsilon is None:
@@ -94,13 +97,11 @@ def _side_by_side(
     fooled = {name: ~correct(network, adversarial, labels) for name, adversarial in found.items()}
     if evaluation.autoattack_images is not None:
         few = slice(evaluation.autoattack_images)
-        name: str = "AutoAttack"
         budget: dict[str, Any] = {}
         if evaluation.autoattack_budget is not None:
-            name = "AutoAttack, reduced"
             budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
         result = attacks.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed, **budget)
-        fooled[name] = ~correct(network, result.adversarial, labels[few])
+        fooled[_autoattack_name(evaluation)] = ~correct(network, result.adversarial, labels[few])
     return fooled
 
 
@@ -131,6 +132,28 @@ def _fewer(evaluation: WhiteBoxEvaluation) -> list[int]:
 
 def _named(steps: int) -> str:
     return f"PGD, {steps} step{'s' * (steps > 1)}"
+
+
+def _none_to_attack(evaluation: WhiteBoxEvaluation, images: int) -> Measured:
+    """What is measured of a network that is wrong on every image: accuracy 0 under every attack, and a warning."""
+    none = torch.zeros(images, dtype=torch.bool)
+    values = [accuracy(none, epsilon, condition=_main_name(evaluation)) for epsilon in evaluation.epsilons]
+    if evaluation.epsilon is not None:
+        names = ["FGSM", *map(_named, _fewer(evaluation)), "Square"]
+        values += [accuracy(none, evaluation.epsilon, condition=name) for name in names]
+        if evaluation.autoattack_images is not None:
+            few = none[: evaluation.autoattack_images]
+            values.append(accuracy(few, evaluation.epsilon, condition=_autoattack_name(evaluation)))
+    fooled = {f"{epsilon:g}": [1] * images for epsilon in evaluation.epsilons}
+    return Measured(values, {"fooled": fooled}, (NOTHING_RIGHT,))
+
+
+def _main_name(evaluation: WhiteBoxEvaluation) -> str:
+    return "PGD" if evaluation.norm == "linf" else "PGD, L2"
+
+
+def _autoattack_name(evaluation: WhiteBoxEvaluation) -> str:
+    return "AutoAttack" if evaluation.autoattack_budget is None else "AutoAttack, reduced"
 
 
 @torch.no_grad()
@@ -204,7 +227,11 @@ def minimum_norm(subject: Attacked) -> Measured:
         with torch.no_grad():
             labels = network(pixels).argmax(dim=1)
     attack, seed = MINIMIZERS[evaluation.method].attack, stream(evaluation.seed, "minimum norm")
-    result = attack(network, pixels, labels, norm=evaluation.norm, steps=evaluation.steps, seed=seed)
+    warnings: tuple[str, ...] = ()
+    if correct(network, pixels, labels).any():
+        result = attack(network, pixels, labels, norm=evaluation.norm, steps=evaluation.steps, seed=seed)
+    else:
+        result, warnings = never_fails(pixels, pixels), (NOTHING_RIGHT,)  # all are fooled as they are
     found = {evaluation.norm: getattr(result, evaluation.norm)}
     if evaluation.norm == "l2":
         found["squared_l2_per_pixel"] = result.squared_l2_per_pixel
@@ -213,7 +240,8 @@ def minimum_norm(subject: Attacked) -> Measured:
         Value(metric=f"median_{name}", condition=evaluation.method, value=median(sizes), **counts)
         for name, sizes in found.items()
     ]
-    return Measured(values, {"sizes": np.round(found[evaluation.norm].sort().values.cpu().numpy(), 6).tolist()})
+    sizes = np.round(found[evaluation.norm].sort().values.cpu().numpy(), 6).tolist()
+    return Measured(values, {"sizes": sizes}, warnings)
 
 
 def minimum_norm_passes(evaluation: MinimumNormEvaluation, images: int) -> float:

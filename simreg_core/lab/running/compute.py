@@ -11,9 +11,10 @@ from simreg_core.lab.image_files import TORCHVISION, DataError
 from simreg_core.lab.images import load_image_set
 from simreg_core.lab.inputs import Checksums
 from simreg_core.lab.running.estimate import Costs
+from simreg_core.lab.running.failures import Failure, RunnerError, keep, raise_failures
 from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.running.progress import Progress
-from simreg_core.lab.running.workers import RunnerError, Workers, evaluate_task, train_task
+from simreg_core.lab.running.workers import Workers, evaluate_task, train_task
 from simreg_core.lab.specs import (
     AnyExperiment,
     Evaluation,
@@ -26,10 +27,9 @@ from simreg_core.lab.specs import (
     to_train,
 )
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import TrainingError
 
-# runs the tasks of a stage (see `_stages`) and returns the trainings that diverged
-Executor = Callable[[list, Progress], list[TrainingError]]
+# runs the tasks of a stage (see `_stages`) and returns those that failed
+Executor = Callable[[list, Progress], list[Failure]]
 
 
 def compute(
@@ -47,9 +47,10 @@ def compute(
     executor: where the tasks run instead.
     One process computes in a store at a time: another waits, and then computes what is still missing.
 
-    A training that diverges does not stop the others; what depends on it is left out.
-    Raises the first error of a worker (DataError, StoreError, TrainingError, ValueError), or RunnerError
-    where a worker died.
+    A task that fails does not stop the others: it is tried again, as `Failures` says, then kept with its reason, and
+    what depends on it is left out.
+    Raises at the end what failed: the error of a single task (DataError, StoreError, TrainingError, ValueError), and
+    RunnerError where a worker died or several tasks failed.
     """
     if not todo:
         return
@@ -70,12 +71,12 @@ def _compute(
 ) -> None:
     stages = _stages(todo, store, costs)
     total = sum(cost for stage in stages for *_, cost in stage)
-    diverged = []
+    failed: list[Failure] = []
     with Progress(total, label) as progress, nullcontext(executor) if executor else Workers(workers) as run:
         for stage in stages:
-            diverged += run([task for task in stage if _is_ready(*task[1])], progress)
-    if diverged:
-        raise diverged[0]
+            failed += run([task for task in stage if _is_ready(*task[1])], progress)
+            keep(failed, store)
+    raise_failures(failed)
 
 
 def _stages(todo: Plan, store: Store, costs: Costs) -> list[list]:

@@ -19,8 +19,8 @@ from simreg_core.lab.specs import (
     Simulated,
     Trainable,
 )
-from simreg_core.lab.steps import median_seconds, seconds_per_step
-from simreg_core.lab.training import steps_per_epoch
+from simreg_core.lab.steps import median_seconds, seconds_per_pass, seconds_per_step
+from simreg_core.lab.training import is_recorded, steps_per_epoch
 from simreg_core.lab.training.rules import rule_of, stages_of, transforms
 from simreg_core.names import FIT_BATCH
 from simreg_core.neural import V1Predictor
@@ -47,17 +47,15 @@ class Costs:
         if isinstance(experiment, Fit):
             return SECONDS_A_FIT
         passes = rule_of(experiment.adversarial).passes()
-        more = passes * self._step(_bare(experiment)) if passes else 0
+        recorded = is_recorded(experiment, default_device())  # as the passes of its attack then are
+        more = passes * self._step(_bare(experiment), recorded) if passes else 0
         return _steps(experiment) * (self._step(experiment) + more)
 
     def evaluation(self, experiment: AnyExperiment, evaluation: Evaluation) -> float:
         """Seconds to attack a trained experiment."""
         if isinstance(experiment, NeuralExperiment):
             return passes_of(experiment, evaluation) / MULTIPLICATIONS_A_SECOND
-        bare = _bare(experiment)
-        batch = bare.optimization.batch_size
-        # a training step is a forward pass and about two more backwards
-        return passes_of(experiment, evaluation) * self._step(bare) / (3 * batch)
+        return passes_of(experiment, evaluation) * self._pass(_bare(experiment))
 
     def _fit(self, experiment: NeuralExperiment) -> float:
         """Seconds to fit a predictor, from one timed step on a small one; of a recording of the simulation's size."""
@@ -68,15 +66,31 @@ class Costs:
         steps = experiment.predictor.epochs * steps_per_epoch(source.count, FIT_BATCH)
         return steps * self._step_seconds[kind]
 
-    def _step(self, experiment: Experiment) -> float:
-        spec = experiment.regularizer
-        shape = (experiment.task.size, experiment.task.channels, experiment.optimization.batch_size)
-        pairs = None if spec is None else (spec.size, spec.pairs_per_step)
-        transformed = experiment.adversarial if transforms(rule_of(experiment.adversarial)) else None
-        kind = repr((experiment.network, transformed, shape, pairs))
+    def _pass(self, bare: Experiment) -> float:
+        """Seconds of a forward pass of an image.  bare: as of `_bare`."""
+        if default_device().type == "cpu":
+            # a training step is a forward pass and about two more backwards
+            return self._step(bare) / (3 * bare.optimization.batch_size)
+        kind = f"a pass of {_kind(bare)}"  # a GPU attacks in float32, and far larger batches than it trains on
         if kind not in self._step_seconds:
-            self._step_seconds[kind] = seconds_per_step(experiment, steps=3)
+            self._step_seconds[kind] = seconds_per_pass(bare)
         return self._step_seconds[kind]
+
+    def _step(self, experiment: Experiment, recorded: bool | None = None) -> float:
+        """recorded: as of `seconds_per_step`."""
+        recorded = is_recorded(experiment, default_device()) if recorded is None else recorded
+        spec, settings = experiment.regularizer, experiment.optimization
+        pairs = None if spec is None else (spec.size, spec.pairs_per_step)
+        kind = repr((_kind(experiment), settings.batch_size, settings.precision, pairs, recorded))
+        if kind not in self._step_seconds:
+            self._step_seconds[kind] = seconds_per_step(experiment, steps=3, recorded=recorded)
+        return self._step_seconds[kind]
+
+
+def _kind(experiment: Experiment) -> str:
+    """What two networks have in common whose passes take the same time."""
+    transformed = experiment.adversarial if transforms(rule_of(experiment.adversarial)) else None
+    return repr((experiment.network, transformed, experiment.task.size, experiment.task.channels))
 
 
 def seconds_here(seconds: float) -> str:
@@ -111,19 +125,18 @@ def _steps(experiment: Experiment) -> int:
 
 
 def seconds_per_fit_step(settings: Predictor, source: Simulated, steps: int = 3) -> float:
-    """Median seconds of a step of fitting a predictor, on random responses, on one core or the GPU."""
-    device = default_device()
+    """Median seconds of a step of fitting a predictor, on random responses, on one core: there all are fitted."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(FIT_BATCH, 1, *source.size, generator=generator).to(device)
+    images = torch.rand(FIT_BATCH, 1, *source.size, generator=generator)
     predictor = V1Predictor(
         source.size, source.neurons, settings.channels, settings.kernel, settings.layers, settings.layer_kernel
-    ).to(device)
+    )
 
     def step() -> None:
         predictor.zero_grad()
         predictor(images).sum().backward()
 
-    return median_seconds(step, device, steps)
+    return median_seconds(step, torch.device("cpu"), steps)
 
 
 def _training_images(experiment: Experiment) -> int:

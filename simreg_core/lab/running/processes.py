@@ -41,6 +41,7 @@ class _Process:
     """This side of a process: its task, while it has one."""
 
     def __init__(self, start: Callable[[int], None] | None, number: int):
+        self.number = number
         context = multiprocessing.get_context("spawn")  # a forked torch may hang
         self.connection, other = context.Pipe()
         self.task = None
@@ -71,7 +72,8 @@ class _Process:
 class Processes:
     """Up to as many processes as tasks were ever under way at once; a context manager.
 
-    start: called in each process before its first task, with the process's number: 0, 1, ...
+    start: called in each process before its first task, with the lowest number that no other has: 0, 1, ...
+    A process whose task failed is ended: what the failure left behind, as a GPU in an error, goes with it.
     At the end, processes without a task end by themselves, and others are killed; after an error all are.
     """
 
@@ -98,7 +100,8 @@ class Processes:
             if process.task is None:
                 break
         else:
-            process = _Process(self._start, len(self._processes))
+            taken = {other.number for other in self._processes}
+            process = _Process(self._start, min({*range(len(taken) + 1)} - taken))
             self._processes.append(process)
         process.begin(task, function, arguments)
 
@@ -115,10 +118,11 @@ class Processes:
             task = process.task
             if kind != "report":
                 process.task = None
-            if kind == "died":
-                process.connection.close()
+            pid = process.process.pid
+            if kind in ("died", "failed"):
                 self._processes.remove(process)
-            yield task, process.process.pid, kind, content
+                process.end(kill=False)
+            yield task, pid, kind, content
 
 
 _connection: Connection | None = None  # of this process to the one that started it

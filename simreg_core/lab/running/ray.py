@@ -17,10 +17,12 @@ from pathlib import Path
 
 import torch
 
+from simreg_core.lab.devices import default_device
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.measuring.evaluation import evaluate
+from simreg_core.lab.running.failures import Failure, Failures, RunnerError
 from simreg_core.lab.running.progress import Progress
-from simreg_core.lab.running.workers import ALLOCATOR, RunnerError, trainer_of
+from simreg_core.lab.running.workers import ALLOCATOR, trainer_of
 from simreg_core.lab.specs import Evaluation, Trainable, dependencies
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError
@@ -44,6 +46,10 @@ class Outcome:
     diverged: str = ""
     error: str = ""
     details: str = ""
+
+
+class TaskError(RunnerError):
+    """A task that failed on a machine, or was lost with machine after machine."""
 
 
 class RayExecutor:
@@ -97,16 +103,16 @@ class RayExecutor:
         machines = sum(one["Alive"] for one in self._ray.nodes())
         return f"Ray: {machines} machine(s), {resources.get('CPU', 0):.0f} cores, {self.gpus} GPUs"
 
-    def __call__(self, tasks: list, progress: Progress) -> list[TrainingError]:
-        """Run the tasks of a stage.  Returns the trainings that diverged; any other error ends the run.
+    def __call__(self, tasks: list, progress: Progress) -> list[Failure]:
+        """Run the tasks of a stage.  Returns those that failed, each after as many attempts as `Failures` grants it.
 
         tasks: (function, (experiment, evaluation or None, store), cost); the function is that of the local executor.
-        Raises RunnerError naming the machine, or the task that was lost too often.
+        Raises RunnerError where a machine cannot run simreg, a result cannot be stored, or attempt after attempt fails.
         """
         waiting = sorted(tasks, key=lambda task: task[2])  # the longest last, to be taken first
         submit = self._submitter()
         running: dict = {}
-        diverged = []
+        failures = Failures()
         try:
             while waiting or running:
                 while waiting and len(running) < self._at_once():
@@ -115,14 +121,17 @@ class RayExecutor:
                 # not before a result is on this machine: one that was not fetched is lost with its machine
                 done, _ = self._ray.wait(list(running), timeout=1, fetch_local=True)
                 for reference in done:
-                    _, (experiment, evaluation, store), cost = running.pop(reference)
-                    outcome = self._result(reference, experiment)
-                    if outcome.diverged:
-                        diverged.append(TrainingError(outcome.diverged))
+                    task = running.pop(reference)
+                    try:
+                        outcome = self._result(reference, task[1][0])
+                    except (TrainingError, TaskError) as error:
+                        if failures.again(task[1], error):
+                            waiting.insert(0, task)
                     else:
-                        _keep(outcome, experiment, evaluation, store)
-                    progress.advance(cost)
-            return diverged
+                        failures.succeeded()
+                        _keep(outcome, *task[1])
+                        progress.advance(task[2])
+            return failures.found
         finally:
             for reference in running:
                 self._ray.cancel(reference, force=True)
@@ -150,6 +159,7 @@ class RayExecutor:
         return max(2, 2 * int(slots))
 
     def _result(self, reference, experiment: Trainable) -> Outcome:
+        """What came back.  Raises TrainingError or TaskError where the task failed."""
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # what `compute_on_machine` raises, it returns
@@ -157,12 +167,14 @@ class RayExecutor:
                 f"a machine of the Ray cluster cannot run simreg; is the same version installed there? {error}"
             ) from error
         except self._ray.exceptions.RayError as error:
-            raise RunnerError(
-                f"experiment {experiment.key} was lost with its machine or worker {RETRIES + 1} times; what was "
-                f"finished is kept: run again to continue ({' '.join(str(error).split())})"
+            raise TaskError(
+                f"experiment {experiment.key} was lost with its machine or worker {RETRIES + 1} times "
+                f"({' '.join(str(error).split())})"
             ) from error
+        if outcome.diverged:
+            raise TrainingError(outcome.diverged)
         if outcome.error:
-            failure = RunnerError(f"on machine {outcome.machine}: {outcome.error}")
+            failure = TaskError(f"on machine {outcome.machine}: {outcome.error}")
             failure.add_note(outcome.details)
             raise failure
         return outcome
@@ -223,7 +235,7 @@ def compute_on_machine(
 def _computed(experiment, evaluation, gpu: bool, checkpoints: tuple, store: Store, machine: str) -> Outcome:
     for one, files in checkpoints:
         store.receive_checkpoint(one, files)
-    device = torch.device("cuda" if gpu else "cpu")
+    device = default_device() if gpu else torch.device("cpu")
     if evaluation is not None:
         evaluate(experiment, evaluation, store, device)
         return Outcome(machine, record=store.record_bytes(experiment, evaluation))

@@ -2,30 +2,31 @@
 
 import os
 import sys
+import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
-from simreg_core.lab.devices import default_device
+from simreg_core.lab.devices import default_device, leave_memory, out_of_memory
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.predictors import fit
+from simreg_core.lab.running.failures import Failure, Failures, RunnerError
 from simreg_core.lab.running.processes import Processes, report
 from simreg_core.lab.running.progress import Progress
 from simreg_core.lab.specs import Evaluation, Experiment, Fit, NeuralExperiment, Trainable
 from simreg_core.lab.store import Store
-from simreg_core.lab.training import TrainingError, fit_artefact, train
+from simreg_core.lab.training import fit_artefact, train
 
 # glibc gives large blocks back to the kernel after each use by default: 20 to 35 % of a small network's time
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "OMP_NUM_THREADS": "1"}
-WORKERS_PER_GPU = 4  # workers that share one by default: a single small network leaves most of it idle
+WORKERS_PER_GPU = 4  # that share one by default, where they can: a single small network leaves most of it idle
+MPS_PIPES = "/tmp/nvidia-mps"  # where NVIDIA's MPS listens if CUDA_MPS_PIPE_DIRECTORY says nothing else
 
 Task = tuple[Callable, tuple, float]  # function, arguments, cost; called with the arguments and the cost
-
-
-class RunnerError(RuntimeError):
-    """Workers that cannot continue; what they had finished is in the store."""
 
 
 def cores() -> int:
@@ -34,8 +35,19 @@ def cores() -> int:
 
 
 def default_workers() -> int:
-    """How many workers compute at once: one per core, or a few per GPU."""
-    return WORKERS_PER_GPU * torch.cuda.device_count() if torch.cuda.is_available() else cores()
+    """How many workers compute at once: one per core; or one per GPU, and a few where NVIDIA's MPS runs.
+
+    Without MPS a GPU runs the kernels of one process at a time, so several would only share its memory.
+    """
+    if not torch.cuda.is_available():
+        return cores()
+    sharing = WORKERS_PER_GPU if mps_runs() else 1
+    return min(sharing * torch.cuda.device_count(), cores())
+
+
+def mps_runs() -> bool:
+    """Whether NVIDIA's Multi-Process Service listens on this machine."""
+    return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", MPS_PIPES)) / "control").exists()
 
 
 def check_workers(count: int | None) -> int:
@@ -71,15 +83,15 @@ class Workers:
         # an error or Ctrl-C: what runs is given up and resumed the next time
         self._processes.__exit__(*exception)
 
-    def __call__(self, tasks: list[Task], progress: Progress) -> list[TrainingError]:
-        """Run tasks.  Returns the trainings that diverged; any other error ends the run.
+    def __call__(self, tasks: list[Task], progress: Progress) -> list[Failure]:
+        """Run tasks.  Returns those that failed, each after as many attempts as `Failures` grants it.
 
         A task that finds the GPU's memory full is put back, and from then on half as many run at once.
-        Raises RunnerError where a worker died, or where a single task is too much for the GPU.
+        Raises RunnerError where attempt after attempt fails.
         """
         # the longest first, so that no core waits long at the end; equal ones in the order given
         waiting = deque(sorted(tasks, key=lambda task: -task[2]))
-        diverged = []
+        failures = Failures()
         while waiting or self._processes.running:
             while waiting and self._processes.running < self.limit:
                 function, arguments, cost = task = waiting.popleft()
@@ -88,33 +100,22 @@ class Workers:
                 if kind == "report":
                     work, doing = content
                     progress.advance(work, worker, doing)
-                elif kind == "died":
-                    raise RunnerError(
-                        f"a worker process died by {content} while {_described(task)}; what was finished is kept: run "
-                        "again to continue"
-                    )
-                elif isinstance(content, TrainingError):
-                    diverged.append(content)
-                elif isinstance(content, torch.OutOfMemoryError):
-                    self._go_on_with_fewer(self._processes.running + 1, content)
+                elif kind == "done":
+                    failures.succeeded()
+                elif (full := out_of_memory(content)) and self._processes.running > 0:
+                    self._go_on_with_fewer(self._processes.running + 1)
                     waiting.appendleft(task)
-                elif kind == "failed":
-                    raise content
-        return diverged
+                else:
+                    if full:
+                        content = RunnerError(f"the GPU's memory does not suffice for one worker alone: {full}")
+                    if failures.again(task[1], content):
+                        waiting.append(task)  # what is wrong with the machine may be over by then
+        return failures.found
 
-    def _go_on_with_fewer(self, running: int, error: torch.OutOfMemoryError) -> None:
+    def _go_on_with_fewer(self, running: int) -> None:
         """running: how many shared the GPU when its memory did not suffice."""
-        if running == 1:
-            raise RunnerError(f"the GPU's memory does not suffice for one worker alone: {error}") from error
         self.limit = min(self.limit, max(1, running // 2))
         print(f"out of GPU memory with {running} workers; going on with {self.limit}", file=sys.stderr)
-
-
-def _described(task: Task) -> str:
-    """What a task does, for its worker's obituary."""
-    _, (experiment, evaluation, _), _ = task
-    doing = "training" if evaluation is None else f"measuring {in_words(evaluation)} of"
-    return f"{doing} {experiment.title} (experiment {experiment.key})"
 
 
 def _start_worker(number: int) -> None:
@@ -138,24 +139,29 @@ def train_task(experiment: Trainable, _: None, store: Store, cost: float) -> Non
         done += share
         report((share * cost, f"{experiment.title} trained {done:.0%}"))
 
-    try:
+    with _memory_left():
         with_progress(experiment, store, default_device(), advance)
-    finally:
-        _leave_gpu_memory()
 
 
 def evaluate_task(experiment: Experiment, evaluation: Evaluation, store: Store, cost: float) -> None:
     """A worker's task: evaluate, and report the work done."""
     doing = f"{experiment.title}, {in_words(evaluation)}"
     report((0.0, doing))
-    try:
+    with _memory_left():
         evaluate(experiment, evaluation, store, default_device())
-    finally:
-        _leave_gpu_memory()
     report((cost, f"{doing} done"))
 
 
-def _leave_gpu_memory() -> None:
-    """What torch keeps for itself is out of the other workers' reach."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+@contextmanager
+def _memory_left() -> Iterator[None]:
+    """Leaves the GPU's memory to others, also after an error, whose traceback would hold the network and its images."""
+    try:
+        yield
+    except Exception as error:
+        one: BaseException | None = error
+        while one is not None:
+            traceback.clear_frames(one.__traceback__)
+            one = one.__cause__ or one.__context__
+        raise
+    finally:
+        leave_memory()

@@ -112,7 +112,7 @@ class Regularizer(Spec):
     low_threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = PAIRS_PER_STEP
     alpha: Annotated[Float, Field(ge=0)] = 10.0
-    eps: Annotated[Float, Field(gt=0, lt=1)] | None = None
+    eps: Annotated[Float, Field(ge=1e-6, lt=1)] | None = None  # below, rounding makes it a logarithm of 0
     statistics: Literal["separate", "frozen"] | None = None
     subtract: Literal["own_mean"] | None = None
     augment_each: Literal["flip", "crop-flip"] | None = None
@@ -169,7 +169,7 @@ class Optimization(Spec):
     """SGD; learning rate * decay^phase, phases of `phase_epochs` epochs, back to the first after `phases`.
 
     precision: 'bfloat16' for the passes through the network (fast on a GPU); empty: float32, the reference, in which
-        a training gives the same bits on every run.
+        a training gives the same bits on every run; of a GPU see `training.repeatable`.
     """
 
     epochs: Count = 40

@@ -15,7 +15,9 @@ _ROOMS = {
         "regularization_pixels",
     ),
     "augmentation": ("CROP_PADDING", "augment"),
-    "loop": ("Run", "TrainingError", "autocast", "repeatable", "settings_of", "steps_per_epoch", "train"),
+    "loop": ("Run", "TrainingError", "is_recorded", "steps_per_epoch", "train"),
+    "replay": ("Replayed",),
+    "settings": ("autocast", "repeatable", "settings_of"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = sorted(_ROOM_OF)

@@ -1,9 +1,9 @@
 """The training loop: a batch's losses by name, the similarity of a pair batch, a step."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -11,49 +11,35 @@ from torch.nn import functional as F
 
 from simreg_core.attacks.door import seeded
 from simreg_core.defences.base import TASK, Stage, parameters_of
-from simreg_core.lab.files import StoreError
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.specs import Experiment, stream
 from simreg_core.lab.store import Store
-from simreg_core.lab.tensors import load_into
 from simreg_core.lab.training.assembly import begin_stage, build_regularizer, load_data, starting_network
 from simreg_core.lab.training.augmentation import augmented, draw_augmentation
 from simreg_core.lab.training.replay import Replayed
+from simreg_core.lab.training.resume import state_of, take_up
 from simreg_core.lab.training.rules import rule_of, stages_of
+from simreg_core.lab.training.settings import autocast, settings_of
 
 VALIDATION_BATCH = 500
 SIMILARITY = "similarity"
-STATE_FORMAT = 2  # of resume files
 
 
 class TrainingError(RuntimeError):
     """A training that cannot go on; the message says which and why."""
 
 
-def repeatable() -> AbstractContextManager:
-    """The GPU's settings under which all is attacked and, in float32, trained: the same numbers on every run.
-
-    No algorithm is chosen by timing, and none has reduced precision.
-    """
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-
-
-def settings_of(experiment: Experiment) -> AbstractContextManager:
-    """The GPU's settings under which an experiment is trained and timed: its fastest ones where bfloat16 allows."""
-    if experiment.optimization.precision is None:
-        return repeatable()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False)
-
-
-def autocast(experiment: Experiment, device: torch.device) -> AbstractContextManager:
-    """The precision of an experiment's passes; similarities and losses stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=experiment.optimization.precision == "bfloat16")
-
-
 def steps_per_epoch(images: int, batch_size: int) -> int:
     """Full batches in an epoch; the rest is dropped, as released."""
     return images // batch_size
+
+
+def is_recorded(experiment: Experiment, device: torch.device) -> bool:
+    """Whether the steps of a training are recorded and replayed: on a GPU, in bfloat16, where all are alike."""
+    spec = experiment.regularizer
+    alike = rule_of(experiment.adversarial).recordable and (spec is None or spec.augment_each is None)
+    return alike and device.type == "cuda" and experiment.optimization.precision is not None
 
 
 def train(
@@ -95,27 +81,28 @@ class Run:
                 self.network, experiment.regularizer, data.regularization, experiment.seed, store, self.augmentation
             ).to(device)
         self.zero = torch.zeros((), device=device)
+        self.begun_on = device.type
         self.history: list[dict] = []
         self._frozen: list[nn.Parameter] = []  # by the stage, not by the rule
         self.stage = 0
         self._prepare()
 
     def finish(self, progress: Callable[[float], None]) -> None:
-        self._resume()
+        take_up(self)
         epochs = sum(stage.epochs for stage in self.stages)
         progress(len(self.history) / epochs)
         with ThreadPoolExecutor(1) as writer:  # the next epoch does not wait for the disk
             written: Future | None = None
             while len(self.history) < epochs:
-                stage, epoch = self._place(len(self.history))
+                stage, epoch = self.place(len(self.history))
                 if stage > self.stage:
                     self._load(self._result())
-                    self._enter(stage)
+                    self.enter(stage)
                 with seeded(stream(self.experiment.seed, f"epoch {len(self.history)}"), self.device):
                     self._epoch(epoch)
                 if written is not None:
                     written.result()
-                state = {name: tensor.to("cpu", copy=True) for name, tensor in self._state().items()}
+                state = {name: tensor.to("cpu", copy=True) for name, tensor in state_of(self).items()}
                 written = writer.submit(self.store.save_resume, self.experiment, state, list(self.history))
                 progress(1 / epochs)
             if written is not None:
@@ -124,11 +111,13 @@ class Run:
         history = {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
         if self.inputs:
             history["inputs"] = self.inputs
+        if self.begun_on != self.device.type:
+            history["begun_on"] = self.begun_on
         self.store.save_trained(self.experiment, self._result(), history)
 
     # stages
 
-    def _place(self, epoch: int) -> tuple[int, int]:
+    def place(self, epoch: int) -> tuple[int, int]:
         """The stage of an epoch of the training, and its number in that stage, both from 0."""
         for stage, own in enumerate(self.stages):
             if epoch < own.epochs:
@@ -136,7 +125,7 @@ class Run:
             epoch -= own.epochs
         raise IndexError("a training has no epochs after its last stage")
 
-    def _enter(self, stage: int) -> None:
+    def enter(self, stage: int) -> None:
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         begin_stage(self.experiment, stage, self.network)
@@ -158,7 +147,7 @@ class Run:
         }
         if own.optimizer is not None:
             self.optimizer = self._new_optimizer(own)
-        elif [*map(id, self.optimizer.param_groups[0]["params"])] != [*map(id, self._parameters())]:
+        elif [*map(id, self.optimizer.param_groups[0]["params"])] != [*map(id, self.parameters())]:
             raise ValueError(f"{method}: stage {self.stage + 1} has new parameters, so it needs a new optimizer")
         self.progress = 0.0  # place inside the stage, in [0, 1]
         self.sums: dict[str, Tensor] = {}  # of the losses by name, over an epoch's steps
@@ -172,8 +161,8 @@ class Run:
         settings = self.experiment.optimization
         common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         if stage.optimizer == "adam":
-            return torch.optim.Adam(self._parameters(), capturable=self.device.type == "cuda", **common)
-        return torch.optim.SGD(self._parameters(), momentum=settings.momentum, **common)
+            return torch.optim.Adam(self.parameters(), capturable=self.device.type == "cuda", **common)
+        return torch.optim.SGD(self.parameters(), momentum=settings.momentum, **common)
 
     def _result(self) -> dict[str, Tensor]:
         """The weights that a stage ends with."""
@@ -214,13 +203,12 @@ class Run:
         self._note(losses, started)
 
     def stepper(self, learning_rate: float) -> Callable[..., None]:
-        """What runs a step: on a GPU, in bfloat16, a recording of it, one for each learning rate."""
-        spec = self.experiment.regularizer
-        recordable = self.rule.recordable and (spec is None or spec.augment_each is None)
-        if self.device.type != "cuda" or self.experiment.optimization.precision is None or not recordable:
+        """What runs a step: where `is_recorded`, a recording of it, one for each learning rate."""
+        if not is_recorded(self.experiment, self.device):
             return self._step
         if self.replayed is None or self.replayed[0] != learning_rate:
-            self.replayed = (learning_rate, Replayed(self._step))
+            step = weakref.WeakMethod(self._step)  # or a training held itself, and the GPU's memory with it
+            self.replayed = (learning_rate, Replayed(lambda *inputs: step()(*inputs)))
         return self.replayed[1]
 
     def draw(self, steps: int) -> tuple[Sequence, Sequence, Sequence]:
@@ -329,72 +317,6 @@ class Run:
     def _copy_of_weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
-    def _parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[nn.Parameter]:
         regularizer = [] if self.regularizer is None else list(self.regularizer.parameters())
         return [*self.network.parameters(), *regularizer]
-
-    def _state(self) -> dict[str, Tensor]:
-        """Everything that the next epoch depends on, as tensors."""
-        state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        state["format"] = torch.tensor(STATE_FORMAT)
-        state["best_loss"] = torch.tensor(self.best_loss, dtype=torch.float64)
-        if self.inputs:
-            state["inputs"] = self._inputs_as_tensor()
-        for name in ("order", "augmentation", "attack"):
-            state[name] = getattr(self, name).get_state()
-        for index, parameter in enumerate(self._parameters()):
-            for name, value in self.optimizer.state[parameter].items():
-                if value is not None:
-                    state[f"optimizer.{index}.{name}"] = value
-        if self.regularizer is not None:
-            state |= {f"regularizer.{name}": tensor for name, tensor in self.regularizer.state_dict().items()}
-        return state
-
-    def _inputs_as_tensor(self) -> Tensor:
-        return torch.frombuffer(bytearray("".join(self.inputs.values()).encode()), dtype=torch.uint8)
-
-    def _resume(self) -> None:
-        saved = self.store.load_resume(self.experiment)
-        if saved is None:
-            return
-        state, history = saved
-        if self.inputs and not torch.equal(state.get("inputs", torch.zeros(0)), self._inputs_as_tensor()):
-            return  # begun on other images: from the start
-        path = self.store.resume_path(self.experiment)
-        if state.get("format") != STATE_FORMAT:
-            raise StoreError(f"{path} is of an earlier version of simreg and cannot go on; delete it to train again")
-        stage, _ = self._place(len(history) - 1)
-        while self.stage < stage:
-            self._enter(self.stage + 1)
-        self.history = history
-        part = _parts(state)
-        load_into(self.network, part["network"], path)
-        self.best = {name: tensor.to(self.device) for name, tensor in part["best"].items()}
-        self.best_loss = state["best_loss"].item()
-        for name in ("order", "augmentation", "attack"):
-            getattr(self, name).set_state(state[name])
-        self._resume_optimizer(part.get("optimizer", {}))
-        if self.regularizer is not None:
-            load_into(self.regularizer, part["regularizer"], path)
-
-    def _resume_optimizer(self, part: dict[str, Tensor]) -> None:
-        parameters = self._parameters()
-        for name, value in part.items():
-            index, _, kind = name.partition(".")
-            parameter = parameters[int(index)]
-            if value.shape == parameter.shape:
-                # in the parameter's own memory format, or the sums round differently
-                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-            elif self.optimizer.defaults.get("capturable"):
-                value = value.to(parameter.device)
-            self.optimizer.state[parameter][kind] = value
-
-
-def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors grouped by the part of their name before the first dot."""
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        group, _, rest = name.partition(".")
-        parts.setdefault(group, {})[rest] = tensor
-    return parts

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.notebooks import notebook_paths
 from simreg_core.lab.make.verdicts import put_claims_into, summary
-from simreg_core.lab.specs import PROJECT
+from simreg_core.lab.specs import PROJECT, load_profile
 
 
 def claim(verdict, text="It helps", main=True, protocol=None):
@@ -57,7 +58,8 @@ def test_the_readme_has_the_committed_headline_table(tmp_path):
 
 def test_the_committed_summaries_are_those_of_the_committed_figures():
     compared = 0
-    for path in notebook_paths():
+    quick = load_profile("quick")
+    for path in [path for path in notebook_paths() if path.stem not in FIGURES or FIGURES[path.stem].is_of(quick)]:
         made = json.loads((PROJECT / "figures" / "quick" / f"{path.stem}.json").read_text())
         cells = json.loads(path.read_text())["cells"]
         found = ["".join(cell["source"]) for cell in cells if "summary" in cell["metadata"].get("tags", [])]

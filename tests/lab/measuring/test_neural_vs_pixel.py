@@ -80,6 +80,14 @@ def test_a_fitted_predictor_is_loaded_as_it_was(animal, store):
     assert torch.equal(fitted(animal, store).predictor.rates(images), first)
 
 
+def test_with_a_gpu_too_all_is_fitted_and_compared_on_the_cpu(animal, store):
+    """On a GPU the targets that are made of a predictor would be others on every run; and a record names the CPU."""
+    gpu = torch.device("cuda")
+    fit(animal, store, gpu)
+    record = evaluate(animal, similarity(Condition(name="a", responses="predicted"), images=20), store, gpu)
+    assert record.provenance.device.startswith("cpu (")
+
+
 def test_a_predictor_that_is_missing_or_anothers_is_refused(animal, store):
     with pytest.raises(StoreError, match="is missing"):
         fitted(animal, store)

@@ -1,6 +1,7 @@
 """White-box evaluations end to end: records, warnings of a network that hides its gradient, defences as trainings."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from simreg_core.lab.figures import figure, protocol_audit
 from simreg_core.lab.images import ImageSet
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.subject import Attacked
-from simreg_core.lab.measuring.white_box import white_box
+from simreg_core.lab.measuring.white_box import minimum_norm, white_box
 from simreg_core.lab.series import THRESHOLD
 from simreg_core.lab.specs import (
     DefenceSpec,
@@ -78,6 +79,38 @@ def test_warnings_of_a_network_that_hides_its_gradient(generator):
     ).warnings
     assert any("zero in every pixel" in warning for warning in warnings)
     assert any("a black-box attack fools" in warning for warning in warnings)
+
+
+def wrong_on_all(trained, evaluation, store):
+    """A network and images of which it gets none right."""
+    subject = Attacked.opened(trained, evaluation, store, CPU)
+    wrong = (subject.network(subject.pixels).argmax(dim=1) + 1) % 10
+    return replace(subject, images=replace(subject.images, labels=wrong))
+
+
+def test_a_network_that_is_wrong_on_all_images_has_accuracy_0_and_a_warning(trained, store):
+    """Its attacks have nothing to attack, and refuse; a run of days would end there."""
+    few = {"autoattack_images": 10, "autoattack_budget": (2, 2, 4)}
+    for evaluation in (attack(**few), attack(norm="l2", epsilon=None, epsilons=(0.0, 0.5))):
+        none = white_box(wrong_on_all(trained, evaluation, store))
+        some = evaluate(trained, evaluation, store, CPU)
+        assert {(one.condition, one.epsilon, one.attempted) for one in none.values} == {
+            (one.condition, one.epsilon, one.attempted) for one in some.values
+        }
+        assert {one.value for one in none.values} == {0}
+        assert none.arrays["fooled"].keys() == some.arrays["fooled"].keys()
+        assert "no image of them rightly" in none.warnings[0]
+
+
+def test_a_network_that_is_wrong_on_all_images_is_at_distance_0(trained, store):
+    for norm, metrics in (("linf", ["median_linf"]), ("l2", ["median_l2", "median_squared_l2_per_pixel"])):
+        evaluation = MinimumNormEvaluation(norm=norm, images=13, steps=2)
+        found = minimum_norm(wrong_on_all(trained, evaluation, store))
+        assert [(one.metric, one.value, one.attempted, one.failed) for one in found.values] == [
+            (metric, 0, 13, 0) for metric in metrics
+        ]
+        assert found.arrays["sizes"] == [0] * 13
+        assert "no image of them rightly" in found.warnings[0]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l0"])

@@ -49,6 +49,7 @@ def test_what_becomes_of_tasks():
         kind, error = outcome(processes, "wrong")
         assert (kind, type(error), str(error)) == ("failed", ValueError, "no such thing")
         assert "in work" in error.__notes__[0]
+        assert outcome(processes, "after it")[1] != first  # what failed may have left a GPU in an error
         kind, error = outcome(processes, "awkward")
         assert (kind, type(error), str(error)) == ("failed", RuntimeError, "Awkward: one and two")
         kind, error = outcome(processes, "ended")
@@ -59,6 +60,33 @@ def test_what_becomes_of_tasks():
     for process in (first, second):
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+def number_of_this_process(wrong):
+    if wrong:
+        raise ValueError("no such thing")
+    return _number
+
+
+def keep_number(number):
+    global _number
+    _number = number
+
+
+def test_a_process_whose_task_failed_gives_its_number_to_the_next():
+    """Its number says which GPU is its own; its memory and its error go with it."""
+    with Processes(keep_number) as processes:
+        for name, wrong in (("a", True), ("b", False)):
+            processes.begin(name, number_of_this_process, wrong)
+        found = {}
+        while processes.running:
+            found |= {task: content for task, _, kind, content in processes.events() if kind == "done"}
+        for name in ("c", "d"):
+            processes.begin(name, number_of_this_process, False)
+        while processes.running:
+            found |= {task: content for task, _, kind, content in processes.events() if kind == "done"}
+    assert found["b"] == 1
+    assert {found["c"], found["d"]} == {0, 1}
 
 
 def stopped():

@@ -19,9 +19,9 @@ from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.predictors import fit
 from simreg_core.lab.running import ray as ray_executor
 from simreg_core.lab.running.compute import compute
+from simreg_core.lab.running.failures import RunnerError
 from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.running.ray import RayExecutor, compute_on_machine
-from simreg_core.lab.running.workers import RunnerError
 from simreg_core.lab.specs import Experiment, dependencies
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, train

@@ -9,6 +9,7 @@ from simreg_core.lab import recipes
 from simreg_core.lab.store import Store
 from simreg_core.lab.training import build_network
 from simreg_core.lab.training.loop import Run
+from simreg_core.lab.training.resume import state_of
 
 CPU = torch.device("cpu")
 
@@ -39,16 +40,18 @@ def filters_by_epoch(experiment, store, until=None):
             found.append(self.network.front_end.weight.detach().clone())
             self.quantizing = self.network.front_end.quantizing
 
-        def _state(self):
-            if until is not None and len(self.history) > until:
-                raise Killed
-            return super()._state()
+    def saved(run):
+        if until is not None and len(run.history) > until:
+            raise Killed
+        return state_of(run)
 
     run = Watched(experiment, store, CPU)
-    try:
-        run.finish(lambda work: None)
-    except Killed:
-        return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simreg_core.lab.training.loop.state_of", saved)
+        try:
+            run.finish(lambda work: None)
+        except Killed:
+            return found
     assert run.quantizing
     return found
 

@@ -1,9 +1,49 @@
 """A recorded step on a CPU, with a recorder that runs the step again: the inputs must arrive where it reads."""
 
+import warnings
+
 import pytest
 import torch
 
 from simreg_core.lab.training.replay import WARM_UP, Replayed
+
+
+class Failing:
+    """Records by keeping the function, or not at all.  error: what then is raised."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def warm_up(self, run):
+        run()
+
+    def record(self, run):
+        if self.error is not None:
+            raise self.error
+        return run
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_as_it_is_and_says_so_once():
+    total = torch.zeros(1)
+    replayed = Replayed(total.add_, Failing(RuntimeError("operation not permitted\nwhen stream is capturing")))
+    for _ in range(WARM_UP):
+        replayed(torch.ones(1))
+    with pytest.warns(UserWarning, match="could not be recorded.*RuntimeError: operation not permitted when"):
+        replayed(torch.ones(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        replayed(torch.ones(1))
+    assert total == WARM_UP + 2
+
+
+@pytest.mark.parametrize("words", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
+def test_a_recording_without_memory_says_so(words):
+    """So that the task is put back: on a full GPU no step would run."""
+    replayed = Replayed(lambda one: None, Failing(RuntimeError(words)))
+    for _ in range(WARM_UP):
+        replayed(torch.ones(1))
+    with pytest.raises(torch.OutOfMemoryError, match=words):
+        replayed(torch.ones(1))
 
 
 def test_recorded_steps_get_new_inputs_and_change_what_lives_on():
@@ -13,11 +53,17 @@ def test_recorded_steps_get_new_inputs_and_change_what_lives_on():
         assert pairs is None
         total.add_(batch + augmentation[0])
 
-    def record(run):
-        recorded.append(run)
-        return run
+    class Again:
+        """Records a function by keeping it."""
 
-    replayed = Replayed(step, record)
+        def warm_up(self, run):
+            run()
+
+        def record(self, run):
+            recorded.append(run)
+            return run
+
+    replayed = Replayed(step, Again())
     expected = torch.zeros(2)
     for call in range(WARM_UP + 4):
         batch, flips = torch.tensor([call, 2.0]), torch.tensor([10.0, call])
@@ -29,7 +75,7 @@ def test_recorded_steps_get_new_inputs_and_change_what_lives_on():
 
 
 def test_inputs_of_another_shape_are_refused():
-    replayed = Replayed(lambda one: None, lambda run: run)
+    replayed = Replayed(lambda one: None, Failing(None))
     for _ in range(WARM_UP + 1):
         replayed(torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):
