@@ -24,7 +24,7 @@ else
   READY := .venv/ready
 endif
 
-.PHONY: help lock figures recorded cifar-small bench test setup lab lint status select publish clean
+.PHONY: help lock figures recorded cifar-small bench test docs setup lab lint status select publish clean
 
 help:
 	@echo "make figures    every figure of PROFILE (quick | paper | path.yaml), RECOMPUTE=1 to compute all again"
@@ -32,6 +32,7 @@ help:
 	@echo "make cifar-small  evidence on gray CIFAR-10 at a size for two cores, network by network, resumable"
 	@echo "make bench      our training step, attacks and targets against the obvious ones, in ratios"
 	@echo "make test       all tests, the notebooks included"
+	@echo "make docs       the site, in build/site/index.html; warnings, dead links and missing figures are errors"
 	@echo "make lab        JupyterLab on the first notebook"
 	@echo "make setup      the environment alone"
 	@echo "make status     what is computed, what is missing, how long it will take"
@@ -73,6 +74,11 @@ test: $(READY)
 	SIMREG_FIGURES=$$(mktemp -d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest notebooks
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest $(AVX2_TESTS)
 
+# the notebooks' committed outputs, nothing is executed; nothing comes from the network
+docs: $(READY)
+	rm -rf build/site build/jupyter_execute
+	$(BIN)/python -m sphinx -W --keep-going -q -j auto -b html -c docs/site . build/site
+
 setup: $(READY)
 
 lab: $(READY)
@@ -104,5 +110,5 @@ $(CONDA_PREFIX)/simreg-ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build docs/site/api *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

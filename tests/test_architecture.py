@@ -9,7 +9,7 @@ from simreg_core.lab.figures import FIGURES
 
 PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
-PICTURE = PAGE.split("```mermaid\n")[1].split("```")[0]
+PICTURE = PAGE.split("```text\n")[1].split("```")[0]
 ROOTS = ("simreg_core", "tests", "notebooks", "figures", "benchmarks", "docs")
 
 
@@ -17,7 +17,7 @@ def paths() -> list[str]:
     """Paths that the text or its links name."""
     named = [name for name in re.findall(r"`([\w./]+)`", PAGE) if name.split("/")[0] in ROOTS]
     linked = [str(Path("docs", link)) for link in re.findall(r"\]\(([\w./]+)\)", PAGE)]
-    drawn = [f"simreg_core/{name}" for name in re.findall(r"<br>(lab/[\w./]+)", PICTURE) if "NAME" not in name]
+    drawn = [f"simreg_core/{name}" for name in re.findall(r"\b(lab/[\w./]+)", PICTURE) if "NAME" not in name]
     return [*named, *linked, *drawn]
 
 

@@ -226,9 +226,14 @@ def test_the_budget_of_autoattack_is_said_as_it_is():
     assert f"AutoAttack's own are {own[0]}, {own[1]} and {own[2]:,}\n" in comment[:100]
 
 
+def block_of(text: str) -> str:
+    """The code of a text that is indented by four spaces."""
+    return "\n".join(line.removeprefix("    ") for line in text.splitlines() if line.startswith("    "))
+
+
 def test_the_lines_for_a_training_loop_of_ones_own_run():
-    text = section("Use it in your own training loop")
-    code = "\n".join(line.removeprefix("    ") for line in text.splitlines() if line.startswith("    "))
+    code = block_of(section("Use it in your own training loop"))
+    assert block_of(DOCS["using"]) == code
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(8, 3, 32, 32, generator=generator), torch.randint(0, 10, (8,), generator=generator)
     half = torch.rand(15, 3, 32, 32, generator=generator)

@@ -1,8 +1,8 @@
 """Attacks on classifiers, one family a file, and the checks of what they measure.
 
-The imports below are the table of attacks: what each knows of the network, its norm ('smallest' where it looks for the
-smallest perturbation), and its source. `door` checks the attacked network before an attack, `suspicion` the results
-after it.
+The imports of `attacks/__init__.py` are the table of attacks: what each knows of the network, its norm ('smallest'
+where it looks for the smallest perturbation), and its source. `door` checks the attacked network before an attack,
+`suspicion` the results after it.
 
 Every attack takes images [n, c, h, w], float in [0, 1], and networks in eval mode that return logits, and leaves the
 global random state, the networks' weights and their gradients as they are. Sizes are in pixel units: epsilon bounds the
