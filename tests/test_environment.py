@@ -102,17 +102,26 @@ def test_make_is_readable_without_doing_anything():
     assert "-m simreg_core figures --profile quick" in said.stdout
 
 
-def test_the_readme_and_the_first_notebook_show_every_notebook():
-    readme = (PROJECT / "README.md").read_text()
+def test_the_first_notebook_shows_every_figure_and_the_readme_six():
     first = (PROJECT / "notebooks" / "00_start_here.ipynb").read_text()
     quick = load_profile("quick")
     for path in (PROJECT / "notebooks").glob("[0-9]*.ipynb"):
         if path.stem in FIGURES and not FIGURES[path.stem].is_of(quick):
             continue
-        assert f"](notebooks/{path.name})" in readme
-        assert f"figures/quick/{path.stem}.png" in readme
-        assert (PROJECT / "figures" / "quick" / f"{path.stem}.png").is_file()
+        assert (QUICK / f"{path.stem}.png").is_file()
         assert path.stem == "00_start_here" or f"]({path.name})" in first
+    gallery = section("Gallery")
+    shown = re.findall(r'src="figures/quick/(\w+)\.png"', gallery)
+    assert len(shown) == 6
+    assert all((QUICK / f"{name}.png").is_file() and f"](notebooks/{name}.ipynb)" in gallery for name in shown)
+    assert "](notebooks/00_start_here.ipynb" in README
+
+
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 160
+    assert len(README.split()) <= 1200
+    assert [line for line in lines if len(line) > 120 and not line.startswith(("|", "<img"))] == []
 
 
 def test_the_committed_claims_are_those_of_the_committed_figures():
@@ -172,11 +181,14 @@ def test_the_table_of_alphas_in_the_pages_is_that_of_notebook_03():
 
 def test_the_chosen_alphas_in_the_pages_are_those_of_quick():
     quick = load_profile("quick")
-    chosen = {f"{one.name}, photos": one.alpha for one in quick.studies.architectures}
-    chosen["gray, photos, S^neural of simulated V1"] = quick.neural.alpha
-    chosen |= {f"gray, {one.images}": one.alpha for one in quick.studies.regularization_sets if one.alpha}
-    chosen |= {f"colour, {one.images}": one.alpha for one in quick.studies.colour_sets}
-    assert len(chosen) == 8
+    chosen = {one.name: one.alpha for one in quick.studies.architectures}
+    chosen |= {"S^pixel": quick.pixel_alpha, "S^neural of a simulated V1": quick.neural.alpha}
+    sets = {"digits": "scikit-learn's digits", "photos-foreign": "other photographs"}
+    chosen |= {sets[one.images]: one.alpha for one in quick.studies.regularization_sets if one.alpha}
+    own = quick.regularizer.alpha  # what has no alpha of its own takes it
+    chosen |= {"digits in colours": own, "ResNet18": own}
+    assert [one.alpha for one in quick.studies.colour_sets] == [None]
+    assert len(chosen) == 9
     for name, alpha in chosen.items():
         (row,) = (line for line in DOCS["quick"].splitlines() if line.startswith(f"| {name} |"))
         assert row.split(" | ")[2].removeprefix("none accepted; ").removesuffix(" taken") == f"{alpha:g}", row

@@ -24,7 +24,7 @@ IDEA = (
 
 @dataclass(frozen=True)
 class Shown:
-    """Regularization images of a profile, spread over the set.
+    """Regularization images of a profile, spread over the set, in the order of their classes.
 
     images: [n, c, h, w] in [0, 1].  labels: [n].  similarity: [n, n], of pixels.  classes: names.
     image_set, checksum: where they come from.
@@ -47,7 +47,8 @@ def shown(study: Study) -> Shown:
 
     task, spec = study.profile.task, study.profile.regularizer
     image_set = load_image_set(spec.images, "train", spec.size or task.size, task.channels, spec.count)
-    chosen = torch.linspace(0, len(image_set) - 1, study.options["count"]).round().long()
+    spread = torch.linspace(0, len(image_set) - 1, study.options["count"]).round().long()
+    chosen = spread[image_set.labels[spread].argsort(stable=True)]
     images = image_set.pixels[chosen]
     return Shown(
         images,

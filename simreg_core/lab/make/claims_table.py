@@ -70,6 +70,28 @@ def group_table(
     return "\n".join(lines) + "\n" + (f"\nHow α and Th were chosen: {'; '.join(notes)}.\n" if notes else "")
 
 
+def headline_table(rows: list[dict], profile: str, others: Mapping[str, list[dict]] | None = None) -> str:
+    """The headline claims for the README: what is published, and each profile's verdict and effect.
+
+    Arguments as in `group_table`, which says more.
+    """
+    columns = {profile: rows, **(others or {})}
+    lines = [_line(["claim", "published", *columns]), _line(["---"] * (2 + len(columns)))]
+    for row in rows:
+        if row["group"] != "headline":
+            continue
+        cells = [f"[{row['claim']}](notebooks/{row['notebook']}.ipynb)", _published(row)]
+        for own in columns.values():
+            found = next((one for one in own if one["key"] == row["key"]), None)
+            cells.append("" if found is None else _short_cell(found))
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def _short_cell(row: dict) -> str:
+    return row["verdict"] if row["n"] is None else f"**{row['verdict']}**{_flags(row['flagged'])}, {number(row)}"
+
+
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
 from simreg_core.lab.files import StoreError, write_text
-from simreg_core.lab.make.claims_table import claims_markdown, group_table, table_of_claims
+from simreg_core.lab.make.claims_table import claims_markdown, headline_table, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
 from simreg_core.lab.store import Store
@@ -75,7 +75,7 @@ def put_claims_into(page: Path, figures: Path) -> None:
     if not end:
         raise StoreError(f"{page} lacks the marks <!-- claims:begin --> and <!-- claims:end -->")
     rows = json.loads((figures / "claims.json").read_text())
-    table = group_table(rows, "headline", figures.name, other_profiles(figures))
+    table = headline_table(rows, figures.name, other_profiles(figures))
     write_text(page, before + begin + table + end + after)
 
 

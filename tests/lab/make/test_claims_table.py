@@ -6,7 +6,7 @@ from made_up import attack_table, made_up
 
 from simreg_core.lab.claims import GROUPS, NOT_MEASURED
 from simreg_core.lab.figures import FIGURES
-from simreg_core.lab.make.claims_table import claims_markdown, group_table, table_of_claims
+from simreg_core.lab.make.claims_table import claims_markdown, group_table, headline_table, table_of_claims
 from simreg_core.lab.specs import PROJECT
 
 BONUSES = {"none": 0, "S^pixel": 1, "S^Th": 2, "S^neural": 1, "shuffled S^neural": 0}
@@ -48,7 +48,19 @@ def test_the_headline_table_has_ten_rows_at_most_and_one_cell_says_all():
     )
     assert said in gaussian
     assert gaussian.endswith("would have found 0.000 |")  # the other profile's
-    assert lines[-1].startswith("How α and Th were chosen: (a) α 0.2, Th 0.8")
+    assert lines[-1].startswith("How α and Th were chosen: (a) α 0.5, Th 0.2")
+
+
+def test_the_table_of_the_readme_says_verdict_and_effect():
+    rows = table_of_claims(made(records=[{"warnings": ["zero gradients"]}]))
+    lines = headline_table(rows, "quick", {"recorded": []}).splitlines()
+    assert lines[0] == "| claim | published | quick | recorded |"
+    assert len(lines) == 12
+    (gaussian,) = (line for line in lines if "raises accuracy under Gaussian noise]" in line)
+    assert gaussian.endswith("| **direction holds** (⚠ 1 records flagged), 0.100 [0.100, 0.100] |  |")
+    assert gaussian.startswith("| [S^Th raises accuracy under Gaussian noise](notebooks/02_attack_curves.ipynb) | 0.151")
+    unmeasured = [row for row in rows if row["group"] == "headline" and row["verdict"] == "not measured"]
+    assert sum("| not measured |" in line for line in lines) == len(unmeasured) > 0
 
 
 def test_every_claim_is_in_one_group_and_every_link_leads_to_a_file():
