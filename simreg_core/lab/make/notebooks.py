@@ -30,6 +30,21 @@ def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
     return [path for path in paths if not only or path.stem in only]
 
 
+def links(path: Path) -> str:
+    """The last cell of a notebook: the notebooks before and after it, all of them, and the figure's module."""
+    from simreg_core.lab.figures import FIGURES  # here: what only runs notebooks needs no figure
+
+    paths = notebook_paths()
+    place = paths.index(path)
+    parts = [f"[← {one.stem}]({one.name})" for one in paths[:place][-1:]]
+    parts.append("[all notebooks](00_start_here.ipynb#where-to-go-from-here)")
+    parts += [f"[{one.stem} →]({one.name})" for one in paths[place + 1 :][:1]]
+    if path.stem in FIGURES:
+        module = FIGURES[path.stem].sources[0]
+        parts.append(f"[the figure's module](../simreg_core/{module})")
+    return " · ".join(parts)
+
+
 def run_notebooks(
     paths: Sequence[Path],
     done: "Callable[[Path, NotebookNode], None]",

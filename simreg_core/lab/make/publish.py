@@ -10,7 +10,7 @@ from simreg_core.lab.figures.pixel_vs_neural import recorded_blocks
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.figures import measurements_of, paths_of, studies_of
 from simreg_core.lab.make.index import write_index
-from simreg_core.lab.make.notebooks import run_notebooks, shown, write_notebook
+from simreg_core.lab.make.notebooks import links, run_notebooks, shown, write_notebook
 from simreg_core.lab.make.verdicts import put_claims_into, summary
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import PROJECT, Profile, load_profile
@@ -71,8 +71,10 @@ def publish(profile: Profile) -> None:
 
 
 def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:
-    """Replace a committed notebook by itself with its outputs, and its summary by the verdicts of its figure."""
+    """Replace a committed notebook by itself with its outputs, its summary by the verdicts of its figure, its links."""
     for cell in notebook.cells:
+        if "links" in cell.metadata.get("tags", []):
+            cell.source = links(path)
         if "summary" in cell.metadata.get("tags", []):
             cell.source = summary(json.loads((figures / f"{path.stem}.json").read_text()))
     notebook.metadata.pop("widgets", None)

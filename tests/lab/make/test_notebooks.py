@@ -1,6 +1,7 @@
 """Notebooks are run several at once and quietly; deaths and errors of their kernels are one line."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -92,3 +93,15 @@ def test_after_a_notebook_that_fails_no_kernel_is_left(run):
         run(left.format(Path("pid").absolute()) + "\nraise ValueError")
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("pid").read_text()), 0)
+
+
+def test_every_notebook_ends_with_its_links_and_they_lead_somewhere():
+    paths = notebooks.notebook_paths()
+    for path in paths:
+        last = nbformat.read(path, as_version=4).cells[-1]
+        assert last.metadata.tags == ["links"], path.name
+        assert last.source == notebooks.links(path), path.name
+        for target in re.findall(r"\]\(([^)#]+)", last.source):
+            assert (path.parent / target).is_file(), f"{path.name}: {target}"
+    assert notebooks.links(paths[1]).startswith("[← 00_start_here](00_start_here.ipynb) · [all notebooks]")
+    assert "→" not in notebooks.links(paths[-1])
