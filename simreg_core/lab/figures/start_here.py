@@ -1,4 +1,4 @@
-"""Figure 00: pairs of images with their pixel similarity, and the targets made of it; nothing is trained."""
+"""Figure 00: the whole idea in one look: pairs of images, the target, two networks' similarity, and what it does."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.figures.kit import PAGE, Axes, Picture, plt, use_style
-from simreg_core.lab.series import S_PIXEL, S_TH
-from simreg_core.lab.study import Figure, Study
+from simreg_core.lab.figures.kit import PAGE, Axes, Picture, mark, plt, summarize, use_style
+from simreg_core.lab.figures.kit_attacks import accuracy_curves, main_looks
+from simreg_core.lab.recipes import headline_seeds, noise, seeds_of
+from simreg_core.lab.series import NONE, S_PIXEL, S_TH, THRESHOLD
+from simreg_core.lab.specs import PairSimilarityEvaluation, Profile
+from simreg_core.lab.study import Block, Figure, Study
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,10 +19,22 @@ if TYPE_CHECKING:
 SHOWN_SIMILARITIES = (1.0, 0.8, 0.4, 0.0, -0.4, -0.8)
 THRESHOLDS = (0.2, 0.4, 0.6, 0.8)
 NEAR = 0.05  # similarities that look alike
+PAIR_IMAGES = 40  # whose similarities are shown as matrices
+PAIRS = "pairs"  # a group
+S_CNN = r"$S^{\mathrm{CNN}}$"
 IDEA = (
     "The idea: images that are alike as pixels (S above Th) should evoke similar responses in a network (target +1),\n"
     "images that are nearly each other's negative opposite responses (−1), all others unrelated ones (0)"
 )
+
+
+def experiments(profile: Profile) -> tuple[Block, ...]:
+    """None and S^Th under Gaussian noise; of the first seed, the similarity of pairs of images."""
+    both = {target: seeds_of(profile, target, headline_seeds(profile)) for target in (NONE, THRESHOLD)}
+    images = min(PAIR_IMAGES, profile.studies.test_images or PAIR_IMAGES)
+    pairs = PairSimilarityEvaluation(images=images, every_pair=True)
+    first = {target: own[:1] for target, own in both.items()}
+    return Block(both, (noise(profile, "gaussian"),)), Block(first, (pairs,), PAIRS)
 
 
 @dataclass(frozen=True)
@@ -60,10 +75,52 @@ def shown(study: Study) -> Shown:
     )
 
 
-def draw(study: Study, protocol: None) -> Picture:
-    """Pairs of images with their pixel similarity; below, the similarity matrix and its targets."""
+def draw(study: Study, protocol: str) -> Picture:
+    """Pairs of images; below, the target, the similarity of two networks, and their accuracy under noise."""
+    use_style()
+    figure = plt.figure(figsize=(PAGE, 4.4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.35, 1))
     own = shown(study)
-    return _picture_of(own.images.mean(dim=1).numpy(), own.similarity.numpy(), THRESHOLDS)
+    _pairs(top, own.images.mean(dim=1).numpy(), own.similarity.numpy())
+    *places, right = bottom.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.3))
+    for ax, (title, matrix, series) in zip(places, matrices(study), strict=True):
+        image = target_image(ax, matrix)
+        ax.set_title(title, fontsize="small")
+        mark(image, *series)
+    places[0].set_ylabel(f"{len(matrix)} test images,\nby class", fontsize="small")
+    bottom.text(0.01, 0.01, "similarity: blue −1, white 0, red +1", fontsize="x-small")
+    looks = {series: look for series, look in main_looks(study.circumstances.task).items() if series in study.series}
+    accuracy_curves(right, study.table(), looks, "gaussian", protocol)
+    right.set(ylabel="accuracy")
+    right.legend(fontsize="x-small")
+    figure.suptitle(IDEA, fontsize="small", x=0.01, ha="left")
+    return figure
+
+
+def matrices(study: Study) -> list[tuple[str, np.ndarray, tuple[str, ...]]]:
+    """(title, [n, n], series) of S^pixel, S^Th and the S^CNN of both networks, over the same test images.
+
+    The layers of both networks are weighted by gamma of the regularized one: an unregularized network has none.
+    """
+    threshold = study.profile.regularizer.threshold
+    (asked,), (gamma,) = (study.arrays(name, PAIRS)[THRESHOLD] for name in ("pixel_pairs", "layer_weights"))
+    pixel = _square(asked)
+    found = {series: _square(gamma @ layers) for series, (layers,) in study.arrays("layer_pairs", PAIRS).items()}
+    return [
+        (f"{S_PIXEL},\nof pixels", pixel, ()),
+        (f"{S_TH}, the target\n(Th = {threshold:g})", as_target(pixel, threshold), ()),
+        (f"{S_CNN},\nwithout the loss", found[NONE], (NONE,)),
+        (f"{S_CNN},\nwith the loss", found[THRESHOLD], (THRESHOLD,)),
+    ]
+
+
+def _square(pairs: np.ndarray) -> np.ndarray:
+    """[n, n] of the pairs above its diagonal, row by row; 1 on the diagonal."""
+    n = round((1 + np.sqrt(1 + 8 * len(pairs))) / 2)
+    square = np.eye(n)
+    rows, columns = np.triu_indices(n, k=1)
+    square[rows, columns] = square[columns, rows] = pairs
+    return square
 
 
 def clearest_pairs(
@@ -91,36 +148,11 @@ def clearest_pairs(
     return pairs
 
 
-def _picture_of(images: np.ndarray, similarity: np.ndarray, thresholds: tuple[float, ...]) -> Picture:
-    """Pairs of images with their pixel similarity; below, the similarity matrix and its targets.
-
-    images: [n, h, w] in [0, 1].  similarity: [n, n].
-    """
-    use_style()
-    figure = plt.figure(figsize=(PAGE, 5.0), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.4, 1))
-    _pairs(top, images, similarity)
-    axes = bottom.subplots(1, 1 + len(thresholds))
-    for ax, threshold in zip(axes, (None, *thresholds), strict=True):
-        image = target_image(ax, similarity, threshold)
-        title = (
-            S_PIXEL if threshold is None else f"{S_TH}, Th = {threshold:g}\n{_share(similarity, threshold):.1%} at ±1"
-        )
-        ax.set_title(title, fontsize="small")
-    figure.colorbar(image, ax=list(axes), label="similarity", ticks=(-1, 0, 1), shrink=0.9)
-    axes[0].set(ylabel=f"{len(similarity)} images")
-    bottom.supxlabel("The same images in the same order, in every panel and along both sides", fontsize="small")
-    figure.suptitle(IDEA, fontsize="small", x=0.01, ha="left")
-    return figure
-
-
-def _share(similarity: np.ndarray, threshold: float) -> float:
-    """Of the pairs of different images, how many a target puts at +1 or -1."""
-    return float((np.abs(similarity[np.triu_indices(len(similarity), k=1)]) > threshold).mean())
-
-
 def _pairs(figure: Any, images: np.ndarray, similarity: np.ndarray) -> None:
-    """Pairs one above the other, as they are compared: the mean image taken off, each scaled to its own contrast."""
+    """Pairs one above the other, as they are compared: the mean image taken off, each scaled to its own contrast.
+
+    images: [n, h, w].  similarity: [n, n].
+    """
     compared = images - images.mean(axis=0)
     pairs = clearest_pairs(compared, similarity)
     axes = figure.subplots(2, len(pairs))
@@ -136,32 +168,54 @@ def _pairs(figure: Any, images: np.ndarray, similarity: np.ndarray) -> None:
     figure.supxlabel(words, fontsize="small")
 
 
-def target_image(ax: Axes, similarity: np.ndarray, threshold: float | None):
-    """Draw S^pixel (threshold None) or S^Th as a picture."""
-    shown = similarity
-    if threshold is not None:
-        shown = (similarity > threshold).astype(float) - (similarity < -threshold)
+def as_target(similarity: np.ndarray, threshold: float) -> np.ndarray:
+    """S^Th of a similarity: +1 above the threshold, -1 below its negative, else 0 (Eq. 5)."""
+    return (similarity > threshold).astype(float) - (similarity < -threshold)
+
+
+def target_image(ax: Axes, matrix: np.ndarray):
+    """Draw similarities or targets in [-1, 1] as a picture."""
     ax.set(xticks=(), yticks=())
-    return ax.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    return ax.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+
+
+def threshold_slider(study: Study) -> str:
+    """HTML of a slider over Th that needs no kernel: a picture of the target for each of 18 thresholds."""
+    from matplotlib.animation import FuncAnimation
+
+    similarity = shown(study).similarity.numpy()
+    use_style()
+    figure, ax = plt.subplots(figsize=(2.8, 2.9), layout="constrained")
+    image = target_image(ax, similarity)
+
+    def frame(threshold: float) -> tuple:
+        image.set_data(as_target(similarity, threshold))
+        above, below = shares(similarity, threshold)
+        ax.set_title(f"Th = {threshold:.2f}: {above:.1%} of pairs at +1, {below:.1%} at −1", fontsize="x-small")
+        return (image,)
+
+    frames = FuncAnimation(figure, frame, frames=[round(0.05 * step, 2) for step in range(1, 19)], interval=400)
+    html = frames.to_jshtml(default_mode="once")
+    plt.close(figure)
+    return html
+
+
+def shares(similarity: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Of the pairs of different images, the shares that the target puts at +1 and at -1."""
+    pairs = similarity[np.triu_indices(len(similarity), k=1)]
+    return float((pairs > threshold).mean()), float((pairs < -threshold).mean())
+
+
+def thresholds(study: Study) -> pd.DataFrame:
+    """How many pairs of the images shown are at +1 and at -1 under each threshold."""
+    similarity = shown(study).similarity.numpy()
+    rows = [(threshold, *shares(similarity, threshold)) for threshold in THRESHOLDS]
+    return pd.DataFrame(rows, columns=["threshold", "share_plus_one", "share_minus_one"])
 
 
 def numbers(study: Study) -> pd.DataFrame:
-    """How many pairs are at +1 and at -1 under each threshold."""
-    import torch
-
-    from simreg_core.targets import threshold_targets
-
-    similarity = shown(study).similarity
-    rows, cols = torch.triu_indices(len(similarity), len(similarity), offset=1)
-    return pd.DataFrame(
-        {
-            "threshold": threshold,
-            "pairs": len(rows),
-            "share_plus_one": (threshold_targets(similarity, threshold)[rows, cols] > 0).float().mean().item(),
-            "share_minus_one": (threshold_targets(similarity, threshold)[rows, cols] < 0).float().mean().item(),
-        }
-        for threshold in THRESHOLDS
-    )
+    """Accuracy under noise, and how S^CNN of both networks correlates with the similarity of pixels."""
+    return summarize(study.table(), "epsilon", "condition")
 
 
 def notes(study: Study) -> dict:
@@ -172,12 +226,12 @@ def notes(study: Study) -> dict:
 
 FIGURE = Figure(
     "00_start_here",
-    lambda profile: (),
+    experiments,
     (),
     draw,
     numbers=numbers,
     notes=notes,
-    protocols=(),
+    protocols=("released",),
     options={"count": 120},
     files=("targets.py",),
 )

@@ -24,7 +24,8 @@ def pair_similarity(subject: Attacked) -> Measured:
     with all layers alike. Means that are subtracted, of each channel and of the pixels, are those of the images shown.
     Arrays: 'counts' of pairs in bins of pixel similarity, 'bin_edges'; 'means' and 'deviations' of S^CNN in each bin
     with all layers alike, and 'layer_means', [layers, bins]; with gamma 'weighted_means' and 'weighted_deviations'.
-    A bin without pairs has mean and deviation None.
+    A bin without pairs has mean and deviation None. With `every_pair` also 'pixel_pairs', [pairs], and 'layer_pairs',
+    [layers, pairs], of the pairs above the diagonal, row by row, and with gamma 'layer_weights', [layers].
     """
     pixels = shown_pixels(subject)
     upper = torch.triu_indices(len(pixels), len(pixels), offset=1)
@@ -38,6 +39,10 @@ def pair_similarity(subject: Attacked) -> Measured:
     }
     values = []
     weights = kept_layer_weights(subject)
+    if subject.evaluation.every_pair:
+        arrays |= {"pixel_pairs": _rounded(asked), "layer_pairs": [_rounded(one) for one in layers]}
+        if weights is not None:
+            arrays["layer_weights"] = weights.tolist()
     conditions = {ALIKE: ("", torch.full((len(layers),), 1 / len(layers), dtype=torch.float64))}
     if weights is not None:
         conditions[AS_TRAINED] = ("weighted_", weights)
@@ -57,7 +62,8 @@ def shown_pixels(subject: Attacked) -> Tensor:
     """[n, c, h, w] in [0, 1], on the CPU: of the task, or as in a training with the regularizer `seen`."""
     evaluation = subject.evaluation
     if evaluation.seen is None:
-        return subject.images.pixels
+        shown = subject.images
+        return shown.pixels[shown.labels.argsort(stable=True)] if evaluation.every_pair else shown.pixels
     trained = subject.experiment.changed(regularizer=evaluation.seen)
     pixels = regularization_pixels(evaluation.seen, regularization_images(trained), trained.seed)
     if (evaluation.images or 0) > len(pixels):
@@ -98,6 +104,11 @@ def bin_of(similarity: Tensor) -> Tensor:
     return ((similarity + 1) / 2 * BINS).long().clamp(0, BINS - 1)
 
 
+def _rounded(values: Tensor) -> list[float]:
+    """To four digits, as many as a picture shows: the file of a record stays small."""
+    return [round(value, 4) for value in values.tolist()]
+
+
 def _in_bins(values: Tensor, place: Tensor) -> tuple[list[float | None], list[float | None]]:
     """Mean and standard deviation of the values in each bin."""
     parts = [values[place == index] for index in range(BINS)]
@@ -115,7 +126,9 @@ def pair_similarity_images(experiment: Experiment, evaluation: PairSimilarityEva
 
 
 def pair_similarity_lacks(experiment: Experiment, evaluation: PairSimilarityEvaluation, look: Look) -> Iterator[str]:
-    """Images enough in the regularization set."""
+    """Images enough in the regularization set, and unseen images where every pair is kept."""
+    if evaluation.every_pair and evaluation.seen is not None:
+        yield "every_pair keeps pairs of unseen images only: leave seen empty"
     if evaluation.seen is not None and (evaluation.images or 0) > evaluation.seen.count:
         yield f"{evaluation.images} images are asked for, but seen.count is {evaluation.seen.count}"
 

@@ -150,11 +150,13 @@ class PairSimilarityEvaluation(Evaluation):
 
     seen: whose images are shown, as in the training of an experiment with this regularizer, all pairs of
         `images` of them; None: the task's images of the split, which no training has seen.
+    every_pair: keep the similarities of every pair, not only their means; of unseen images, in order of their classes.
     """
 
     attack: Literal["pair_similarity"] = "pair_similarity"
     images: Annotated[Int, Field(ge=2)] | None = 500
     seen: Regularizer | None = None
+    every_pair: Literal[True] | None = None
 
 
 AS_TRAINED, ALIKE = "layer weights as trained", "all layers alike"  # conditions of `PairSimilarityEvaluation`

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from simreg_core.lab.figures import start_here
+from simreg_core.lab.figures import figure, start_here
 from simreg_core.lab.figures.start_here import clearest_pairs
 
 
@@ -35,21 +35,53 @@ def test_pairs_are_as_similar_as_the_nearest_within_the_tolerance():
         assert abs(similarity[i, j] - wanted) <= np.abs(above - wanted).min() + start_here.NEAR
 
 
-def test_the_picture_shows_pairs_with_their_mean_image_taken_off_and_the_share_of_each_target():
+def test_pairs_are_shown_with_their_mean_image_taken_off():
     generator = np.random.default_rng(1)
     images = generator.random((12, 4, 4))
     centred = (images - images.mean(axis=0)).reshape(12, -1)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    similarity = unit @ unit.T
-    picture = start_here._picture_of(images, similarity, (0.2, 0.4))
-    *pairs, pixel, low, high, _ = picture.axes
-    above, below = np.reshape(pairs, (2, -1))
+    picture = plt.figure()
+    start_here._pairs(picture, images, unit @ unit.T)
+    above, below = np.reshape(picture.axes, (2, -1))
     for upper, lower in zip(above, below, strict=True):
         one, other = (ax.images[0].get_array().ravel() for ax in (upper, lower))
         written = float(upper.get_title().removeprefix("S = ").replace("−", "-"))
         assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) == pytest.approx(written, abs=0.006)
-    share = (np.abs(similarity[np.triu_indices(12, k=1)]) > 0.4).mean()
-    assert high.get_title().endswith(f"{share:.1%} at ±1")
-    assert np.abs(low.images[0].get_array()).sum() > np.abs(high.images[0].get_array()).sum()
-    assert np.asarray(pixel.images[0].get_array()) == pytest.approx(similarity)
     plt.close(picture)
+
+
+def test_the_matrices_are_those_of_the_records(monkeypatch):
+    similarity = np.array([[1, 0.5, -0.9], [0.5, 1, 0.1], [-0.9, 0.1, 1]])
+    pairs = similarity[np.triu_indices(3, k=1)]
+    layers = {"none": [[pairs, 0 * pairs]], "S^Th": [[-pairs, pairs]]}
+    arrays = {
+        "pixel_pairs": {name: [pairs] for name in layers},
+        "layer_pairs": layers,
+        "layer_weights": {"S^Th": [[0.25, 0.75]]},
+    }
+    study = figure("00_start_here").open("quick")
+    of = {name: {series: np.array(value) for series, value in own.items()} for name, own in arrays.items()}
+    monkeypatch.setattr(type(study), "arrays", lambda self, name, group: of[name])
+    (_, pixel, _), (title, target, _), (_, without, (none,)), (_, with_loss, (regularized,)) = start_here.matrices(
+        study
+    )
+    assert pixel == pytest.approx(similarity)
+    assert f"Th = {study.profile.regularizer.threshold:g}" in title
+    assert target.tolist() == [[1, 1, -1], [1, 1, 0], [-1, 0, 1]]
+    assert (none, regularized) == ("none", "S^Th")
+    assert without[0, 1:] == pytest.approx(0.25 * similarity[0, 1:])
+    assert with_loss[0, 1:] == pytest.approx(0.5 * similarity[0, 1:])
+    assert (without.diagonal() == 1).all()
+
+
+def test_the_slider_without_a_kernel_has_a_picture_for_each_threshold_and_is_small():
+    study = figure("00_start_here").open("quick", count=40)
+    html = start_here.threshold_slider(study)
+    assert html.count("data:image/png;base64") == 18
+    assert len(html) < 1_000_000
+    similarity = start_here.shown(study).similarity.numpy()
+    table = start_here.thresholds(study).set_index("threshold")
+    pairs = similarity[np.triu_indices(40, k=1)]
+    assert table.loc[0.2, "share_minus_one"] == pytest.approx((pairs < -0.2).mean())
+    assert table.loc[0.2, "share_plus_one"] == pytest.approx((pairs > 0.2).mean())
+    assert (table.loc[0.2] > 0).all()

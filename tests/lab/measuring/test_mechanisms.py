@@ -108,6 +108,28 @@ def test_pair_similarity_is_that_of_the_network(tiny, store, trained):
             assert mean == pytest.approx(inside.mean().item(), abs=1e-5)
 
 
+def test_every_pair_is_kept_in_the_order_of_the_classes(store, trained):
+    evaluation = PairSimilarityEvaluation(images=14, every_pair=True)
+    record = evaluate(trained[1], evaluation, store, CPU)
+    assert record.evaluation.key != PairSimilarityEvaluation(images=14).key
+    images = Attacked.opened(trained[1], evaluation, store, CPU).images
+    order = images.labels.argsort(stable=True)
+    assert order.tolist() != list(range(14))
+    rows, columns = torch.triu_indices(14, 14, offset=1)
+    asked = pixel_similarity(images.pixels[order].double())[rows, columns]
+    assert record.arrays["pixel_pairs"] == pytest.approx(asked.tolist(), abs=1e-4)
+    layers = torch.tensor(record.arrays["layer_pairs"], dtype=torch.float64)
+    weighted = torch.tensor(record.arrays["layer_weights"], dtype=torch.float64) @ layers
+    assert weighted.mean().item() == pytest.approx(value(record, "similarity_mean", AS_TRAINED), abs=1e-4)
+    assert layers.mean().item() == pytest.approx(value(record, "similarity_mean", ALIKE), abs=1e-4)
+
+
+def test_every_pair_is_not_kept_of_the_images_of_a_training(trained):
+    seen = PairSimilarityEvaluation(images=8, seen=trained[1].regularizer, every_pair=True)
+    (line,) = kind_of(seen).lacks(trained[1], seen, None)
+    assert line == "every_pair keeps pairs of unseen images only: leave seen empty"
+
+
 def test_seen_pairs_are_those_of_the_training(tiny, store, trained):
     spec = trained[1].regularizer
     record = evaluate(trained[1], PairSimilarityEvaluation(images=None, seen=spec), store, CPU)
