@@ -84,18 +84,7 @@ def pgd(
             for part in left.split(batch_size):
                 walks.append(ascent.walk(model, images[part], labels[part], starts[part]))
                 worst.update(part, walks[-1].worst)
-    first = torch.cat([walk.loss for walk in walks], dim=1)[:, : len(attacked)]  # the first restart sees them all
-    gradients = sum(walk.gradients for walk in walks)
-    return PGDResult(
-        images,
-        worst.adversarial,
-        torch.zeros_like(fooled),
-        math.nan,
-        loss=first.mean(dim=1),
-        fooled=worst.fooled,
-        zero_gradients=sum(walk.zero for walk in walks) / gradients,
-        nan_gradients=sum(walk.nan for walk in walks) / gradients,
-    )
+    return _result(images, worst, walks, len(attacked))
 
 
 class _Worst(NamedTuple):
@@ -121,6 +110,21 @@ class _Walk(NamedTuple):
     gradients: int
     zero: int
     nan: int
+
+
+def _result(images: Tensor, worst: _Worst, walks: list[_Walk], attacked: int) -> PGDResult:
+    first = torch.cat([walk.loss for walk in walks], dim=1)[:, :attacked]  # the first restart sees them all
+    gradients = sum(walk.gradients for walk in walks)
+    return PGDResult(
+        images,
+        worst.adversarial,
+        torch.zeros_like(worst.fooled),
+        math.nan,
+        loss=first.mean(dim=1),
+        fooled=worst.fooled,
+        zero_gradients=sum(walk.zero for walk in walks) / gradients,
+        nan_gradients=sum(walk.nan for walk in walks) / gradients,
+    )
 
 
 class _Ascent(NamedTuple):

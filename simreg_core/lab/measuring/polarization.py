@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simreg_core.attacks import door
 from simreg_core.defences.polarizing import (
     STAGES,
     Certifying,
@@ -68,8 +67,8 @@ def _kept(subject: Attacked, distances: Tensor) -> list[Value]:
 
 def _stays(front_end: Certifying, x: Tensor, epsilon: float, seed: int) -> Tensor:
     """Which images keep all levels, [n] bool."""
-    with door.seeded(seed, x.device):
-        signs = 2 * torch.randint(0, 2, x.shape, device=x.device).to(x) - 1
+    generator = torch.Generator().manual_seed(seed)  # the same on every device
+    signs = (2 * torch.randint(0, 2, x.shape, generator=generator) - 1).to(x)
     levels = front_end.levels(x)
     found = [towards_a_threshold(front_end, x, epsilon), (x + epsilon * signs).clamp(0, 1)]
     same = [(front_end.levels(one) == levels).flatten(1).all(dim=1) for one in found]
