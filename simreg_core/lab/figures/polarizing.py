@@ -42,6 +42,7 @@ from simreg_core.lab.polarizing_gains import (
 from simreg_core.lab.series import NONE, QUALITATIVE, Look, looks_of
 from simreg_core.lab.specs import (
     ADVERSARIAL,
+    Evaluation,
     Experiment,
     FrontEndEvaluation,
     Network,
@@ -102,7 +103,9 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
         for seed in range(study.seeds):
             trained = {name: experiment(profile, own, seed, name) for name in (NONE, ADVERSARIAL, *RULES)}
             for name, one in trained.items():
-                measured = [] if name == DRIFT else [_attacks(study, own, name, _surrogate(profile, own, seed, name))]
+                measured: list[Evaluation] = []
+                if name != DRIFT:
+                    measured.append(_attacks(study, own, name, _surrogate(profile, own, seed, name)))
                 if name not in (NONE, ADVERSARIAL, UNQUANTIZED):
                     measured.append(_polarization(study, own))
                 blocks.append(Block({name: (one,)}, tuple(measured), own.name))
@@ -170,7 +173,7 @@ def draw(study: Study, protocol: str) -> Picture:
 def _legend(figure: Picture, study: Study, looks: dict[str, Look]) -> None:
     line, flagged = mpl.lines.Line2D, sum(bool(record.warnings) for *_, record in study.records())
     handles = [line([], [], color=look.colour, marker=look.marker, label=look.label) for look in looks.values()]
-    handles.append(line([], [], **DIAMOND, mfc="k", label="published, table 4.1"))
+    handles.append(line([], [], **DIAMOND, mfc="0.6", label="published, table 4.1"))
     if flagged:
         handles.append(line([], [], ls="", label=f"{flagged} records flagged"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
@@ -255,7 +258,7 @@ def _table(ax: Axes, table: pd.DataFrame, own: PolarizingTask, looks: dict[str, 
             values = of_series(table, own.name, name, condition, attacked=column != "clean")
             dot_with_interval(ax, at, values, looks[name], name, aside=0.06)
             if row in published.index and column in published:
-                ax.plot(at - 0.07, published.loc[row, column], **DIAMOND, mfc="k", gid=PUBLISHED)
+                ax.plot(at - 0.07, published.loc[row, column], **DIAMOND, mfc=looks[name].colour, gid=PUBLISHED)
     scale_of(ax, table[(table["attack"] == "front_end") & (table["condition"] == WORST)])
     ax.set_xticks(range(len(columns)), ["clean", "FGSM", "BIM", "PGD", "worst"], fontsize="small")
     ax.set_ylim(-0.03, 1.03)
