@@ -197,7 +197,7 @@ def _certified(ax: Axes, table: pd.DataFrame, own: PolarizingTask, looks: dict[s
             style = "--" if name == DRIFT else "-"
             _curve(ax, rows, look.colour, look.label, name, marker=look.marker, ls=style)
     ax.axvline(own.epsilon, color="0.6", lw=0.8, ls=":", zorder=0)
-    scale_of(ax, table[table["metric"] == "certified"], chance=False)
+    scale_of(ax, table[(table["attack"] == "polarization") & (table["metric"] == "certified")], chance=False)
     ax.set(xscale="log", ylim=(-0.03, 1.03))
     ax.set_xlabel("ε (pixels in [0, 1]); dotted: that of the attacks", fontsize="small")
     ax.set_ylabel("Certified images", fontsize="small")
@@ -238,7 +238,7 @@ def _by_attacker(ax: Axes, table: pd.DataFrame, own: PolarizingTask) -> None:
         _curve(ax, _under(table, POLARIZING, name), colour, label, lw=1.1)
     _curve(ax, _under(table, POLARIZING, WORST), "k", "worst, image by image", lw=1.6, ls="--")
     _accuracy_axes(ax, table, own, f"{own.name}: {POLARIZING}, each attacker")
-    ax.legend(fontsize="xx-small", loc="lower left")
+    ax.legend(fontsize="xx-small", loc="best")
 
 
 def published_table(images: str) -> pd.DataFrame:
