@@ -37,7 +37,7 @@ def normalized_by_part(model: nn.Module, sizes: Sequence[int], statistics: str =
 def _by_part(norm: nn.Module, sizes: list[int], statistics: str, x: Tensor) -> Tensor:
     if _is_checkpointed():
         raise ValueError(
-            "batch norm in training mode inside activation checkpointing: backward would normalize the pairs once more, "
+            "batch norm in training mode inside activation checkpointing: backward would normalize the pairs again, "
             "all in one batch; leave it out of the checkpointed part, or put it into eval mode"
         )
     if statistics == "frozen":

@@ -51,7 +51,7 @@ class FeatureTaps:
         with_gradient = torch.is_grad_enabled()
 
         def note(name: str, inner: str, module: nn.Module, inputs: tuple, output: object) -> None:
-            output = _first_tensor(output)
+            output = first_tensor(output)
             maps[name] = output
             cut[name] = with_gradient and _loses_gradient(module, modules[inner.rpartition(".")[0]], inputs, output)
 
@@ -107,7 +107,7 @@ def _as_written(modules: Mapping[str, nn.Module]) -> AbstractContextManager:
     return torch.compiler.set_stance("force_eager")
 
 
-def _first_tensor(output: object) -> object:
+def first_tensor(output: object) -> object:
     """What a layer gave, or the first tensor in a tuple, list or dict."""
     each = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
     return next((one for one in each if isinstance(one, Tensor)), output)

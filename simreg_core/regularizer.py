@@ -50,7 +50,8 @@ class SimilarityRegularizer(nn.Module):
         weights are in `model.parameters()` only, and `regularizer.to(device)` does not move it. It may be wrapped in
         torch.compile or DistributedDataParallel; docs/using.md says how to train in several processes.
     layers: names as in `model.named_modules()`, or a callable images -> sequence or dict of feature maps, or one map.
-        Of a layer that gives a tuple or dict its first tensor is taken. A map is [b, channels, ...], or [b, tokens, channels] where it has three axes; see `channel_axis`.
+        Of a layer that gives a tuple or dict its first tensor is taken. A map is [b, channels, ...], or
+        [b, tokens, channels] where it has three axes; see `channel_axis`.
     images: [n, c, h, w], float in [0, 1]; need not be labelled nor come from the task's image set. They are kept on
         the network's device, in the precision of its first floating-point parameter.
     threshold: Th in (0, 1); 0.8 is the paper's choice for CIFAR-10, with alpha 10 for ResNet18 and 40 epochs. A small

@@ -227,7 +227,8 @@ def test_the_budget_of_autoattack_is_said_as_it_is():
 
 
 def block_of(text: str) -> str:
-    """The code of a text that is indented by four spaces."""
+    """The code of a text that is indented by four spaces, outside of fences."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return "\n".join(line.removeprefix("    ") for line in text.splitlines() if line.startswith("    "))
 
 

@@ -330,14 +330,14 @@ def test_token_features_in_the_styles_of_timm_and_hugging_face(images, batch):
         "forward_features": (timm, lambda x: [timm.blocks[0](timm.hidden(x)[0]), timm.forward_features(x)]),
     }
     losses = {}
+    tasks = {timm: timm, hugging_face: lambda x: hugging_face(x).logits}
     for name, (network, layers) in found.items():
         start = copy.deepcopy(network.state_dict())
         regularizer = SimilarityRegularizer(
             network, layers, images, threshold=0.5, pairs_per_step=4, preprocess=three_channels
         )
         assert regularizer.mean0.shape == (8,)  # the channels, not the 5 tokens
-        logits = (lambda x: network(x).logits) if network is hugging_face else network
-        losses[name] = steps(network, regularizer, (x, batch[1]), task=logits)
+        losses[name] = steps(network, regularizer, (x, batch[1]), task=tasks[network])
         network.load_state_dict(start)
     assert losses["names, timm"] == losses["names, Hugging Face"] == losses["hidden states"]
     assert losses["forward_features"] == pytest.approx(losses["names, timm"], rel=1e-6)
