@@ -123,7 +123,7 @@ def choose_alpha(
     for row in rows:
         row["accepted"] = row["alpha"] > 0 and row["clean_ratio"] >= ACCEPTED_CLEAN_RATIO and row["noisy_ratio"] >= 1
     best = max((row for row in rows if row["accepted"]), key=lambda row: row["noisy"], default=None)
-    return AlphaChoice(best and best["alpha"], tuple({**row, "chosen": row is best} for row in rows))
+    return AlphaChoice(None if best is None else best["alpha"], tuple({**row, "chosen": row is best} for row in rows))
 
 
 def _check(train: object, evaluate: object, alphas: Sequence[float], seeds: int) -> None:

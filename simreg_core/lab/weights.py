@@ -83,7 +83,7 @@ def publish_weights(profile: Profile, store: Store, targets: tuple[str, ...] = t
             )
     folder, evaluations = weights_folder(profile.name), _evaluations(profile)
     tensors = {target: store.trained_tensors(one) for target, one in experiments.items()}
-    networks = []
+    networks: list[dict[str, Any]] = []
     for target, one in experiments.items():
         path = folder / f"{FILES[target]}.safetensors"
         network = load_into(build_network(one, count_classes(one.task.images)), tensors[target], path).eval()
@@ -129,7 +129,12 @@ def _network(profile: str, entry: dict[str, Any]) -> nn.Module:
 def _evaluations(profile: Profile) -> list[Evaluation]:
     """What a card says: accuracy under Gaussian noise and under PGD, strict."""
     own = profile.white_box
-    walked = {"epsilons": own.epsilons, "images": own.images, "steps": own.steps, "restarts": own.restarts}
+    walked: dict[str, Any] = {
+        "epsilons": own.epsilons,
+        "images": own.images,
+        "steps": own.steps,
+        "restarts": own.restarts,
+    }
     return [recipes.noise(profile, "gaussian", "strict"), WhiteBoxEvaluation(**walked, protocol="strict")]
 
 
