@@ -106,7 +106,7 @@ def test_the_first_notebook_shows_every_figure_and_the_readme_six():
     first = (PROJECT / "notebooks" / "00_start_here.ipynb").read_text()
     quick = load_profile("quick")
     for path in (PROJECT / "notebooks").glob("9*.ipynb"):  # no figures of a profile
-        assert f"](notebooks/{path.name})" in readme
+        assert f"](notebooks/{path.name})" in README
         assert f"](../notebooks/{path.name})" in DOCS["using"]
     for path in (PROJECT / "notebooks").glob("[0-8]*.ipynb"):
         if path.stem in FIGURES and not FIGURES[path.stem].is_of(quick):
