@@ -2,6 +2,7 @@
 
 import faulthandler
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -234,6 +235,9 @@ def claims_page_command() -> None:
 
 def main() -> None:
     """Run a command; a known error is one line on standard error and exit status 2, a crash says where Python was."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not know a letter of what is said
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     try:
