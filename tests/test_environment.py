@@ -100,7 +100,7 @@ def test_make_is_readable_without_doing_anything():
     said = subprocess.run(
         ["make", "-n", "figures", "PROFILE=quick"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    assert "-m simreg_core figures --profile quick" in said.stdout
+    assert "-m simreg_core figures --profile 'quick'" in said.stdout
 
 
 @pytest.mark.parametrize("target", ["figures", "status", "publish"])
