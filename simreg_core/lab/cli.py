@@ -78,9 +78,7 @@ def run_command(
     profile: ProfileOption = DEFAULT_PROFILE,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(EXECUTORS)}.")] = "local",
-    address: Annotated[
-        str, typer.Option(help="Of Ray's head, host:port, or auto; by default a new Ray of this machine.")
-    ] = "",
+    address: Annotated[str, typer.Option(help="Of Ray's head, host:port, or auto; by default a new Ray.")] = "",
     by_network: Annotated[
         bool,
         typer.Option("--by-network", help="Measure each network in full and publish its records before the next."),

@@ -145,8 +145,8 @@ def read_recording(folder: Path) -> Recording:
         raise DataError(
             f"{folder / 'images.npy'} holds {list(images.shape)} {images.dtype}; expected [images, height, width] uint8"
         )
-    if responses.dtype.kind != "f":
-        raise DataError(f"{folder / 'responses.npy'} holds {responses.dtype}; expected floating point")
+    if responses.dtype.kind not in "fiu":  # counts of spikes are integers
+        raise DataError(f"{folder / 'responses.npy'} holds {responses.dtype}; expected numbers")
     behaviour = _array(folder / "behaviour.npy") if (folder / "behaviour.npy").is_file() else None
     return Recording(
         meta["name"],
