@@ -76,7 +76,7 @@ def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:
         if "links" in cell.metadata.get("tags", []):
             cell.source = links(path)
         if "summary" in cell.metadata.get("tags", []):
-            cell.source = summary(json.loads((figures / f"{path.stem}.json").read_text()))
+            cell.source = summary(json.loads((figures / f"{path.stem}.json").read_text(encoding="utf-8")))
     notebook.metadata.pop("widgets", None)
     write_notebook(path, notebook)
     print(f"{path.stem}: outputs written", flush=True)
