@@ -60,7 +60,7 @@ assert len(plan([(one, LayerWeightsEvaluation())], Store()).trainings) == 1
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 def test_planning_loads_no_torch(profile, tmp_path):
     code = f"""
-from simreg_core.lab.study import published_folder
+from simreg_core.lab.folders import published_folder
 from simreg_core.lab.make.figures import missing
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store

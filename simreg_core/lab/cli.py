@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from simreg_core.lab import recipes, series
-from simreg_core.lab.folders import settle_folders
+from simreg_core.lab.folders import published_folder, settle_folders
 from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
@@ -22,7 +22,7 @@ from simreg_core.lab.specs import (
     load_profile,
 )
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import Study, published_folder
+from simreg_core.lab.study import Study
 from simreg_core.names import NOISE_NAMES
 
 # modules that need torch are imported in the commands that compute: to plan and to draw needs none

@@ -6,7 +6,7 @@ Installed without the project's folder (no `-e`), they are in the current one.
 import os
 from pathlib import Path
 
-from simreg_core.lab.specs import PROJECT, SpecError, is_checkout
+from simreg_core.lab.specs import PROJECT, Profile, SpecError, is_checkout
 
 FOLDERS = {
     "SIMREG_RUNS": "runs",  # checkpoints and records of this machine
@@ -38,3 +38,13 @@ def settle_folders() -> None:
                 os.environ[variable] = str(Path(given).expanduser().absolute())
             except RuntimeError as error:
                 raise SpecError(f"{variable} is '{given}': {error}") from error
+
+
+def figures_folder(profile: Profile) -> Path:
+    """Where a profile's figures go: NAME in `$SIMREG_FIGURES`, else in the project's folder `figures`."""
+    return folder_of("SIMREG_FIGURES") / profile.name
+
+
+def published_folder(profile: Profile) -> Path:
+    """The committed records of a profile: NAME/records in `$SIMREG_RECORDS`, else in the project's folder `figures`."""
+    return folder_of("SIMREG_RECORDS") / profile.name / "records"

@@ -14,25 +14,18 @@ import pandas as pd
 
 from simreg_core.lab.claims import Circumstances, Claim, Verdict, as_table, verdicts
 from simreg_core.lab.figures.kit import save_whole, summarize
-from simreg_core.lab.folders import folder_of
+from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.image_files import DataError, count_classes
 from simreg_core.lab.protocol_of_claims import CLASSES, TASKS
 from simreg_core.lab.recipes import adapt
 from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
-from simreg_core.lab.specs import (
-    PROJECT,
-    AnyExperiment,
-    Evaluation,
-    Experiment,
-    Profile,
-    SpecError,
-    load_profile,
-)
+from simreg_core.lab.specs import PROJECT, AnyExperiment, Evaluation, Experiment, Profile, SpecError, load_profile
 from simreg_core.lab.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
+    from torch import nn
 
 RECORDINGS = PROJECT / "figures" / "recordings" / "records"  # of real recordings, the same for every profile
 NO_LOSS_NAME, SHARED = "no_loss", "shared"  # names of `specs.Design`
@@ -204,6 +197,19 @@ class Study:
             print(describe(self.name, todo, costs))
             compute(todo, self.store, self.name, costs)
         return self
+
+    def network(self, series: str, seed: int = 0) -> "nn.Module":
+        """A trained network of a curve, in eval mode on the CPU: pixels [n, c, h, w] in [0, 1] in, logits out.
+
+        One that ships (`lab.weights`) or is in the store is read; another is trained now.
+        Raises SpecError for a series or seed that the figure does not have.
+        """
+        from simreg_core.lab.weights import network_of  # here: to draw needs no torch
+
+        found = [one for block in self.blocks for one in block.series.get(series, ()) if one.seed == seed]
+        if not found:
+            raise SpecError(f"{self.name} has no network of '{series}', seed {seed}; it has {', '.join(self.series)}")
+        return network_of(found[0], self.store)
 
     def records(self) -> list[tuple[str, str, Record]]:
         """(group, series, record) of every measurement, read once.  Raises LookupError where one is missing."""
@@ -386,13 +392,3 @@ def _provenance_of(group: str, label: str, record: Record) -> dict:
         **({"warnings": list(record.warnings)} if record.warnings else {}),
         **record.provenance.model_dump(exclude={"inputs"} if record.provenance.inputs is None else None),
     }
-
-
-def figures_folder(profile: Profile) -> Path:
-    """Where a profile's figures go: NAME in `$SIMREG_FIGURES`, else in the project's folder `figures`."""
-    return folder_of("SIMREG_FIGURES") / profile.name
-
-
-def published_folder(profile: Profile) -> Path:
-    """The committed records of a profile: NAME/records in `$SIMREG_RECORDS`, else in the project's folder `figures`."""
-    return folder_of("SIMREG_RECORDS") / profile.name / "records"

@@ -19,9 +19,21 @@ from simreg_core.lab.files import StoreError, read_bytes, sealed, unsealed, writ
 from simreg_core.lab.folders import folder_of
 from simreg_core.lab.image_files import count_classes
 from simreg_core.lab.measuring.registry import kind_of
-from simreg_core.lab.measuring.subject import Attacked, evaluation_images
+from simreg_core.lab.measuring.subject import Attacked, evaluation_images, trained_network
+from simreg_core.lab.running.compute import compute
+from simreg_core.lab.running.plan import plan
 from simreg_core.lab.series import NEURAL, NONE, THRESHOLD
-from simreg_core.lab.specs import EVALUATIONS, Evaluation, Experiment, Profile, SpecError, WhiteBoxEvaluation, build
+from simreg_core.lab.specs import (
+    EVALUATIONS,
+    Evaluation,
+    Experiment,
+    Profile,
+    SpecError,
+    Trainable,
+    WhiteBoxEvaluation,
+    build,
+    to_train,
+)
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import load_into, read_tensors, write_tensors
 from simreg_core.lab.training import repeatable
@@ -57,6 +69,22 @@ def model_card(profile: str) -> dict[str, Any]:
         there = sorted(found.parent.name for found in weights_folder("").glob(f"*/{CARD}"))
         raise StoreError(f"there are no weights of profile '{profile}' in {path.parent}; there are {there or 'none'}")
     return unsealed(read_bytes(path, f"model card {path}"), f"model card {path}", PUBLISH_AGAIN)
+
+
+def network_of(experiment: Trainable, store: Store) -> nn.Module:
+    """The trained network of an experiment, as `pretrained`: one that ships or the store has, else trained now.
+
+    Raises SpecError for a predictor of neural responses, which is no classifier.
+    """
+    if not isinstance(experiment, Experiment):
+        raise SpecError("a predictor of neural responses is no network that classifies images")
+    for path in sorted(weights_folder("").glob(f"*/{CARD}")):
+        profile = path.parent.name
+        for entry in model_card(profile)["networks"]:
+            if entry["key"] == experiment.key:
+                return _network(profile, entry)
+    compute(plan((), store, to_train(experiment)), store, "training a network")
+    return trained_network(experiment, count_classes(experiment.task.images), store, torch.device("cpu"))
 
 
 def measured_again(profile: str, target: str) -> list[dict[str, Any]]:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from simreg_core.lab.folders import FOLDERS, folder_of
+from simreg_core.lab.folders import FOLDERS, figures_folder, folder_of
 from simreg_core.lab.image_files import data_folder
 from simreg_core.lab.specs import PROJECT, SpecError
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import figures_folder
 
 
 @pytest.fixture

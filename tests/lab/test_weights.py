@@ -11,6 +11,7 @@ from conftest import TINY
 from simreg_core import lab
 from simreg_core.lab import pretrained, recipes, weights
 from simreg_core.lab.cli import main
+from simreg_core.lab.figures import figure
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.images import load_image_set
 from simreg_core.lab.series import NEURAL, NONE, THRESHOLD
@@ -54,6 +55,28 @@ def test_a_published_network_is_the_trained_one_and_measures_as_its_card_says(pu
         assert len({one["accuracy"] for one in entry["numbers"]}) > 3
     first, second = (entry["numbers"] for entry in card["networks"])
     assert first != second
+
+
+def test_a_curve_gives_its_network_that_ships_else_a_trained_one(published, tiny):
+    study = figure("02_attack_curves").open(str(TINY))
+    images = load_image_set("digits", "test", (16, 16)).pixels[:50]
+
+    def logits(seed):
+        with torch.no_grad():
+            return study.network(THRESHOLD, seed)(images)
+
+    first = recipes.experiment(tiny, THRESHOLD, 0)
+    of_store = Store().load_weights(first, build_network(first, 10))
+    with torch.no_grad():
+        expected = of_store.eval()(images)
+    assert torch.equal(logits(0), expected)  # of the published file
+    assert not Store().is_trained(recipes.experiment(tiny, THRESHOLD, 1))
+    assert not torch.equal(logits(1), expected)
+    assert Store().is_trained(recipes.experiment(tiny, THRESHOLD, 1))
+    with pytest.raises(SpecError, match="has no network of 'S\\^none', seed 0; it has none, S\\^pixel"):
+        study.network("S^none")
+    with pytest.raises(SpecError, match="a predictor of neural responses is no network"):
+        weights.network_of(recipes.target_predictors(tiny)[0], Store())
 
 
 def test_the_card_is_readable(published):

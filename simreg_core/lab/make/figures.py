@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import alone_in, write_bytes, write_text
+from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.make.index import write_index
 from simreg_core.lab.make.notebooks import notebook_paths, run_notebooks, shown
@@ -15,7 +16,7 @@ from simreg_core.lab.make.verdicts import write_claims
 from simreg_core.lab.running.plan import Measurement, Plan, by_network, plan
 from simreg_core.lab.specs import Profile, SpecError
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import Study, figures_folder, published_folder
+from simreg_core.lab.study import Study
 
 if TYPE_CHECKING:
     from simreg_core.lab.running.compute import Executor

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simreg_core.lab.figures.pixel_vs_neural import recorded_blocks
 from simreg_core.lab.files import StoreError
+from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.make.figures import measurements_of, paths_of, studies_of
 from simreg_core.lab.make.index import write_index
 from simreg_core.lab.make.notebooks import links, run_notebooks, shown, write_notebook
@@ -15,7 +16,7 @@ from simreg_core.lab.make.verdicts import put_claims_into, summary
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import PROJECT, Profile, load_profile
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import RECORDINGS, Study, figures_folder, published_folder
+from simreg_core.lab.study import RECORDINGS, Study
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from simreg_core.lab.figures import figure
 from simreg_core.lab.files import note
+from simreg_core.lab.folders import figures_folder
 from simreg_core.lab.specs import PROJECT, Profile
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import Study, figures_folder
+from simreg_core.lab.study import Study
 
 DRAWING_LIBRARIES = ("matplotlib", "seaborn", "pandas")  # a part of the style
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.folders import published_folder
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.make.figures import measurements_of, missing, studies_of
 from simreg_core.lab.make.words import describe
@@ -15,7 +16,7 @@ from simreg_core.lab.running.failures import kept_failures
 from simreg_core.lab.running.plan import Plan
 from simreg_core.lab.specs import Profile, Trainable, to_train
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import Figure, published_folder
+from simreg_core.lab.study import Figure
 
 
 def status(profile: Profile, without_gpu: bool = False) -> Iterator[str]:

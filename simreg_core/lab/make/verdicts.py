@@ -8,11 +8,11 @@ from pathlib import Path
 
 from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
 from simreg_core.lab.files import StoreError, note, write_text
+from simreg_core.lab.folders import figures_folder
 from simreg_core.lab.make.claims_table import claims_markdown, headline_table, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
 from simreg_core.lab.store import Store
-from simreg_core.lab.study import figures_folder
 
 
 def write_claims(profile: Profile) -> str:

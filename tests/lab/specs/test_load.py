@@ -118,7 +118,9 @@ def test_the_choices_of_a_profile_name_its_settings(write):
     mine = load_profile(write("name: mine\nextends: quick\nchosen: {colour main: {how: by hand, accepted: false}}\n"))
     assert (mine.chosen["colour main"].how, mine.chosen["colour main"].accepted) == ("by hand", False)
     assert mine.chosen["main"].accepted  # of quick
-    with pytest.raises(SpecError, match="chosen names 'phtos', which is no setting; allowed: main, S\\^neural, mnist-5k"):
+    with pytest.raises(
+        SpecError, match="chosen names 'phtos', which is no setting; allowed: main, S\\^neural, mnist-5k"
+    ):
         load_profile(write("name: mine\nextends: quick\nchosen: {phtos: {how: by hand}}\n"))
 
 
