@@ -83,7 +83,8 @@ def network_of(experiment: Trainable, store: Store) -> nn.Module:
         for entry in model_card(profile)["networks"]:
             if entry["key"] == experiment.key:
                 return _network(profile, entry)
-    compute(plan((), store, to_train(experiment)), store, "training a network")
+    with torch.enable_grad():  # this may be called where gradients are off
+        compute(plan((), store, to_train(experiment)), store, "training a network")
     return trained_network(experiment, count_classes(experiment.task.images), store, torch.device("cpu"))
 
 
