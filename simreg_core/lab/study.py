@@ -198,18 +198,22 @@ class Study:
             compute(todo, self.store, self.name, costs)
         return self
 
+    def experiment(self, series: str, seed: int = 0) -> AnyExperiment:
+        """The experiment of a curve.  Raises SpecError for a series or seed that the figure does not have."""
+        for block in self.blocks:
+            for one in block.series.get(series, ()):
+                if one.seed == seed:
+                    return one
+        raise SpecError(f"{self.name} has no network of '{series}', seed {seed}; it has {', '.join(self.series)}")
+
     def network(self, series: str, seed: int = 0) -> "nn.Module":
         """A trained network of a curve, in eval mode on the CPU: pixels [n, c, h, w] in [0, 1] in, logits out.
 
         One that ships (`lab.weights`) or is in the store is read; another is trained now.
-        Raises SpecError for a series or seed that the figure does not have.
         """
         from simreg_core.lab.weights import network_of  # here: to draw needs no torch
 
-        found = [one for block in self.blocks for one in block.series.get(series, ()) if one.seed == seed]
-        if not found:
-            raise SpecError(f"{self.name} has no network of '{series}', seed {seed}; it has {', '.join(self.series)}")
-        return network_of(found[0], self.store)
+        return network_of(self.experiment(series, seed), self.store)
 
     def records(self) -> list[tuple[str, str, Record]]:
         """(group, series, record) of every measurement, read once.  Raises LookupError where one is missing."""

@@ -78,14 +78,25 @@ def network_of(experiment: Trainable, store: Store) -> nn.Module:
     """
     if not isinstance(experiment, Experiment):
         raise SpecError("a predictor of neural responses is no network that classifies images")
-    for path in sorted(weights_folder("").glob(f"*/{CARD}")):
-        profile = path.parent.name
-        for entry in model_card(profile)["networks"]:
-            if entry["key"] == experiment.key:
-                return _network(profile, entry)
+    if (shipped := _shipped(experiment)) is not None:
+        return _network(*shipped)
     with torch.enable_grad():  # this may be called where gradients are off
         compute(plan((), store, to_train(experiment)), store, "training a network")
     return trained_network(experiment, count_classes(experiment.task.images), store, torch.device("cpu"))
+
+
+def is_here(experiment: Trainable, store: Store) -> bool:
+    """Whether `network_of` need not train."""
+    return _shipped(experiment) is not None or store.is_trained(experiment)
+
+
+def _shipped(experiment: Trainable) -> tuple[str, dict[str, Any]] | None:
+    """The profile that ships the network of an experiment, and its entry in the card."""
+    for path in sorted(weights_folder("").glob(f"*/{CARD}")):
+        for entry in model_card(path.parent.name)["networks"]:
+            if entry["key"] == experiment.key:
+                return path.parent.name, entry
+    return None
 
 
 def measured_again(profile: str, target: str) -> list[dict[str, Any]]:
