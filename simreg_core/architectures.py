@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import MLP
 
+from simreg_core.defences.polarizing import classifier
 from simreg_core.model import PointwiseConv2d
 from simreg_core.names import (
     HEADS,
@@ -66,7 +67,7 @@ def architecture(
 ) -> Normalized:
     """An untrained network of another kind: pixels [0, 1] in, [b, in_channels, h, w], logits out, [b, num_classes].
 
-    name: 'torchvision-resnet18', 'vgg', 'convnext', 'vit' or 'mlp'.  LAYERS has the layers to be compared.
+    name: 'torchvision-resnet18', 'vgg', 'convnext', 'vit', 'mlp' or 'lenet'.  LAYERS has the layers to be compared.
     size: (h, w) of the images; 'vit' and 'mlp' take no other.  in_channels: 1 for gray, 3 for colour.
     width: channels of the first stage, or units of every layer of 'vit' and 'mlp'; WIDTHS has the defaults.
     shift, gain: the network sees gain * (pixel - shift).
@@ -138,10 +139,16 @@ def _mlp(size: tuple[int, int], in_channels: int, num_classes: int, width: int) 
     return nn.Sequential(nn.Flatten(), *layers)
 
 
+def _lenet(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+    """The classifier behind a polarizing front end: what that defence is compared with."""
+    return classifier(3, num_classes, width)
+
+
 _BODIES: dict[str, Callable[[tuple[int, int], int, int, int], nn.Module]] = {
     "torchvision-resnet18": _resnet18,
     "vgg": _vgg,
     "convnext": _convnext,
     "vit": _vit,
     "mlp": _mlp,
+    "lenet": _lenet,
 }

@@ -62,7 +62,7 @@ PATCH = 4  # pixels a side, of ViT
 HEADS = 2
 TRANSFORMER_LAYERS = 3
 HIDDEN_LAYERS = 4  # of the MLP
-ArchitectureName = Literal["torchvision-resnet18", "vgg", "convnext", "vit", "mlp"]
+ArchitectureName = Literal["torchvision-resnet18", "vgg", "convnext", "vit", "mlp", "lenet"]
 # early to late; what FeatureTaps and `SimilarityRegularizer(layers=...)` take
 LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
     "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
@@ -71,12 +71,14 @@ LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
     "convnext": ("body.features.0", "body.features.1", "body.features.3", "body.features.5"),
     "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
     "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
+    "lenet": ("body.0", "body.2", "body.5", "body.9"),  # the first convolution before its pooling, and each ReLU
 }
 OF_ONE_SIZE = ("vit", "mlp")  # they take images only of the size that they were made for
 # narrow enough to train on 16x16 patches in seconds
-WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128}
-_MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1}
-_SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1}  # smallest height and width
+WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128, "lenet": 8}
+_MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1, "lenet": 1}
+# smallest height and width
+_SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1, "lenet": 16}
 
 
 def check_fit(name: str, size: tuple[int, int], width: int) -> None:

@@ -119,6 +119,28 @@ def test_adversarial_training_makes_a_network_robust(generator):
     assert accuracy[0.1] > 0.9
 
 
+def test_a_warm_up_lets_epsilon_grow(linear_classifier, images, generator):
+    """At the beginning the images themselves, half way through it half of epsilon, then all of it."""
+    y = linear_classifier(images).argmax(dim=1)
+    losses = [
+        defences.PGDTraining(0.1, 5, warm_up=0.5)
+        .losses(linear_classifier, images, y, progress, generator)["task"]
+        .item()
+        for progress in (0.0, 0.25, 0.5, 0.9)
+    ]
+    plain, half, whole = (
+        defences.PGDTraining(epsilon, 20).losses(linear_classifier, images, y, 0.0, generator)["task"].item()
+        for epsilon in (1e-6, 0.05, 0.1)
+    )
+    assert losses == pytest.approx([plain, half, whole, whole], rel=0.02)
+    assert plain < half < whole
+    ends = [defences.PGDTraining(0.1, warm_up=one).stages(3)[0].ends_with for one in (None, 0.5)]
+    assert ends == ["best", "last"]
+    for warm_up in (0.0, 1.0):
+        with pytest.raises(ValueError, match=r"warm_up must lie in \(0, 1\), got"):
+            defences.PGDTraining(0.1, warm_up=warm_up)
+
+
 def test_noise_augmentation(generator):
     gray = torch.full((20, 1, 16, 16), 0.5)
     changed = defences.noisy(gray, 0.1, generator)

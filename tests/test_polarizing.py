@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from simreg_core import attacks
 from simreg_core.attacks import suspicion
 from simreg_core.defences import PolarizedTraining, differentiated
+from simreg_core.defences.polarized_training import farthest
 from simreg_core.defences.polarizing import (
     STEEPNESS,
     PixelQuantizer,
@@ -21,6 +22,7 @@ from simreg_core.defences.polarizing import (
     polarized_network,
     quantized,
     smooth_quantizer,
+    towards_a_threshold,
 )
 
 
@@ -103,6 +105,47 @@ def test_the_worst_perturbation_moves_an_activation_by_epsilon(front_end, genera
     assert quantized(other, 0.3) != quantized(z, 0.3) == quantized(same, 0.3)
 
 
+@pytest.mark.parametrize(
+    ("make", "least"),
+    [(lambda: PixelQuantizer(0.4), 1.0), (lambda: PolarizingFrontEnd(0.3, filters=3), 0.5)],
+)
+def test_the_certificate_is_tight(make, least, generator):
+    """Within an image's distance no level changes, just beyond it one does, but for filters over the image's border."""
+    torch.manual_seed(0)
+    own, x = make(), 0.3 + 0.4 * torch.rand(30, 1, 8, 8, generator=generator)  # nothing is clipped
+    levels, changed = own.levels(x), {0.99: [], 1.01: []}
+    for image, distance, level in zip(x, own.distances(x).tolist(), levels, strict=True):
+        for factor, found in changed.items():
+            moved = towards_a_threshold(own, image[None], factor * distance)
+            assert (moved - image).abs().max() <= factor * distance + 1e-6
+            if distance > 1e-4:  # else float32 rounds
+                found.append(bool((own.levels(moved)[0] != level).any()))
+    assert len(changed[0.99]) > 15
+    assert not any(changed[0.99])
+    assert sum(changed[1.01]) >= least * len(changed[1.01])
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        towards_a_threshold(own, 2 * x, 0.1)
+
+
+def test_no_activation_is_farther_than_it_can_be(front_end, images):
+    """So beyond that epsilon every activation of every image is unsafe."""
+    for threshold in (0.3, 0.5, 0.9):
+        z = torch.linspace(-1, 1, 2001)
+        assert (z.abs() - threshold).abs().max().item() == pytest.approx(farthest(threshold))
+        assert not certified(front_end.activations(images), threshold, farthest(threshold) + 0.01).any()
+
+
+def test_filters_are_remembered_as_stages_begin(front_end):
+    front_end.remember(0)
+    first = front_end.weight.detach().clone()
+    with torch.no_grad():
+        front_end.weight.mul_(2)
+    front_end.remember(1)
+    assert torch.equal(front_end.filters_before[0].view_as(first), first)
+    assert torch.equal(front_end.filters_before[1].view_as(first), 2 * first)
+    assert not front_end.filters_before[2].any()
+
+
 @pytest.fixture
 def pixels_and_network(generator):
     """Nearly binary images behind filters of one pixel each: polarized ideally, 100 of 120 images."""
@@ -124,6 +167,7 @@ def test_attacks_fail_on_certified_images(pixels_and_network):
     x, network = pixels_and_network
     safe = certified(network[0].activations(x), 0.5, 0.3)
     assert safe[:100].all()
+    assert safe.sum() > 50
     assert not safe[100:].any()
     labels = network(x).argmax(dim=1)
     fooled = {}
@@ -199,6 +243,8 @@ def test_a_polarized_network_has_the_source_s_classifier(images):
     assert parts == [(25, 1, 5, 5), (32, 25, 5, 5), (64, 32, 5, 5), (100, 1024), (7, 100)]
     maps = network.classifier[:6](network.front_end(images))
     assert torch.equal(network.classifier[6](maps), maps)  # 4x4 already
+    narrow = [tuple(one.shape) for one in polarized_network(nn.Linear(3, 7), 0.5, width=8).parameters() if one.ndim > 1]
+    assert narrow == [(25, 1, 5, 5), (8, 25, 5, 5), (16, 8, 5, 5), (100, 256), (7, 100)]
     with pytest.raises(ValueError, match="a ReLU has no linear layer"):
         polarized_network(nn.ReLU(), 0.5)
 
@@ -217,6 +263,9 @@ def test_a_polarized_network_has_the_source_s_classifier(images):
         (lambda: PolarizingFrontEnd(0.3).distances(torch.full((1, 1, 8, 8), 2.0)), r"\[0, 1\]"),
         (lambda: PolarizedTraining(threshold=1), r"threshold must lie in \(0, 1\)"),
         (lambda: PolarizedTraining(sigma_two=0), "sigma_two must be positive, got 0"),
+        (lambda: PolarizedTraining(width=0), "width must be at least 1, got 0"),
+        (lambda: PolarizedTraining(threshold=0), r"threshold must lie in \(0, 1\).*got 0"),
+        (lambda: PixelQuantizer(0), r"threshold must lie in \(0, 1\).*got 0"),
         (lambda: PolarizedTraining(weight=-1), "weight must be at least 0, got -1"),
         (lambda: PolarizedTraining(filters="none"), "unknown filters 'none'; allowed: trained, frozen, pixels"),
         (lambda: PolarizedTraining().stages(0), "a stage needs at least 1 epoch, got 0"),

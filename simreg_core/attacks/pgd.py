@@ -41,6 +41,7 @@ def pgd(
     step_size: float | None = None,
     random_start: bool = True,
     early_leave: bool = True,
+    start: Tensor | None = None,
     seed: int,
     batch_size: int = 256,
 ) -> PGDResult:
@@ -51,13 +52,18 @@ def pgd(
     random_start: uniform in the ball. Without it one step of size epsilon under 'linf' is FGSM.
     early_leave: an image stops once it is fooled. False for a transfer: every image, also an image that the surrogate
         misclassifies by itself, is pushed on through all steps and restarts, to where its loss was largest.
+    start: [n, c, h, w], where the first restart begins: what another attack has found, say. It is projected into the
+        ball.
     seed: of the starts; they do not depend on batch_size.
-    Raises ValueError as the package says, and for steps or restarts below 1, a step_size <= 0 or an unknown norm.
+    Raises ValueError as the package says, and for steps or restarts below 1, a step_size <= 0, an unknown norm or
+    a start of another shape.
     """
     check_norm(norm)
     check_counts(steps=steps, restarts=restarts, batch_size=batch_size)
     with door.opened(model, images, labels, seed=seed, batch_size=batch_size) as (model, images, labels):
         check_size(images, epsilon, norm)
+        if start is not None and start.shape != images.shape:
+            raise ValueError(f"start must have the images' shape, {list(images.shape)}, got {list(start.shape)}")
         step_size = 2.5 * epsilon / steps if step_size is None else step_size
         if not step_size > 0 and epsilon > 0:
             raise ValueError(f"step_size must be positive, got {step_size:g}")
@@ -70,24 +76,15 @@ def pgd(
         fooled[attacked] = False
         worst = _Worst(images.clone(), torch.full_like(labels, -math.inf, dtype=images.dtype), fooled)
         walks = []
-        for _ in range(restarts):
+        for restart in range(restarts):
             starts = random_point(images, epsilon, norm, generator) if random_start else images
+            if start is not None and restart == 0:
+                starts = project(start.to(images), images, epsilon, norm)
             left = attacked[~worst.fooled[attacked]] if early_leave else attacked
             for part in left.split(batch_size):
                 walks.append(ascent.walk(model, images[part], labels[part], starts[part]))
                 worst.update(part, walks[-1].worst)
-    first = torch.cat([walk.loss for walk in walks], dim=1)[:, : len(attacked)]  # the first restart sees them all
-    gradients = sum(walk.gradients for walk in walks)
-    return PGDResult(
-        images,
-        worst.adversarial,
-        torch.zeros_like(fooled),
-        math.nan,
-        loss=first.mean(dim=1),
-        fooled=worst.fooled,
-        zero_gradients=sum(walk.zero for walk in walks) / gradients,
-        nan_gradients=sum(walk.nan for walk in walks) / gradients,
-    )
+    return _result(images, worst, walks, len(attacked))
 
 
 class _Worst(NamedTuple):
@@ -113,6 +110,21 @@ class _Walk(NamedTuple):
     gradients: int
     zero: int
     nan: int
+
+
+def _result(images: Tensor, worst: _Worst, walks: list[_Walk], attacked: int) -> PGDResult:
+    first = torch.cat([walk.loss for walk in walks], dim=1)[:, :attacked]  # the first restart sees them all
+    gradients = sum(walk.gradients for walk in walks)
+    return PGDResult(
+        images,
+        worst.adversarial,
+        torch.zeros_like(worst.fooled),
+        math.nan,
+        loss=first.mean(dim=1),
+        fooled=worst.fooled,
+        zero_gradients=sum(walk.zero for walk in walks) / gradients,
+        nan_gradients=sum(walk.nan for walk in walks) / gradients,
+    )
 
 
 class _Ascent(NamedTuple):

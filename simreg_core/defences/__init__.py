@@ -7,7 +7,7 @@
 | base | `Rule`, `Stage`, `Artefact`, `FrontEndSettings`: what a new defence is made of | |
 | partial | `in_order`, `parts`, `freeze`, `set_afresh`, `hold_statistics`, and a rule | Bakiskan 2022, ch. 3 |
 | polarized_training | the rule that trains behind a `PolarizingFrontEnd`, in three stages | Bakiskan 2022, 4.1 |
-| polarizing | `PolarizingFrontEnd`, its certificate and losses, and a pixel quantizer | Bakiskan 2022, 4.1 |
+| polarizing | `PolarizingFrontEnd`, its certificate and losses, and a `PixelQuantizer` | Bakiskan 2022, 4.1 |
 | blur | `GaussianBlur`, a front end | Li et al. 2023 |
 | front_end | `FrontEnd`, a module in front of a network, and `differentiated` | |
 

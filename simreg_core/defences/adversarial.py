@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simreg_core.defences.base import TASK, Rule, cross_entropy
+from simreg_core.defences.base import TASK, Rule, Stage, cross_entropy
 from simreg_core.later import Later
 
 if TYPE_CHECKING:
@@ -49,12 +49,27 @@ class PGDTraining(_Attacked):
     """Trained on PGD examples in place of the images, see `pgd_adversarial_examples`.
 
     epsilon: L-infinity size, in (0, 1].  steps: of the attack, each of size 2.5 * epsilon / steps.
+    warm_up: share of the training, in (0, 1), during which epsilon grows from 0; a large epsilon from the beginning can
+        keep a small network at chance. Its last weights then count: those that are best on clean images would be early
+        ones. None: no warm-up.
     """
+
+    warm_up: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.warm_up is not None and not 0 < self.warm_up < 1:
+            raise ValueError(f"warm_up must lie in (0, 1), got {self.warm_up:g}")
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        return (Stage(epochs, ends_with="best" if self.warm_up is None else "last"),)
 
     def losses(
         self, network: nn.Module, x: Tensor, y: Tensor, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        attacked = pgd_adversarial_examples(network, x, y, self.epsilon, self.step_size, self.steps, generator)
+        grown = 1.0 if self.warm_up is None else min(progress / self.warm_up, 1.0)
+        sizes = (grown * self.epsilon, grown * self.step_size)
+        attacked = pgd_adversarial_examples(network, x, y, *sizes, self.steps, generator) if grown else x
         return {TASK: cross_entropy(network, attacked, y)}
 
     def words(self) -> str:

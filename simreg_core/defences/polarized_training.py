@@ -18,6 +18,11 @@ POLARIZATION = "polarization"  # the loss beside the task's
 DROP_AFTER, DROP = 11 / 20, 0.1  # of stage three, when the learning rate falls; by which factor
 
 
+def farthest(threshold: float) -> float:
+    """How far from ±c an activation in [-1, 1] can be: no image is certified for a larger epsilon.  threshold: c."""
+    return max(threshold, 1 - threshold)
+
+
 CHOICES = {"filters": ("trained", "frozen", "pixels"), "freezing": ("exact", "drift"), "until": (2, 3)}
 
 
@@ -34,6 +39,7 @@ class PolarizedTraining(Rule):
     until: 2 leaves out stage three: the unquantized network, which an attacker may know, see
         `FrontEndEvaluation.surrogates`.
     learning_rate: of Adam, in place of the experiment's.
+    width: of the classifier, see `polarizing.classifier`.
     Each stage has the experiment's epochs, and its last weights count.
     Stage one polarizes with B1, stage two with B2, stage three trains the classifier behind the quantizer.
     """
@@ -46,6 +52,7 @@ class PolarizedTraining(Rule):
     freezing: Literal["exact", "drift"] = "exact"
     until: Literal[2, 3] = 3
     learning_rate: float = 1e-3
+    width: int = 32
 
     def __post_init__(self):
         if not 0 < self.threshold < 1:
@@ -55,13 +62,15 @@ class PolarizedTraining(Rule):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name):g}")
         if not self.weight >= 0:
             raise ValueError(f"weight must be at least 0, got {self.weight:g}")
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} '{getattr(self, name)}'; allowed: {', '.join(map(str, allowed))}")
 
     def network(self, base: nn.Module) -> nn.Module:
         """The front end and the source's classifier; of the experiment's network, its number of classes."""
-        return polarizing.polarized_network(base, self.threshold, self.filters == "pixels")
+        return polarizing.polarized_network(base, self.threshold, self.filters == "pixels", self.width)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         late = [self.learning_rate * (DROP if epoch >= DROP_AFTER * epochs else 1) for epoch in range(epochs)]
@@ -80,6 +89,8 @@ class PolarizedTraining(Rule):
 
     def begin(self, stage: int, network: nn.Module) -> None:
         network.stage = stage
+        if self.filters != "pixels":
+            network.front_end.remember(stage)
         if self.filters == "pixels" or stage == 2:
             network.front_end.quantizing = True
 

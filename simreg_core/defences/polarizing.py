@@ -22,6 +22,7 @@ from simreg_core.defences.front_end import FrontEnd, replace_gradient
 from simreg_core.pixels import check_pixels
 
 NORM_EPS = 1e-12  # released code: a filter of zeros gives zeros
+STAGES = 3  # of the training
 STEEPNESS = {"tanh2": 2.0, "tanh4": 4.0, "tanh8": 8.0, "tanh32": 32.0}  # 8 in the released code's comments
 
 
@@ -70,7 +71,56 @@ def certified(z: Tensor, threshold: float, epsilon: float) -> Tensor:
     return distance_to_thresholds(z, threshold) >= epsilon
 
 
-class PolarizingFrontEnd(FrontEnd):
+def normalized_responses(x: Tensor, weight: Tensor) -> Tensor:
+    """z, the filters' responses over their L1 norms, [b, filters, h, w].
+
+    x: [b, 1, h, w].  weight: [filters, 1, side, side], side odd; its scale does not matter.
+    """
+    norms = weight.abs().sum(dim=(1, 2, 3), keepdim=True) + NORM_EPS
+    return F.conv2d(x, weight / norms, padding=weight.shape[-1] // 2)
+
+
+class Certifying:
+    """What a front end has that quantizes, and so certifies images; beside `FrontEnd`.
+
+    quantizing: whether it does so yet.
+    """
+
+    draws_random_numbers = False
+    quantizing: bool
+
+    def clearance(self, x: Tensor) -> Tensor:
+        """How far each number that is quantized is from the closest threshold.  x: [b, c, h, w] in [0, 1]."""
+        raise NotImplementedError
+
+    def levels(self, x: Tensor) -> Tensor:
+        """What the classifier sees once the front end is quantizing; without a gradient."""
+        raise NotImplementedError
+
+    def distances(self, x: Tensor) -> Tensor:
+        """The least clearance of each image, [b]: no perturbation with an L-infinity size below it changes a level.
+
+        x: [b, c, h, w] in [0, 1].  Raises ValueError for other pixels.
+        """
+        check_pixels(x)
+        return self.clearance(x).flatten(1).amin(dim=1)
+
+
+def towards_a_threshold(front_end: Certifying, x: Tensor, epsilon: float) -> Tensor:
+    """Images whose number closest to a threshold is moved towards it, by up to epsilon: same shape as x, in [0, 1].
+
+    No perturbation of that L-infinity size moves it further, e = -epsilon * sign(dz/dx). By less than epsilon it is
+    moved where pixels are clipped, and where a filter reaches over the border.
+    x: [b, c, h, w] in [0, 1].  epsilon: in [0, 1].
+    Raises ValueError for other pixels.
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(front_end.distances(x).sum(), x)
+    return (x.detach() - epsilon * gradient.sign()).clamp(0, 1)
+
+
+class PolarizingFrontEnd(Certifying, FrontEnd):
     """Filters with L1 norm 1 and, once `quantizing`, a three-level quantizer.
 
     threshold: c, in (0, 1): outputs reach no further than 1.  filters: how many.  side: of a filter, odd.
@@ -78,10 +128,10 @@ class PolarizingFrontEnd(FrontEnd):
     An attacker may differentiate the quantizer as the identity (the author's attack), or as a tanh of several
     steepnesses; the convolution exactly; or the whole front end, filters too, as the identity, where the gradient of
     each pixel is the sum over the filters' outputs there.
+    filters_before: [3, filters, side * side], the filters as each stage of training began, see `remember`; else 0.
     Raises ValueError for settings out of bounds.
     """
 
-    draws_random_numbers = False
     ways = {  # noqa: RUF012
         "quantizer": ("identity", *STEEPNESS),
         "polarizer": ("exact", "identity"),
@@ -94,19 +144,23 @@ class PolarizingFrontEnd(FrontEnd):
         self.weight = nn.Parameter(torch.empty(filters, 1, side, side))
         bound = math.sqrt(6 / side**2)  # He-uniform
         nn.init.uniform_(self.weight, -bound, bound)
+        self.register_buffer("filters_before", torch.zeros(STAGES, filters, side**2))
 
     def activations(self, x: Tensor) -> Tensor:
         """z, [b, filters, h, w].  x: [b, 1, h, w]."""
-        norms = self.weight.abs().sum(dim=(1, 2, 3), keepdim=True) + NORM_EPS
-        return F.conv2d(x, self.weight / norms, padding=self.weight.shape[-1] // 2)
+        return normalized_responses(x, self.weight)
 
-    def distances(self, x: Tensor) -> Tensor:
-        """How far each image's closest activation is from a threshold, [b]: the certificate, see `certified`.
+    def clearance(self, x: Tensor) -> Tensor:
+        return (self.activations(x).abs() - self.threshold).abs()
 
-        x: [b, 1, h, w] in [0, 1].  Raises ValueError for other pixels.
-        """
-        check_pixels(x)
-        return distance_to_thresholds(self.activations(x), self.threshold)
+    @torch.no_grad()
+    def levels(self, x: Tensor) -> Tensor:
+        return quantized(self.activations(x), self.threshold)
+
+    @torch.no_grad()
+    def remember(self, stage: int) -> None:
+        """Keep the filters as a stage, counted from 0, begins."""
+        self.filters_before[stage] = self.weight.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.activations(x)
@@ -123,13 +177,12 @@ class PolarizingFrontEnd(FrontEnd):
         return f"threshold={self.threshold}, quantizing={self.quantizing}"
 
 
-class PixelQuantizer(FrontEnd):
+class PixelQuantizer(Certifying, FrontEnd):
     """The baseline that the source lacks: the pixels themselves quantized to 0 and 1, once `quantizing`.
 
     threshold: in (0, 1).  [b, c, h, w] -> the same shape.
     """
 
-    draws_random_numbers = False
     ways = {"quantizer": ("identity", *STEEPNESS)}  # noqa: RUF012
 
     def __init__(self, threshold: float = 0.5):
@@ -137,12 +190,19 @@ class PixelQuantizer(FrontEnd):
         check_settings(threshold)
         self.threshold, self.quantizing = threshold, False
 
+    def clearance(self, x: Tensor) -> Tensor:
+        return (x - self.threshold).abs()
+
+    @torch.no_grad()
+    def levels(self, x: Tensor) -> Tensor:
+        return (x > self.threshold).to(x)
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.quantizing:
             return x
         steepness = STEEPNESS.get(self.way["quantizer"])
         surrogate = x if steepness is None else (1 + torch.tanh(steepness * (x - self.threshold))) / 2
-        return replace_gradient((x > self.threshold).to(x), surrogate)
+        return replace_gradient(self.levels(x), surrogate)
 
 
 class Polarized(nn.Module):
@@ -159,21 +219,24 @@ class Polarized(nn.Module):
         return self.classifier(self.front_end(x))
 
 
-def classifier(channels: int, num_classes: int) -> nn.Sequential:
+def classifier(channels: int, num_classes: int, width: int = 32) -> nn.Sequential:
     """The released code's classifier: two 5x5 convolutions without padding, pooled, and two linear layers.
 
+    width: channels of the first convolution, 32 in the source; the second has twice as many.
     [b, channels, h, w] -> [b, num_classes], h and w at least 16. Before the linear layers maps are averaged to 4x4, the
     size that those of 28x28 images have.
     """
     return nn.Sequential(
-        *(nn.Conv2d(channels, 32, 5), nn.MaxPool2d(2), nn.ReLU()),
-        *(nn.Conv2d(32, 64, 5), nn.MaxPool2d(2), nn.ReLU()),
-        *(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, 100), nn.ReLU(), nn.Linear(100, num_classes)),
+        *(nn.Conv2d(channels, width, 5), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Conv2d(width, 2 * width, 5), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(32 * width, 100), nn.ReLU(), nn.Linear(100, num_classes)),
     )
 
 
-def polarized_network(base: nn.Module, threshold: float, pixels: bool = False) -> Polarized:
-    """A `Polarized` with as many classes as the last linear layer of `base` has.  pixels: with a `PixelQuantizer`.
+def polarized_network(base: nn.Module, threshold: float, pixels: bool = False, width: int = 32) -> Polarized:
+    """A `Polarized` with as many classes as the last linear layer of `base` has.
+
+    pixels: with a `PixelQuantizer`.  width: of its `classifier`.
 
     Raises ValueError for a network without linear layers.
     """
@@ -181,9 +244,9 @@ def polarized_network(base: nn.Module, threshold: float, pixels: bool = False) -
     if not heads:
         raise ValueError(f"a {type(base).__name__} has no linear layer that tells the number of classes")
     if pixels:
-        return Polarized(PixelQuantizer(threshold), classifier(1, heads[-1].out_features))
+        return Polarized(PixelQuantizer(threshold), classifier(1, heads[-1].out_features, width))
     front_end = PolarizingFrontEnd(threshold)
-    return Polarized(front_end, classifier(len(front_end.weight), heads[-1].out_features))
+    return Polarized(front_end, classifier(len(front_end.weight), heads[-1].out_features, width))
 
 
 def check_settings(threshold: float, filters: int = 25, side: int = 5) -> None:

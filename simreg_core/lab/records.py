@@ -66,6 +66,11 @@ _SHARES = (
     "filter_high_frequency_share",
     "gradient_high_frequency_share",
     "gradient_half_power_frequency",
+    "certified",
+    "levels_kept",
+    "danger",
+    "nonzero",
+    "pixel_like",
 )
 _SIZES = ("median_squared_l2_per_pixel", "median_l2", "median_linf", "median_l0", "silent_neurons")
 RANGES = {  # of metrics; NaN, where nothing could be measured, is allowed for all but an accuracy

@@ -127,3 +127,18 @@ def test_epsilon_under_l2_may_exceed_one_but_not_the_cube(linear, images, labels
     attacks.pgd(linear, images, labels, 8.0, norm="l2", steps=1, seed=0)
     with pytest.raises(ValueError, match=r"epsilon must lie in \[0, 8\].*did you mean 128/255"):
         attacks.pgd(linear, images, labels, 128, norm="l2", steps=1, seed=0)
+
+
+def test_a_walk_may_begin_where_another_ended(linear_classifier, images):
+    """In the ball, and with the first restart only."""
+    y = linear_classifier(images).argmax(dim=1)
+    far = (images + 0.3).clamp(0, 1)
+    still = {"steps": 1, "step_size": 1e-9, "early_leave": False, "seed": 0}
+    found = attacks.pgd(linear_classifier, images, y, 0.05, start=far, **still)
+    at_start = F.cross_entropy(linear_classifier((images + 0.05).clamp(0, 1)), y).item()
+    assert found.loss[0].item() == pytest.approx(at_start, rel=1e-5)
+    torch.testing.assert_close(found.perturbations, (images + 0.05).clamp(0, 1) - images, atol=1e-6, rtol=0)
+    more = attacks.pgd(linear_classifier, images, y, 0.05, start=far, restarts=3, **still)
+    assert not torch.equal(more.adversarial, found.adversarial)
+    with pytest.raises(ValueError, match="start must have the images' shape"):
+        attacks.pgd(linear_classifier, images, y, 0.05, start=far[:1], **still)

@@ -22,6 +22,7 @@ from simreg_core.lab.measuring import (
     neural_vs_pixel,
     noise_and_fgsm,
     pair_similarity,
+    polarization,
     step_cost,
     white_box,
 )
@@ -43,6 +44,7 @@ from simreg_core.lab.specs import (
     NeuralExperiment,
     NoiseEvaluation,
     PairSimilarityEvaluation,
+    PolarizationEvaluation,
     SimilarityEvaluation,
     StepCostEvaluation,
     Trainable,
@@ -312,6 +314,16 @@ register(
         lacks=front_end.front_end_lacks,
         passes=front_end.front_end_passes,
         words=front_end.front_end_words,
+        strict=False,
+    ),
+    Kind(
+        spec=PolarizationEvaluation,
+        subject=Attacked,
+        measure=polarization.polarization,
+        images=attacked_images,
+        lacks=polarization.polarization_lacks,
+        passes=polarization.polarization_passes,
+        words=polarization.polarization_words,
         strict=False,
     ),
     Kind(

@@ -23,6 +23,7 @@ from simreg_core.lab.measuring.subject import (
 from simreg_core.lab.records import Value
 from simreg_core.lab.specs import (
     Experiment,
+    FrontEndEvaluation,
     MinimumNormEvaluation,
     TransferEvaluation,
     WhiteBoxEvaluation,
@@ -35,6 +36,7 @@ LARGE = 0.5  # epsilon at which every image can be made the same gray one
 GRAY_STEPS = 10  # enough to cross that ball
 NOTHING_RIGHT = "the network classifies no image of them rightly, so there was none to attack"
 AUTOATTACK_CLASSES = 4  # at least, for its targeted loss
+WithAutoAttack = WhiteBoxEvaluation | FrontEndEvaluation
 
 
 def white_box(subject: Attacked) -> Measured:
@@ -74,7 +76,7 @@ def beside(
         by_steps={**{steps: others[_named(steps)] for steps in _fewer(evaluation)}, evaluation.steps: at_epsilon},
         large_epsilon=(gray, LARGE, (labels.bincount().max() / len(labels)).item()),
         gradients=(walked.zero_gradients, walked.nan_gradients),
-        logits=_twice(network, pixels),
+        logits=twice(network, pixels),
         loss=walked.loss,
     )
 
@@ -95,14 +97,24 @@ def _side_by_side(
         "Square": attacks.square(network, pixels, labels, epsilon, queries=evaluation.queries, seed=seed).adversarial,
     }
     fooled = {name: ~correct(network, adversarial, labels) for name, adversarial in found.items()}
-    if evaluation.autoattack_images is not None:
-        few = slice(evaluation.autoattack_images)
-        budget: dict[str, Any] = {}
-        if evaluation.autoattack_budget is not None:
-            budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
-        result = attacks.autoattack(network, pixels[few], labels[few], epsilon, norm="linf", seed=seed, **budget)
-        fooled[_autoattack_name(evaluation)] = ~correct(network, result.adversarial, labels[few])
-    return fooled
+    return {**fooled, **autoattacked(network, pixels, labels, evaluation, seed)}
+
+
+def autoattacked(
+    network: nn.Module, pixels: Tensor, labels: Tensor, evaluation: WithAutoAttack, seed: int
+) -> dict[str, Tensor]:
+    """Which of the first images AutoAttack fools at `evaluation.epsilon`, by its name; empty where it is not asked for.
+
+    [autoattack_images] bool.
+    """
+    if evaluation.autoattack_images is None:
+        return {}
+    few = slice(evaluation.autoattack_images)
+    budget: dict[str, Any] = {}
+    if evaluation.autoattack_budget is not None:
+        budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
+    result = attacks.autoattack(network, pixels[few], labels[few], evaluation.epsilon, norm="linf", seed=seed, **budget)
+    return {_autoattack_name(evaluation): ~correct(network, result.adversarial, labels[few])}
 
 
 def _pgd(
@@ -152,16 +164,17 @@ def _main_name(evaluation: WhiteBoxEvaluation) -> str:
     return "PGD" if evaluation.norm == "linf" else "PGD, L2"
 
 
-def _autoattack_name(evaluation: WhiteBoxEvaluation) -> str:
+def _autoattack_name(evaluation: WithAutoAttack) -> str:
     return "AutoAttack" if evaluation.autoattack_budget is None else "AutoAttack, reduced"
 
 
 @torch.no_grad()
-def _twice(network: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def twice(network: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the same images, one pass after the other."""
     return network(pixels[:100]), network(pixels[:100])
 
 
-def white_box_lacks(experiment: Experiment, evaluation: WhiteBoxEvaluation, look: Look) -> Iterator[str]:
+def white_box_lacks(experiment: Experiment, evaluation: WithAutoAttack, look: Look) -> Iterator[str]:
     """For AutoAttack, classes and images."""
     wanted = attacked_images(experiment, evaluation)
     if evaluation.autoattack_images is None:
@@ -182,17 +195,17 @@ def white_box_lacks(experiment: Experiment, evaluation: WhiteBoxEvaluation, look
 def white_box_passes(evaluation: WhiteBoxEvaluation, images: int) -> float:
     """A gradient costs two more passes than a classification."""
     gradients = evaluation.steps * evaluation.restarts * len(evaluation.epsilons)
-    return images * (3 * gradients + evaluation.queries) + (evaluation.autoattack_images or 0) * _autoattack(evaluation)
+    return images * (3 * gradients + evaluation.queries) + autoattack_passes(evaluation)
 
 
-def _autoattack(evaluation: WhiteBoxEvaluation) -> int:
-    """Passes of an image that AutoAttack does not fool, within a tenth of those counted.
+def autoattack_passes(evaluation: WithAutoAttack) -> int:
+    """Passes of images that AutoAttack does not fool, within a tenth of those counted.
 
     APGD and, for each target, APGD again and FAB take gradients at every step; FAB looks once more at each step.
     """
     whole = (attacks.AUTOATTACK_STEPS, attacks.AUTOATTACK_TARGETS, attacks.AUTOATTACK_QUERIES)
     steps, targets, queries = evaluation.autoattack_budget or whole
-    return steps * (3 + 7 * targets) + queries
+    return (evaluation.autoattack_images or 0) * (steps * (3 + 7 * targets) + queries)
 
 
 def white_box_words(evaluation: WhiteBoxEvaluation) -> str:

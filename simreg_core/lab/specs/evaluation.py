@@ -315,22 +315,48 @@ class LogitsEvaluation(Evaluation):
 class FrontEndEvaluation(Evaluation):
     """Accuracy under attackers who know a front end, the worst over them per image, and what it certifies.
 
-    ways: (part, way) as in `defences.differentiated`: PGD with each.  epsilon, steps, restarts: of PGD, L-infinity.
-    queries: of Square.  surrogates: networks that PGD is made on too, and transferred.
+    ways: (part, way) as in `defences.differentiated`: PGD with each; empty: PGD with the network's own gradient.
+    annealed: ways that one walk takes one after another, each from where the one before it ended.
+    epsilon, steps, restarts: of PGD, L-infinity.  queries: of Square.
+    epsilons: more of them, at which all but AutoAttack are made with `few_steps` steps, once; None: none.
+    surrogates: networks that PGD is made on too, and transferred.
     certificates: the epsilons of the certified share, of a front end that certifies; None: not asked for.
+    autoattack_images, autoattack_budget: see `WhiteBoxEvaluation`; not behind a quantizer.
     """
 
     attack: Literal["front_end"] = "front_end"
     epsilon: Annotated[Float, Field(gt=0, le=1)]
-    ways: Annotated[tuple[tuple[str, str], ...], Field(min_length=1)]
+    ways: tuple[tuple[str, str], ...]
+    annealed: tuple[tuple[str, str], ...] | None = None
     steps: Count = 40
     restarts: Count = 2
     queries: Count = 200
+    epsilons: Epsilons | None = None
+    few_steps: Count | None = None
     surrogates: tuple[Experiment, ...] = ()
     certificates: Epsilons | None = None
+    autoattack_images: Count | None = None
+    autoattack_budget: tuple[Count, Count, Count] | None = None
 
     def faults(self) -> Iterator[str]:
         yield from (f"ways name {part}={way} twice" for part, way in twice(self.ways))
+        if self.epsilon in (self.epsilons or ()):
+            yield f"epsilons have epsilon, {self.epsilon:g}, again"
+        if (self.epsilons is None) != (self.few_steps is None):
+            yield "epsilons and few_steps belong together"
+        yield from more_than_attacked(self.autoattack_images, self.images)
+
+
+class PolarizationEvaluation(Evaluation):
+    """What a quantizing front end certifies, where its activations lie, and how its filters look, stage by stage.
+
+    epsilon: of the share of activations that lie closer to a threshold.
+    certificates: epsilons of the certified share, at which an attack on the levels is made too.
+    """
+
+    attack: Literal["polarization"] = "polarization"
+    epsilon: Annotated[Float, Field(gt=0, le=1)]
+    certificates: Annotated[Epsilons, Field(min_length=1)]
 
 
 class LayersEvaluation(Evaluation):

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simreg_core.defences.partial import CODES, Code
 from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Size, Spec, twice
 from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
+from simreg_core.lab.specs.dissertation import EpsilonEnd, PartialStudy, PolarizingStudy
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.neural import Predictor, Simulated
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
@@ -16,7 +16,6 @@ from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol, TargetSimi
 MAIN_SETTING, NEURAL_SETTING = "main", "S^neural"  # names of choices
 COLOUR, CORRUPTIONS = "colour ", "corruptions "  # before the names of choices for these tasks
 TABLE_SETTING = "table"  # of notebook 18
-EpsilonEnd = Annotated[Float, Field(gt=0, le=1)]
 
 
 class EpsilonEnds(Spec):
@@ -222,62 +221,6 @@ class WhiteBoxStudy(Spec):
         yield from more_than_attacked(self.autoattack_images, self.images)
 
 
-class PartialNetwork(Spec):
-    """A network of notebook 20.
-
-    name: how the figure calls it.  cuts, singles: see `defences.partial.parts`, in rising order; the first cut is what
-    "few early modules" means.
-    """
-
-    name: str
-    network: Network
-    cuts: Annotated[tuple[Count, ...], Field(min_length=2)]
-    singles: Annotated[tuple[Annotated[Int, Field(ge=0)], ...], Field(min_length=2)]
-
-    def faults(self) -> Iterator[str]:
-        for field in ("cuts", "singles"):
-            numbers = getattr(self, field)
-            if list(numbers) != sorted(set(numbers)):
-                yield f"{field} of '{self.name}' must rise, got {', '.join(map(str, numbers))}"
-
-
-class PartialStudy(Spec):
-    """Notebook 20 of a profile: partial adversarial training.
-
-    codes: of `defences.PartialTraining`, the four of the claims among them; the others are controls.
-    epsilon: of training and attacks.  steps: of PGD in training.  seeds: of each curve.
-    images, attack_steps, restarts, queries, autoattack_images, autoattack_budget: see `LogitsEvaluation`.
-    transfer_steps, layer_steps: of PGD in transferred attacks, and in what is measured layer by layer.
-    """
-
-    task: Task
-    optimization: Optimization
-    networks: Annotated[tuple[PartialNetwork, ...], Field(min_length=1)]
-    codes: tuple[Code, ...] = CODES[:4]
-    epsilon: EpsilonEnd
-    steps: Count
-    seeds: Annotated[Int, Field(ge=2)]
-    images: Count | None = None
-    attack_steps: Count = 40
-    restarts: Count = 2
-    queries: Count = 200
-    autoattack_images: Count | None = None
-    autoattack_budget: tuple[Count, Count, Count] | None = None
-    transfer_steps: Count = 10
-    layer_steps: Count = 20
-
-    def faults(self) -> Iterator[str]:
-        for name in twice(one.name for one in self.networks):
-            yield f"networks name '{name}' twice"
-        for code in twice(self.codes):
-            yield f"codes have '{code}' twice"
-        if lacking := [code for code in CODES[:4] if code not in self.codes]:
-            yield f"codes lack {', '.join(lacking)}, which claims of notebook 20 compare"
-        if first := [code for code in self.codes if code not in CODES]:
-            yield f"codes have {', '.join(first)}, which is stage one; allowed: {', '.join(CODES)}"
-        yield from more_than_attacked(self.autoattack_images, self.images)
-
-
 class NeuralStudy(Spec):
     """The neural side of a profile.
 
@@ -330,7 +273,7 @@ class Profile(Spec):
         architecture or a similarity; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not
         named was chosen as without these words, or as 'main' was; 'table' is that of 18. A setting that the criterion
         did not accept has no verdict.
-    partial: of notebook 20; None: the profile does not have it.
+    partial, polarizing: of notebooks 20 and 21; None: the profile does not have it.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -351,6 +294,7 @@ class Profile(Spec):
     defences: dict[str, AnyDefence]
     chosen: dict[str, Choice] | None = None
     partial: PartialStudy | None = None
+    polarizing: PolarizingStudy | None = None
     needs_gpu: bool = False
 
     @property

@@ -69,7 +69,11 @@ def test_filters_are_trained_in_two_stages_and_then_stay_bit_for_bit(polarized, 
     epochs = store.history(experiment)["epochs"]
     assert [one["stage"] for one in epochs] == [1, 1, 2, 2, 3, 3]
     assert ["polarization_loss" in one for one in epochs] == [True] * 4 + [False] * 2
-    network = build_network(experiment, 10)
+    network = store.load_weights(experiment, build_network(experiment, 10))
+    before = network.front_end.filters_before
+    assert torch.equal(before[1], filters[1].flatten(1))
+    assert torch.equal(before[2], filters[3].flatten(1))
+    assert not torch.equal(before[0], before[1])
     assert network.front_end.quantizing
     levels = network.front_end(torch.rand(2, 1, 16, 16))
     assert set(levels.unique().tolist()) <= {-1.0, 0.0, 1.0}
