@@ -11,14 +11,17 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from simreg_core.model import resnet18, resnet34
     from simreg_core.pairs import PairSampler
     from simreg_core.regularizer import SimilarityRegularizer
+    from simreg_core.selection import accuracies, choose_alpha
     from simreg_core.similarity import linear_cka, similarity_loss
     from simreg_core.targets import pixel_similarity, threshold_targets
 
 __all__ = [
     "PairSampler",
     "SimilarityRegularizer",
+    "accuracies",
     "architectures",
     "attacks",
+    "choose_alpha",
     "corruptions",
     "defences",
     "linear_cka",
@@ -36,6 +39,8 @@ __version__ = "0.1.0"
 _MODULES = {  # of the names that are no modules themselves
     "PairSampler": "pairs",
     "SimilarityRegularizer": "regularizer",
+    "accuracies": "selection",
+    "choose_alpha": "selection",
     "linear_cka": "similarity",
     "pixel_similarity": "targets",
     "resnet18": "model",

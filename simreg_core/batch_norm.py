@@ -20,7 +20,7 @@ def normalized_by_part(model: nn.Module, sizes: Sequence[int], statistics: str =
     sizes: how many images each part has; together the whole batch.
     statistics: 'shared', each part by the statistics of that part, which move the running ones (the released code, for
         its pair batches); 'separate', likewise, but the running ones stay; 'frozen', all by the running ones.
-    Raises ValueError for other statistics.
+    Raises ValueError for other statistics, and for batch norm in training mode inside activation checkpointing.
     """
     if statistics not in PAIR_STATISTICS:
         raise ValueError(f"unknown pair statistics '{statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
@@ -35,6 +35,11 @@ def normalized_by_part(model: nn.Module, sizes: Sequence[int], statistics: str =
 
 
 def _by_part(norm: nn.Module, sizes: list[int], statistics: str, x: Tensor) -> Tensor:
+    if _is_checkpointed():
+        raise ValueError(
+            "batch norm in training mode inside activation checkpointing: backward would normalize the pairs again, "
+            "all in one batch; leave it out of the checkpointed part, or put it into eval mode"
+        )
     if statistics == "frozen":
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
     if statistics == "separate":
@@ -42,3 +47,11 @@ def _by_part(norm: nn.Module, sizes: list[int], statistics: str, x: Tensor) -> T
             [F.batch_norm(part, None, None, norm.weight, norm.bias, True, 0.0, norm.eps) for part in x.split(sizes)]
         )
     return torch.cat([type(norm).forward(norm, part) for part in x.split(sizes)])
+
+
+def _is_checkpointed() -> bool:
+    """Whether what runs now is run again in backward, by torch.utils.checkpoint with use_reentrant=False."""
+    if torch.compiler.is_compiling():
+        return False
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_is_tracing: None)(True)
+    return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"

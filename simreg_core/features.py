@@ -1,6 +1,7 @@
 """Feature maps of any network: taps by the names of its layers, and checks of what they give."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -10,6 +11,7 @@ from simreg_core.model import in_eval_mode
 
 FeatureMaps = Callable[[Tensor], Sequence[Tensor]]
 LISTED_LAYERS = 40  # an error message stays readable
+WRAPPERS = ("_orig_mod.", "module.")  # before the names of layers inside torch.compile, and inside data parallelism
 
 
 class FeatureTaps:
@@ -18,52 +20,97 @@ class FeatureTaps:
     model: any nn.Module.  layers: names as in `model.named_modules()`, at least one.
     Calling it with images runs the network and returns the named layers' outputs, in that order; a layer that runs more
     than once gives its last output. Where a later layer changes an output in place (batch norm before
-    nn.ReLU(inplace=True), as in torchvision), the changed output is given.
+    nn.ReLU(inplace=True), as in torchvision), the changed output is given. Of a tuple, list or dict its first tensor is
+    given: the hidden states, of the layers of Hugging Face.
+    A network in torch.compile, DistributedDataParallel or DataParallel runs without that wrapper, and what is compiled
+    in it runs as it was written: hooks are left out of compiled code. Names may have the wrapper's prefix or not.
     `cut` lists the layers whose last output carries no gradient although they, or what they were given, do.
-    Raises ValueError for an unknown name (and says which exist), a layer that did not run, or a layer whose output is
-    no tensor.
+    Raises ValueError for an unknown name (and says which exist), a layer that did not run, or a layer whose output
+    holds no tensor.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]):
+        model = unwrapped(model)
         modules = {name: module for name, module in model.named_modules() if name}
         if not layers:
             raise ValueError(f"at least one layer is needed; layers of this network: {_listed(modules)}")
         for name in layers:
             if not isinstance(name, str):
                 raise ValueError(f"layers must be names, as in named_modules(), got a {type(name).__name__}")
-            if name not in modules:
+            if _inner_name(name, modules) not in modules:
                 raise ValueError(f"unknown layer '{name}'; layers of this network: {_listed(modules)}")
         self.model = model
         self.layers = tuple(layers)
+        self._inner = tuple(_inner_name(name, modules) for name in layers)
         self.cut: list[str] = []
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        maps: dict[str, Tensor] = {}
+        maps: dict[str, object] = {}
         cut: dict[str, bool] = {}
         modules = dict(self.model.named_modules())
         with_gradient = torch.is_grad_enabled()
 
-        def note(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        def note(name: str, inner: str, module: nn.Module, inputs: tuple, output: object) -> None:
+            output = first_tensor(output)
             maps[name] = output
-            cut[name] = with_gradient and _loses_gradient(module, modules[name.rpartition(".")[0]], inputs, output)
+            cut[name] = with_gradient and _loses_gradient(module, modules[inner.rpartition(".")[0]], inputs, output)
 
         # hooks live for one pass, so that the network can still be copied, saved and used elsewhere
-        hooks = [modules[name].register_forward_hook(partial(note, name)) for name in self.layers]
+        hooks = [
+            modules[inner].register_forward_hook(partial(note, name, inner))
+            for name, inner in zip(self.layers, self._inner, strict=True)
+        ]
         try:
-            self.model(images)
+            with _as_written(modules):
+                self.model(images)
         finally:
             for hook in hooks:
                 hook.remove()
         for name in self.layers:
             if name not in maps:
                 raise ValueError(
-                    f"layer '{name}' did not run in this pass: the network is compiled or traced (give the original "
-                    "one, which has the same weights), or uses this layer in training mode only, or never"
+                    f"layer '{name}' did not run in this pass: the network is traced (give the original one, which "
+                    "has the same weights), or uses this layer in training mode only, or never"
                 )
             if not isinstance(maps[name], Tensor):
                 raise ValueError(f"layer '{name}' gave {type(maps[name]).__name__}, not a tensor")
         self.cut = [name for name in self.layers if cut[name]]
-        return [maps[name] for name in self.layers]
+        return [found for name in self.layers if isinstance(found := maps[name], Tensor)]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DistributedDataParallel and DataParallel, with the same weights."""
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def _inner_name(name: str, modules: Mapping[str, nn.Module]) -> str:
+    """A layer's name without the prefixes of wrappers, where the network has no layer of the whole name."""
+    while name not in modules and name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
+
+
+def _as_written(modules: Mapping[str, nn.Module]) -> AbstractContextManager:
+    """Within it, networks of which a part is compiled run uncompiled, with their hooks; from torch 2.6 on."""
+    compiled = any(
+        hasattr(each, "_orig_mod") or getattr(each, "_compiled_call_impl", None) is not None
+        for each in modules.values()
+    )
+    if not compiled or not hasattr(torch.compiler, "set_stance"):
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+def first_tensor(output: object) -> object:
+    """What a layer gave, or the first tensor in a tuple, list or dict."""
+    each = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    return next((one for one in each if isinstance(one, Tensor)), output)
 
 
 def trains(module: nn.Module) -> bool:
@@ -119,8 +166,10 @@ def probe_features(model: nn.Module, features: FeatureMaps, image: Tensor) -> li
         raise  # it says already what is wrong
     except Exception as error:
         reason = (str(error).splitlines() or ["without a message"])[0]
+        hint = " (of a gray image, preprocess=lambda x: x.expand(-1, 3, -1, -1) makes 3 channels)"
         raise ValueError(
-            f"the network refuses images of shape {list(image.shape[1:])}: {type(error).__name__}: {reason}"
+            f"the network refuses images of shape {list(image.shape[1:])}"
+            f"{hint if len(image[0]) == 1 else ''}: {type(error).__name__}: {reason}"
         ) from error
 
 

@@ -28,6 +28,7 @@ SIMILARITIES = {  # how a network's maps of images are compared
 THRESHOLD = 0.8  # Th
 PAIRS_PER_STEP = 16  # k
 LOSS_EPS = 1e-5  # of `similarity.similarity_loss`
+ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper: clean accuracy over the unregularized network's, where alpha is chosen
 DIRECTIONS = 1000  # uniform-noise images that are tried as the start of an attack
 FIT_EPOCHS, FIT_PATIENCE, FIT_LEARNING_RATE = 40, 10, 0.02  # of a V1 predictor
 FIT_BATCH = 64  # images of a step of that fit

@@ -46,10 +46,12 @@ class SimilarityRegularizer(nn.Module):
     released code), and compares S^CNN = sum_l gamma_l cos(map_l - mean_l) with the target of each pair.
     Another `similarity` replaces the cosine and this comparison.
 
-    model: any nn.Module whose forward takes a batch of images. It is not registered here: its weights
-        are in `model.parameters()` only, and `regularizer.to(device)` does not move it.
+    model: any nn.Module whose forward takes a batch of images, whatever that returns. It is not registered here: its
+        weights are in `model.parameters()` only, and `regularizer.to(device)` does not move it. It may be wrapped in
+        torch.compile or DistributedDataParallel; docs/using.md says how to train in several processes.
     layers: names as in `model.named_modules()`, or a callable images -> sequence or dict of feature maps, or one map.
-        A map is [b, channels, ...], or [b, tokens, channels] where it has three axes; see `channel_axis`.
+        Of a layer that gives a tuple or dict its first tensor is taken. A map is [b, channels, ...], or
+        [b, tokens, channels] where it has three axes; see `channel_axis`.
     images: [n, c, h, w], float in [0, 1]; need not be labelled nor come from the task's image set. They are kept on
         the network's device, in the precision of its first floating-point parameter.
     threshold: Th in (0, 1); 0.8 is the paper's choice for CIFAR-10, with alpha 10 for ResNet18 and 40 epochs. A small
@@ -74,8 +76,8 @@ class SimilarityRegularizer(nn.Module):
     `train()`/`eval()` decide whether the running means follow.
     Warns where a threshold makes every target 0, which only makes all images dissimilar; and, once each, where the
     network trains but no gradient reaches it from a layer, and where it meets a fault of oneDNN (see
-    `model.onednn_corrupts`). Activation checkpointing needs use_reentrant=False, and no batch norm in training mode
-    inside what is checkpointed.
+    `model.onednn_corrupts`). Activation checkpointing needs use_reentrant=False; batch norm in training mode inside
+    what is checkpointed is a ValueError.
     Raises ValueError for anything outside these bounds, naming it; for an unknown layer it lists those there are; for
     maps whose axis 0 is not the images, and maps that look like [b, h, w, channels] where no channel_axis is given.
     """
@@ -169,10 +171,11 @@ class SimilarityRegularizer(nn.Module):
 
     def _maps_of_step(self, rows: Tensor, cols: Tensor) -> Sequence[Tensor]:
         """The maps of the first images, then of the second, in one tensor per layer."""
-        model, _ = self._network
+        model, features = self._network
         both = torch.cat([rows, cols])
         parts = [both] if self.measure.whole else [rows, cols]  # what batch norm takes as one batch
-        if hasattr(model, "_orig_mod"):  # compiled: its batch norm cannot be told of parts
+        # a callable may run compiled code, whose batch norm cannot be told of parts
+        if hasattr(model, "_orig_mod") and not isinstance(features, FeatureTaps):
             of_parts = zip(*(self._maps(self.images[part]) for part in parts), strict=True)
             maps = [torch.cat(of_layer) for of_layer in of_parts]
         else:

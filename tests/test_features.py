@@ -1,5 +1,7 @@
 """Feature taps of any network, and what is refused."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -15,19 +17,35 @@ def test_taps_give_the_named_maps(generator):
         assert torch.equal(tapped, direct)
 
 
+class Wrapping(nn.Module):
+    """Its layer gives what `wrap` makes of a tensor."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.inner = nn.Identity()
+        self.inner.forward = wrap
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_taps_give_the_first_tensor_of_a_layers_output():
+    x = torch.rand(2, 3, 4)
+    for wrap in (
+        lambda x: (x, x + 1),
+        lambda x: [None, x, x + 1],
+        lambda x: {"states": x, "attention": x + 1},
+        lambda x: OrderedDict(loss=None, states=x),
+    ):
+        assert FeatureTaps(Wrapping(wrap), ["inner"])(x)[0] is x
+
+
 def test_taps_refuse_what_is_no_tensor():
-    class Tuples(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = nn.LSTM(4, 4, batch_first=True)
-
-        def forward(self, x):
-            return self.inner(x)[0]
-
-    with pytest.raises(ValueError, match="layer 'inner' gave tuple, not a tensor"):
-        FeatureTaps(Tuples(), ["inner"])(torch.rand(1, 3, 4))
+    for wrap, name in ((lambda x: (None, [x]), "tuple"), (lambda x: {}, "dict"), (lambda x: "x", "str")):
+        with pytest.raises(ValueError, match=f"layer 'inner' gave {name}, not a tensor"):
+            FeatureTaps(Wrapping(wrap), ["inner"])(torch.rand(1, 3, 4))
     with pytest.raises(ValueError, match=r"layers must be names, as in named_modules\(\), got a LSTM"):
-        FeatureTaps(Tuples(), [nn.LSTM(4, 4)])
+        FeatureTaps(nn.Sequential(nn.LSTM(4, 4)), [nn.LSTM(4, 4)])
 
 
 class Unused(nn.Module):
@@ -47,9 +65,7 @@ def test_a_layer_that_does_not_run_is_said():
     network.eval()
     traced = torch.jit.trace(network, images)
     for model, layer in ((network, "aux"), (network, "never"), (traced, "used")):
-        with pytest.raises(
-            ValueError, match=f"layer '{layer}' did not run in this pass: .*compiled or traced"
-        ) as error:
+        with pytest.raises(ValueError, match=f"layer '{layer}' did not run in this pass: .*traced") as error:
             FeatureTaps(model, [layer])(images)
         assert "training mode only" in str(error.value)
 
@@ -76,8 +92,8 @@ class Refusing(nn.Module):
 )
 def test_whatever_a_network_raises_is_a_value_error(error, words):
     network = Refusing(error).train()
-    with pytest.raises(ValueError, match=r"the network refuses images of shape \[1, 8, 8\]: ") as raised:
-        probe_features(network, network, torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"the network refuses images of shape \[2, 8, 8\]: ") as raised:
+        probe_features(network, network, torch.zeros(1, 2, 8, 8))
     assert str(raised.value).endswith(words)
     assert network.training
 

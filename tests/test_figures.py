@@ -15,7 +15,7 @@ from conftest import TINY
 
 from simreg_core.lab.claims import NOT_MEASURED, SMALLER, UNDECIDED
 
-NOTEBOOKS = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb")))
+NOTEBOOKS = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("[0-8]*.ipynb")))
 
 
 def environment(folder: Path) -> dict[str, str]:

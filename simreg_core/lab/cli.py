@@ -51,8 +51,9 @@ def about() -> None:
     """simreg: pixel-similarity regularization, reproduced (arXiv 2410.03952).
 
     Folders: SIMREG_RUNS holds checkpoints and records of this machine, SIMREG_DATA image sets and recordings,
-    SIMREG_FIGURES the figures of each profile, and SIMREG_RECORDS each profile's published records (PROFILE/records).
-    They are runs, data, figures and figures in the project's folder where these variables are not set.
+    SIMREG_FIGURES the figures of each profile, SIMREG_RECORDS each profile's published records (PROFILE/records), and
+    SIMREG_WEIGHTS its published networks. They are runs, data, figures, figures and weights in the project's folder
+    where these variables are not set.
     """
     settle_folders()
 
@@ -222,6 +223,19 @@ def recordings() -> None:
 def publish_command(profile: ProfileOption = DEFAULT_PROFILE) -> None:
     """Copy a profile's records beside its figures and write the notebooks' outputs (before a commit)."""
     publish(_profile(profile)[0])
+
+
+@app.command(name="publish-weights")
+def publish_weights_command(
+    profile: ProfileOption = DEFAULT_PROFILE,
+    target: Annotated[list[str] | None, typer.Option(help="none, threshold or neural; by default all three.")] = None,
+) -> None:
+    """Write trained networks of the store and their model card into weights/ (before a commit)."""
+    from simreg_core.lab.weights import FILES, publish_weights
+
+    chosen = tuple(_target(name) for name in target or ()) or tuple(FILES)
+    for path in publish_weights(_profile(profile)[0], Store(), chosen):
+        print(path)
 
 
 @app.command(name="claims-page")

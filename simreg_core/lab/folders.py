@@ -9,6 +9,7 @@ FOLDERS = {
     "SIMREG_RUNS": "runs",  # checkpoints and records of this machine
     "SIMREG_FIGURES": "figures",  # PROFILE/NN_name.pdf and what belongs to it
     "SIMREG_RECORDS": "figures",  # PROFILE/records: published records, read where this machine has none
+    "SIMREG_WEIGHTS": "weights",  # PROFILE: trained networks that ship, and their model card
     "SIMREG_DATA": "data",  # image sets and recordings of the user
 }
 

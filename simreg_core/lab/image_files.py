@@ -125,9 +125,14 @@ def stamp_of(name: str, split: str, count: int | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
+def has_split(name: str, split: str) -> bool:
+    """Whether a set has a split of its own.  Raises DataError for an unknown set, or two folders of the split."""
+    return split in (SETS[name].counts if name in SETS else _trees(name))
+
+
 def has_validation(name: str) -> bool:
-    """Whether a set has validation images of its own.  Raises DataError for an unknown set, or two folders of them."""
-    return "validation" in (SETS[name].counts if name in SETS else _trees(name))
+    """Whether a set has validation images of its own.  Raises DataError as `has_split`."""
+    return has_split(name, "validation")
 
 
 def check_split(name: str, split: str) -> None:

@@ -8,9 +8,7 @@ from simreg_core.lab.recipes import fgsm, noise, seeds_of
 from simreg_core.lab.series import NONE, THRESHOLD
 from simreg_core.lab.specs import Evaluation, Profile
 from simreg_core.lab.study import Block
-from simreg_core.names import NOISE_NAMES
-
-ACCEPTED_CLEAN_RATIO = 0.9  # A_0 of the paper
+from simreg_core.names import ACCEPTED_CLEAN_RATIO, NOISE_NAMES
 
 
 def grid_of(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:

@@ -47,5 +47,6 @@ def test_empty_variables_are_those_of_the_project(given):
         "SIMREG_RUNS": PROJECT / "runs",
         "SIMREG_FIGURES": PROJECT / "figures",
         "SIMREG_RECORDS": PROJECT / "figures",
+        "SIMREG_WEIGHTS": PROJECT / "weights",
         "SIMREG_DATA": PROJECT / "data",
     }

@@ -43,8 +43,8 @@ def test_quick_has_both_protocols_and_enough_seeds_for_a_verdict():
                 assert min(len(experiments) for experiments in block.series.values()) >= FEWEST_SEEDS
 
 
-def test_every_notebook_has_a_figure():
-    assert list(FIGURES) == sorted(path.stem for path in (PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+def test_every_notebook_below_90_has_a_figure():
+    assert list(FIGURES) == sorted(path.stem for path in (PROJECT / "notebooks").glob("[0-8]*.ipynb"))
 
 
 def test_a_changed_profile_is_kept_apart(tmp_path, monkeypatch):

@@ -23,7 +23,8 @@ LONGEST_VALUE = 160
 # of the laboratory: what notebooks, examples and additions call
 LABORATORY = (
     "figures", "study", "claims", "gains", "series", "recipes", "specs", "select", "images", "image_files",
-    "recordings", "store", "records", "measuring.registry", "measuring.subject", "training.rules",
+    "recordings", "store", "records", "measuring.registry", "measuring.subject", "training.rules", "weights",
+    "own_network", "own_inputs", "report",
 )  # fmt: skip
 
 

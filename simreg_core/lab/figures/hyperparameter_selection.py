@@ -7,10 +7,10 @@ from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import SEEDS, Axes, Picture, finding, mpl, panels, reference, sequence
 from simreg_core.lab.figures.kit_attacks import ATTACK_NAMES
 from simreg_core.lab.gains import mean_over
-from simreg_core.lab.select import ACCEPTED_CLEAN_RATIO, chosen_pair, grid_of, rank_correlations, selection_ratios
+from simreg_core.lab.select import chosen_pair, grid_of, rank_correlations, selection_ratios
 from simreg_core.lab.series import NONE
 from simreg_core.lab.study import Figure, Study
-from simreg_core.names import NOISE_NAMES
+from simreg_core.names import ACCEPTED_CLEAN_RATIO, NOISE_NAMES
 
 ATTACKS_COMPARED = (*NOISE_NAMES, "fgsm")
 PUBLISHED_GRID = ((4, 10, 20), (0.2, 0.4, 0.6, 0.8))

@@ -21,8 +21,11 @@ class DrawingError(RuntimeError):
 
 
 def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
-    """The numbered notebooks, in order; those named in `only`, where any is.  Raises SpecError for an unknown name."""
-    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """The figures' notebooks, in order; those named in `only`, where any is.  Raises SpecError for an unknown name.
+
+    From 90 on a notebook is no figure of a profile: `make figures` leaves it alone.
+    """
+    paths = sorted(NOTEBOOKS.glob("[0-8][0-9]_*.ipynb"))
     names = [path.stem for path in paths]
     for name in only:
         if name not in names:
