@@ -15,6 +15,9 @@ PYTHON ?= python3
 # relative folders are of this one, also in JupyterLab, whose kernels run in notebooks/
 $(foreach v,SIMREG_RUNS SIMREG_FIGURES SIMREG_RECORDS SIMREG_DATA,$(if $($v),$(eval export $v := $(if $(filter /% ~%,$($v)),,$(CURDIR)/)$($v))))
 
+# one word for a shell, whatever is in it
+quoted = '$(subst ','\'',$(1))'
+
 # An active conda environment made from environment.yml is used as it is; else a virtual environment in .venv.
 ifeq ($(CONDA_DEFAULT_ENV),simreg)
   BIN := $(CONDA_PREFIX)/bin
@@ -42,7 +45,7 @@ help:
 	@echo "make clean      remove the environment and the caches (not runs/)"
 
 figures: $(READY)
-	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers %) $(ONLY:%=--only %)
+	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers '%') $(ONLY:%=--only '%')
 
 # one after another, so that what is wanted most is whole first; a second call goes on where a first one was stopped
 RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_image_count_study \
@@ -56,7 +59,7 @@ recorded: $(READY)
 # of 17 is measured of each, the most wanted ones first.
 CIFAR_SMALL := 17_what_protects 02_attack_curves 04_regularization_sets 05_common_corruptions 06_frequency_spectra \
     10_layer_weights 11_target_components 13_protocol_audit 14_white_box
-BY_NETWORK = $(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers %)
+BY_NETWORK = $(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers '%')
 cifar-small: $(READY)
 	$(BY_NETWORK) --only 03_hyperparameter_selection
 	@grep -q '^chosen:' notebooks/profiles/cifar-small.yaml || \
@@ -85,7 +88,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 status select publish: $(READY)
-	$(BIN)/python -m simreg_core $@ $(if $(PROFILE),--profile $(PROFILE)) $(if $(filter select1,$@$(WITHOUT_GPU)),--without-gpu)
+	$(BIN)/python -m simreg_core $@ $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter select1,$@$(WITHOUT_GPU)),--without-gpu)
 
 lint: $(READY)
 	$(BIN)/ruff check .

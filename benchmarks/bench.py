@@ -329,7 +329,8 @@ def peak_memory() -> int:
     """Largest resident memory that this process has had, in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():  # a child's ru_maxrss starts at its parent's on Linux, this does not
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if "VmHWM" in line) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -346,7 +347,7 @@ def in_child(function: str, *arguments):
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=Path(__file__).parents[1],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if done.returncode:

@@ -45,7 +45,7 @@ def check_output(path: Path) -> None:
     """Raise BenchError where `write_section` could not write."""
     if path.is_dir() or not path.parent.is_dir():
         raise BenchError(f"--output must be a file in an existing folder, got {path}")
-    if path.exists() and not path.read_text().startswith(f"{TITLE}\n"):
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(f"{TITLE}\n"):
         raise BenchError(f"--output {path} is no file of benchmarks: its first line is not '{TITLE}'")
 
 
@@ -55,7 +55,7 @@ def write_section(path: Path, device: torch.device, tables: Sequence[Table]) -> 
     Raises BenchError for a path that is no file of benchmarks, StoreError where writing fails.
     """
     check_output(path)
-    text = path.read_text() if path.exists() else INTRODUCTION
+    text = path.read_text(encoding="utf-8") if path.exists() else INTRODUCTION
     body = f"Measured {date.today().isoformat()}, torch {torch.__version__}.\n\n"
     body += "\n".join(table.markdown() for table in tables)
     write_text(path, replaced_section(text, device_name(device), body))

@@ -10,6 +10,7 @@ from torch import Tensor
 from simreg_core.defences.blur import GaussianBlur
 from simreg_core.model import BLOCKS, ResNet
 from simreg_core.names import TARGET_SIMILARITIES
+from simreg_core.numbers import as_numbers
 from simreg_core.pixels import check_images
 from simreg_core.targets import pixel_similarity
 
@@ -37,7 +38,7 @@ def rbf_similarity(images: Tensor) -> Tensor:
 
     In [0, 1]. Another width of the Gaussian gives the same order of pairs.
     """
-    pixels = check_images(images).mean(dim=1).flatten(1)
+    pixels = as_numbers(check_images(images), "images").mean(dim=1).flatten(1)
     squares = torch.cdist(pixels, pixels).square()
     pairs = squares[tuple(torch.triu_indices(len(pixels), len(pixels), offset=1))]
     return torch.exp(-squares / pairs.median().clamp_min(1e-12))

@@ -203,6 +203,8 @@ def _check_matrices(similarity: Tensor, targets: Tensor) -> None:
         raise ValueError(
             f"targets must have the shape of similarity, {list(similarity.shape)}, got {list(targets.shape)}"
         )
+    if not all(torch.isfinite(block).all() for block in targets.split(BLOCK)):
+        raise ValueError("targets hold values that are NaN or infinite; they must lie in [-1, 1]")
     if any(torch.isnan(block).any() for block in similarity.split(BLOCK)):
         raise ValueError("similarity holds NaN; its values must lie in [-1, 1]")
     low, high = targets.min().item(), targets.max().item()

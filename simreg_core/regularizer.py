@@ -22,6 +22,7 @@ from simreg_core.features import (
 )
 from simreg_core.model import PointwiseConv2d, onednn_corrupts
 from simreg_core.names import LOSS_EPS, PAIRS_PER_STEP, SIMILARITIES, THRESHOLD
+from simreg_core.numbers import as_numbers
 from simreg_core.pairs import GroupSampler, PairSampler
 from simreg_core.pixels import check_images
 from simreg_core.similarity import Cosine, Similarity
@@ -376,8 +377,8 @@ def _checksum(content: Tensor) -> Tensor:
 
 
 def _target_matrix(targets: str | Tensor, similarity: Tensor, threshold: float) -> Tensor:
-    if isinstance(targets, Tensor):
-        return targets
+    if not isinstance(targets, str):
+        return as_numbers(targets, "targets")
     if targets == "threshold":
         return threshold_targets(similarity, threshold)
     if targets == "pixel":

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -99,7 +100,21 @@ def test_make_is_readable_without_doing_anything():
     said = subprocess.run(
         ["make", "-n", "figures", "PROFILE=quick"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    assert "-m simreg_core figures --profile quick" in said.stdout
+    assert "-m simreg_core figures --profile 'quick'" in said.stdout
+
+
+@pytest.mark.parametrize("target", ["figures", "status", "publish"])
+def test_make_hands_on_a_path_with_spaces_and_quotes_as_one_word(target):
+    said = subprocess.run(
+        ["make", "-n", target, "PROFILE=my profiles/one's.yaml", "ONLY=02_attack_curves 16_cost"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = shlex.split(said.stdout.splitlines()[-1])
+    assert words[words.index("--profile") + 1] == "my profiles/one's.yaml"
+    assert target != "figures" or words[-4:] == ["--only", "02_attack_curves", "--only", "16_cost"]
 
 
 def test_the_readme_and_the_first_notebook_show_every_notebook():

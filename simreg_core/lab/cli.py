@@ -2,6 +2,7 @@
 
 import faulthandler
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +79,7 @@ def run_command(
     profile: ProfileOption = DEFAULT_PROFILE,
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     executor: Annotated[str, typer.Option(help=f"One of: {', '.join(EXECUTORS)}.")] = "local",
-    address: Annotated[str, typer.Option(help="Of Ray's head, host:port; by default one that runs here.")] = "",
+    address: Annotated[str, typer.Option(help="Of Ray's head, host:port, or auto; by default a new Ray.")] = "",
     by_network: Annotated[
         bool,
         typer.Option("--by-network", help="Measure each network in full and publish its records before the next."),
@@ -248,6 +249,9 @@ def claims_page_command() -> None:
 
 def main() -> None:
     """Run a command; a known error is one line on standard error and exit status 2, a crash says where Python was."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not know a letter of what is said
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     try:

@@ -1,14 +1,19 @@
 """Files written whole or not at all, and JSON with a checksum of what it says."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+A_DAY = 86_400  # seconds
 
 
 class StoreError(ValueError):
@@ -63,7 +68,13 @@ def read_bytes(path: Path, what: str) -> bytes:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with written_whole(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def note(path: Path, text: str) -> None:
+    """Write a text file that only saves work later: where it cannot be written, there is none."""
+    with suppress(StoreError):
+        write_text(path, text)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -78,16 +89,75 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Raises StoreError, also where the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # machines that share a disk may have processes of the same number
+    temporary = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _settle(path.parent)
     except (OSError, SafetensorError) as error:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         reason = "no space left on the disk" if full else str(error)
         raise StoreError(f"cannot write {path}: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses it, even where there is nothing to remove
+            temporary.unlink(missing_ok=True)
+
+
+def _settle(folder: Path) -> None:
+    """Bring a folder's list of files to the disk: a new name would else be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether a file is a temporary one of `written_whole` whose process is gone.
+
+    Another machine's processes are not known: its files are left behind once they are a day old.
+    """
+    name, _, process = path.name.rpartition(".")
+    if not (name.startswith(".") and "." in name[1:] and process.isdecimal() and path.is_file()):
+        return False
+    if name.endswith(f".{_machine()}"):
+        return not _is_running(int(process))
+    return time.time() - path.stat().st_mtime > A_DAY
+
+
+def _machine() -> str:
+    return platform.node() or "machine"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Held while a process writes into a folder; another waits, and says so.  doing: what it does, for that message.
+
+    No file is written for it, and it ends with its process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: another process {doing} there; waiting for it", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

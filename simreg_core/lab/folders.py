@@ -1,9 +1,12 @@
-"""Folders of results, figures, published records and data: in the project, or where environment variables say."""
+"""Folders of results, figures, published records and data: in the project, or where environment variables say.
+
+Installed without the project's folder (no `-e`), they are in the current one.
+"""
 
 import os
 from pathlib import Path
 
-from simreg_core.lab.specs import PROJECT, SpecError
+from simreg_core.lab.specs import PROJECT, SpecError, is_checkout
 
 FOLDERS = {
     "SIMREG_RUNS": "runs",  # checkpoints and records of this machine
@@ -15,12 +18,13 @@ FOLDERS = {
 
 
 def folder_of(variable: str) -> Path:
-    """The absolute path of the folder that a variable of `FOLDERS` names, else of its folder in the project.
+    """The absolute path of the folder that a variable of `FOLDERS` names, else of its own folder, see above.
 
     Raises SpecError for the home folder of an unknown user.
     """
     settle_folders()
-    return Path(os.environ.get(variable) or PROJECT / FOLDERS[variable])
+    here = PROJECT if is_checkout() else Path.cwd()
+    return Path(os.environ.get(variable) or here / FOLDERS[variable])
 
 
 def settle_folders() -> None:

@@ -12,12 +12,11 @@ so a checksum is kept in the store under the names, sizes and times of its files
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from inspect import unwrap
 from typing import Any
 
-from simreg_core.lab.files import StoreError, write_text
+from simreg_core.lab.files import note
 from simreg_core.lab.image_files import SETS, DataError, has_validation, stamp_of
 from simreg_core.lab.records import Record
 from simreg_core.lab.specs import (
@@ -198,12 +197,11 @@ class Checksums:
     def _now(self, one: Input) -> str:
         stamp = _stamp(one)  # also says what is missing
         kept = None if self._store is None else self._store.root / "checksums" / f"{stamp}.txt"
-        if kept is not None and kept.is_file() and len(text := kept.read_text().strip()) == 16:
+        if kept is not None and kept.is_file() and len(text := kept.read_text(encoding="utf-8").strip()) == 16:
             return text
         found = one.checksum(read_anew=True)
         if kept is not None:
-            with suppress(StoreError):  # a store that cannot be written is read all the same
-                write_text(kept, found + "\n")
+            note(kept, found + "\n")
         return found
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simreg_core.lab.files import written_whole
+from simreg_core.lab.files import write_text, written_whole
 from simreg_core.lab.image_files import DataError, data_folder
 from simreg_core.lab.images import ImageSet, checksum_of, load_image_set
 from simreg_core.lab.specs import ANTOLIK_REGIONS, Simulated
@@ -91,8 +91,10 @@ def write_recording(recording: Recording, folder: Path) -> None:
         if array is not None:
             with written_whole(Path(folder) / f"{name}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, array.numpy())
-    with written_whole(Path(folder) / "meta.json") as temporary:  # last: a folder without it is not a recording yet
-        temporary.write_text(json.dumps({"name": recording.name, "source": recording.source}, indent=1) + "\n")
+    # last: a folder without it is not a recording yet
+    write_text(
+        Path(folder) / "meta.json", json.dumps({"name": recording.name, "source": recording.source}, indent=1) + "\n"
+    )
 
 
 def load_recording(name: str) -> Recording:
@@ -143,8 +145,8 @@ def read_recording(folder: Path) -> Recording:
         raise DataError(
             f"{folder / 'images.npy'} holds {list(images.shape)} {images.dtype}; expected [images, height, width] uint8"
         )
-    if responses.dtype.kind != "f":
-        raise DataError(f"{folder / 'responses.npy'} holds {responses.dtype}; expected floating point")
+    if responses.dtype.kind not in "fiu":  # counts of spikes are integers
+        raise DataError(f"{folder / 'responses.npy'} holds {responses.dtype}; expected numbers")
     behaviour = _array(folder / "behaviour.npy") if (folder / "behaviour.npy").is_file() else None
     return Recording(
         meta["name"],
@@ -157,7 +159,7 @@ def read_recording(folder: Path) -> Recording:
 
 def _read_meta(path: Path) -> dict:
     try:
-        meta = json.loads(path.read_text())
+        meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     for key in ("name", "source"):

@@ -132,17 +132,20 @@ class Record(_Stored):
 
 @lru_cache(maxsize=1)
 def commit() -> tuple[str, bool]:
-    """The git commit of this code and whether files differ from it; ('unknown', True) outside a checkout."""
+    """The git commit of this code and whether files differ from it; ('unknown', True) outside a checkout of it."""
     try:
-        git = ["git", "-C", str(PROJECT)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        top, head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if Path(top).resolve() != PROJECT.resolve():  # installed inside another repository
+            return "unknown", True
         # what is computed depends on the code only, not on figures that are being redrawn
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "simreg_core"], capture_output=True, text=True, check=True
-        ).stdout
-        return head, bool(changed.strip())
-    except (OSError, subprocess.CalledProcessError):
+        return head, bool(_git("status", "--porcelain", "--", "simreg_core").strip())
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return "unknown", True
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PROJECT), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
 
 
 def provenance(device: "torch.device", seconds: float, **sets: Any) -> Provenance:

@@ -24,7 +24,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING
 
-from simreg_core.lab.files import StoreError, read_bytes, sealed, unsealed, write_bytes, write_text, written_whole
+from simreg_core.lab.files import (
+    StoreError,
+    is_left_behind,
+    read_bytes,
+    sealed,
+    unsealed,
+    write_bytes,
+    write_text,
+    written_whole,
+)
 from simreg_core.lab.folders import folder_of
 from simreg_core.lab.records import Record, parse_record
 from simreg_core.lab.specs import (
@@ -63,8 +72,7 @@ class Store:
     def sweep(self) -> None:
         """Remove temporary files of processes that were killed while writing."""
         for path in self.root.rglob(".*.*"):
-            writer = path.suffix.lstrip(".")
-            if writer.isdigit() and not _is_running(int(writer)):
+            if is_left_behind(path):
                 path.unlink(missing_ok=True)
 
     @contextmanager
@@ -78,7 +86,7 @@ class Store:
             yield False
             return
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "computing.lock").open("a+") as file:
+        with (self.root / "computing.lock").open("a+", encoding="utf-8") as file:
             waited = not _locked(file)
             if waited:
                 file.seek(0)
@@ -256,14 +264,4 @@ def _locked(file: IO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
     return True

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from simreg_core.model import in_eval_mode
 from simreg_core.names import FIT_BATCH, FIT_EPOCHS, FIT_LEARNING_RATE, FIT_PATIENCE
 from simreg_core.neural.similarity import response_similarity
+from simreg_core.numbers import finite_numbers
 from simreg_core.pixels import check_images
 
 BATCH = 100
@@ -130,19 +131,25 @@ def fit_predictor(
     learned where its neighbours are seen.  generator: CPU generator of batches and jitter; None: seed 0.
     Raises ValueError for counts that differ, negative responses (a Poisson loss has no use for them), no image left.
     """
-    check_images(images)
+    if torch.is_inference_mode_enabled():
+        raise ValueError("a predictor cannot be fitted under torch.inference_mode(), which has no gradients")
+    images = check_images(images).detach()
+    responses = finite_numbers(responses, "responses").detach()
     _check_recording(images, responses, held_out)
     device = predictor.bias.device
     # the Poisson loss is linear in the response: the mean over trials has the gradient of all trials
     means = responses.float().mean(dim=0).to(device)
     images, held_out = images.float().to(device), held_out.to(device)
+    if images.is_inference() or means.is_inference():
+        images, means = images.clone(), means.clone()  # which autograd may save
     kept = torch.ones(len(images), dtype=torch.bool, device=device)
     kept[held_out] = False
     trained = kept.nonzero().flatten()
     _start_at(predictor, means[trained])
     run = _Fitting(predictor, images, means, trained, held_out)
     run.settings(learning_rate, batch_size, sparsity, jitter, epochs, generator)
-    run.finish(epochs, patience)
+    with torch.enable_grad():  # whatever the caller has
+        run.finish(epochs, patience)
     predicted = predictor.rates(images[held_out])
     return Fit(
         run.losses,
@@ -153,13 +160,11 @@ def fit_predictor(
 
 
 def _check_recording(images: Tensor, responses: Tensor, held_out: Tensor) -> None:
-    if responses.ndim != 3 or responses.shape[1] != len(images):
+    if responses.ndim != 3 or responses.shape[1] != len(images) or 0 in responses.shape:
         raise ValueError(
             f"responses must have shape [trials, {len(images)}, neurons] for {len(images)} images, got "
             f"{list(responses.shape)}"
         )
-    if not torch.isfinite(responses).all():
-        raise ValueError("responses hold NaN or infinite values")
     if responses.min() < 0:
         raise ValueError(
             f"a Poisson loss needs responses that are not negative, the smallest is {responses.min().item():.4g}"
@@ -249,8 +254,14 @@ def neuron_weights(reliability: Tensor | None = None, correlations: Tensor | Non
 
     reliability: w.  correlations: v; a neuron that is predicted worse than by its mean (v < 0) is left out.
     None counts as 1. Returns None where both are None.
+    Raises ValueError for other shapes, and values that are not finite.
     """
-    given = [factor.double().clamp_min(0) for factor in (reliability, correlations) if factor is not None]
+    named = {"reliability": reliability, "correlations": correlations}
+    given = [finite_numbers(factor, name).double().clamp_min(0) for name, factor in named.items() if factor is not None]
+    if len({factor.shape for factor in given}) > 1 or any(factor.ndim != 1 or not len(factor) for factor in given):
+        raise ValueError(
+            f"reliability and correlations must have shape [neurons], got {[list(factor.shape) for factor in given]}"
+        )
     return torch.stack(given).prod(dim=0) if given else None
 
 

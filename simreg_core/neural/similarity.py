@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from simreg_core.numbers import as_numbers, finite_numbers
 from simreg_core.targets import SYMMETRY_TOLERANCE, TINY_NORM
 
 RANGE_TOLERANCE = 1e-4
@@ -24,18 +25,20 @@ def response_similarity(responses: Tensor, weights: Tensor | None = None) -> Ten
     length. An image to which the population responds as on average has similarity 0 to all.
     Raises ValueError for other shapes, values that are not finite, and weights that are negative or all 0.
     """
+    responses = as_numbers(responses, "responses")
     if responses.ndim != 2 or len(responses) < 2 or responses.shape[1] == 0:
         raise ValueError(
             f"responses must have shape [images, neurons] with at least two images and a neuron, got "
             f"{list(responses.shape)}"
         )
-    _check_finite(responses, "responses")
+    finite_numbers(responses, "responses")
     if weights is not None:
+        weights = as_numbers(weights, "weights")
         if weights.shape != responses.shape[1:]:
             raise ValueError(
                 f"weights must have shape [{responses.shape[1]}], one per neuron, got {list(weights.shape)}"
             )
-        _check_finite(weights, "weights")
+        finite_numbers(weights, "weights")
         if weights.min() < 0 or weights.max() == 0:
             raise ValueError(
                 f"weights must not be negative, nor all 0, got [{weights.min().item():.4g}, {weights.max().item():.4g}]"
@@ -78,7 +81,7 @@ def reliability(repeats: Tensor, splits: int = 50, generator: torch.Generator | 
     Raises ValueError for other shapes, one trial, values that are not finite, and a recording without a neuron that
     varies.
     """
-    _check_trials(repeats)
+    repeats = _checked_trials(repeats)
     if len(repeats) < 2:
         raise ValueError(f"reliability needs at least two trials of each image, got {len(repeats)}")
     if repeats.shape[1] < 3:
@@ -116,7 +119,8 @@ def averaged_similarity(similarities: Sequence[Tensor]) -> Tensor:
     """
     if not len(similarities):
         raise ValueError("averaged_similarity needs at least one similarity, got none")
-    sizes = sorted({len(similarity) for similarity in similarities})
+    similarities = [as_numbers(one, "a similarity matrix") for one in similarities]
+    sizes = sorted({len(similarity) if similarity.ndim else 0 for similarity in similarities})
     if len(sizes) > 1:
         raise ValueError(f"similarities of {sizes[0]} and of {sizes[1]} images cannot be averaged")
     return torch.stack([check_similarity(similarity) for similarity in similarities]).mean(dim=0)
@@ -129,13 +133,14 @@ def check_similarity(similarity: Tensor, images: int | None = None) -> Tensor:
     Returns it as float, clamped to [-1, 1] where rounding left the range.
     Raises ValueError for anything else, saying what it is.
     """
-    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+    if isinstance(similarity, Tensor) and not (similarity.is_floating_point() or similarity.is_complex()):
+        raise ValueError(f"a similarity matrix must hold floating-point numbers, got {similarity.dtype}")
+    similarity = as_numbers(similarity, "a similarity matrix")
+    if similarity.ndim != 2 or not len(similarity) or similarity.shape[0] != similarity.shape[1]:
         raise ValueError(f"a similarity matrix must be square, got shape {list(similarity.shape)}")
     if images is not None and len(similarity) != images:
         raise ValueError(f"the similarity matrix is of {len(similarity)} images, but there are {images}")
-    if not similarity.is_floating_point():
-        raise ValueError(f"a similarity matrix must hold floating-point numbers, got {similarity.dtype}")
-    _check_finite(similarity, "the similarity matrix")
+    finite_numbers(similarity, "the similarity matrix")
     apart = (similarity - similarity.T).abs().max().item()
     if apart > SYMMETRY_TOLERANCE:
         raise ValueError(
@@ -157,7 +162,7 @@ def similarity_correlation(first: Tensor, second: Tensor, ranks: bool = False) -
     Returns a number in [-1, 1]; NaN where either does not vary.
     Raises ValueError for other or different shapes.
     """
-    _check_comparable(first, second)
+    first, second = _comparable(first, second)
     rows, cols = torch.triu_indices(len(first), len(first), offset=1, device=first.device)
     pair = torch.stack([first[rows, cols].double(), second[rows, cols].double()])
     if ranks:
@@ -188,7 +193,7 @@ def correlation_interval(
     Returns the interval's ends (percentiles). With few images it is rough.
     Raises ValueError for arguments outside these bounds.
     """
-    _check_comparable(first, second)
+    first, second = _comparable(first, second)
     if resamples < 10:
         raise ValueError(f"resamples must be at least 10, got {resamples}")
     if not 0 < confidence < 1:
@@ -219,7 +224,7 @@ def mantel_test(
     first, second: [images, images].  permutations: >= 1.  generator: None: seed 0.
     Raises ValueError for arguments outside these bounds.
     """
-    _check_comparable(first, second)
+    first, second = _comparable(first, second)
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
     generator = generator or torch.Generator().manual_seed(0)
@@ -236,23 +241,19 @@ def mantel_test(
     return (1 + as_large) / (1 + permutations)
 
 
-def _check_trials(repeats: Tensor) -> None:
+def _checked_trials(repeats: Tensor) -> Tensor:
+    repeats = as_numbers(repeats, "responses")
     if repeats.ndim != 3 or 0 in repeats.shape:
         raise ValueError(f"responses must have shape [trials, images, neurons], got {list(repeats.shape)}")
-    _check_finite(repeats, "responses")
+    return finite_numbers(repeats, "responses")
 
 
-def _check_finite(values: Tensor, name: str) -> None:
-    if not torch.isfinite(values).all():
-        count = int((~torch.isfinite(values)).sum())
-        verb = "hold" if name in ("responses", "weights") else "holds"
-        raise ValueError(f"{name} {verb} {count} values that are NaN or infinite")
-
-
-def _check_comparable(first: Tensor, second: Tensor) -> None:
+def _comparable(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = (finite_numbers(one, "a similarity matrix") for one in (first, second))
     if first.ndim != 2 or first.shape[0] != first.shape[1] or first.shape != second.shape:
         raise ValueError(
             f"two similarity matrices of the same images are needed, got {list(first.shape)} and {list(second.shape)}"
         )
     if len(first) < 3:
         raise ValueError(f"a correlation over pairs needs at least three images, got {len(first)}")
+    return first, second

@@ -1,12 +1,18 @@
 """Files are written whole or not at all; JSON is sealed with a checksum."""
 
 import errno
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from simreg_core.lab import files
-from simreg_core.lab.files import StoreError, sealed, unsealed, write_text
+from simreg_core.lab.files import StoreError, alone_in, note, sealed, unsealed, write_text
 from simreg_core.lab.tensors import write_tensors
 
 
@@ -48,3 +54,49 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_text(tmp_path / "value.json", "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_name_is_brought_to_the_disk_with_its_folder(tmp_path, monkeypatch):
+    brought, fsync = [], files.os.fsync
+
+    def note(descriptor):
+        brought.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", note)
+    write_text(tmp_path / "value.json", "new")
+    assert brought[1:] == [tmp_path]
+    assert brought[0].parent == tmp_path
+
+
+def test_what_a_killed_process_left_behind_is_told_from_what_another_writes(tmp_path):
+    def left(name, age=0.0):
+        path = tmp_path / name
+        path.write_text("")
+        os.utime(path, (time.time() - age,) * 2)
+        return files.is_left_behind(path)
+
+    here, gone = platform.node(), 2**22 + 1  # Linux has no process of this number
+    assert left(f".a.json.{here}.{gone}")
+    assert not left(f".a.json.{here}.{os.getpid()}", 1e6)
+    assert not left(f".a.json.other.{gone}")
+    assert left(f".a.json.other.{gone}", 1e6)
+    assert not left(".a.json", 1e6)
+    assert not left(f"a.json.{here}.{gone}", 1e6)
+
+
+def test_what_cannot_be_written_is_said_and_what_only_saves_work_is_not(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_text(tmp_path / "file" / "value.json", "new")
+    note(tmp_path / "file" / "value.json", "new")
+
+
+def test_two_processes_write_into_a_folder_one_after_the_other(tmp_path):
+    code = "import sys, pathlib\nfrom simreg_core.lab.files import alone_in\nfolder = pathlib.Path(sys.argv[1])\n"
+    code += "with alone_in(folder, 'draws'): print((folder / 'first').read_text())"
+    with alone_in(tmp_path / "figures", "draws"):
+        other = subprocess.Popen([sys.executable, "-c", code, tmp_path / "figures"], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == f"{tmp_path / 'figures'}: another process draws there; waiting for it\n"
+        (tmp_path / "figures" / "first").write_text("done")
+    assert other.communicate(timeout=60)[0] == "done\n"

@@ -64,7 +64,7 @@ def save(path, array):
         (lambda f: (f / "responses.npy").unlink(), r"responses.npy cannot be read as an array"),
         (lambda f: (f / "responses.npy").write_bytes(b"no numpy"), r"responses.npy cannot be read as an array"),
         (lambda f: save(f / "images.npy", np.zeros((12, 10, 14))), r"holds \[12, 10, 14\] float64; expected .* uint8"),
-        (lambda f: save(f / "responses.npy", np.zeros((3, 12, 5), int)), "holds int64; expected floating point"),
+        (lambda f: save(f / "responses.npy", np.zeros((3, 12, 5), complex)), "holds complex128; expected numbers"),
         (lambda f: save(f / "responses.npy", np.ones((3, 11, 5))), "responses to 11 images, but 12 images"),
         (lambda f: save(f / "responses.npy", np.ones((12, 5))), r"must be \[trials, images, neurons\], got \[12, 5\]"),
         (lambda f: save(f / "responses.npy", np.full((3, 12, 5), np.nan)), "responses hold NaN"),
@@ -224,3 +224,9 @@ def test_a_matrix_of_ones_own(data):
             load_similarity("mine.npy", 5)
     with pytest.raises(DataError, match=r"other.npy cannot be read"):
         load_similarity("other.npy", 5)
+
+
+def test_counts_of_spikes_are_written_and_read_as_numbers(tmp_path):
+    counts = torch.randint(0, 5, (3, 12, 5), generator=torch.Generator().manual_seed(0))
+    write_recording(Recording("mine", torch.zeros(12, 1, 10, 14, dtype=torch.uint8), counts), tmp_path)
+    assert torch.equal(read_recording(tmp_path).responses, counts.float())

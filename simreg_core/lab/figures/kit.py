@@ -41,7 +41,8 @@ REFERENCE = PROJECT / "figures" / "reference" / "digitized.csv"
 
 
 def use_style() -> None:
-    """The house style: readable at column width, text stays text in PDFs."""
+    """The house style, whatever a user's matplotlibrc says: readable at column width, text stays text in PDFs."""
+    mpl.rcdefaults()
     sns.set_theme(context="paper", style="ticks", font_scale=0.9)
     mpl.rcParams.update(
         {

@@ -5,22 +5,27 @@ end of the cell. Sending there can swallow the signal that the answer has come: 
 and the client waits until its time limit. A notebook that is only drawn needs no such answers.
 """
 
+import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nbformat
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from traitlets import default
 
 from simreg_core.lab.running.processes import way_of_death
 
 CELL_SECONDS = 600  # all is computed when a notebook is drawn: a cell that takes longer hangs
+START_SECONDS = 300  # of a kernel, on a busy machine
 EMPTY = """
 import sys
 if "matplotlib.pyplot" in sys.modules:
@@ -30,10 +35,21 @@ get_ipython().reset(new_session=True)
 KERNEL_ARGUMENTS = ["--Application.log_level=40"]  # no word about how this machine talks to its own kernels
 
 
+class _OwnPython(KernelSpecManager):
+    """Knows this Python's kernel only: a 'python3' that lies somewhere else may be another Python's, or broken."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+
 class _Manager(AsyncKernelManager):
     """Does not interrupt a kernel that it asks to end, which would say so; notes how one died."""
 
     death = ""
+
+    @default("kernel_spec_manager")
+    def _own_python(self) -> KernelSpecManager:
+        return _OwnPython()
 
     async def _async_interrupt_kernel(self) -> None:
         if not self.shutting_down:
@@ -46,6 +62,8 @@ class _Manager(AsyncKernelManager):
 
 
 class _Client(NotebookClient):
+    environment: dict[str, str]  # of the kernel
+
     def on_comm_open_jupyter_widget(self, msg: dict) -> None:
         return None
 
@@ -57,7 +75,7 @@ class _Client(NotebookClient):
         """
         if self.kc is None:
             self.create_kernel_manager()
-            await self.async_start_new_kernel(**options)
+            await self.async_start_new_kernel(env=self.environment, **options)
             await self.async_start_new_kernel_client()
         else:
             await self.async_wait_for_reply(self.kc.execute(EMPTY, silent=True, store_history=False))
@@ -76,11 +94,15 @@ class Kernel:
             nbformat.v4.new_notebook(),
             kernel_name="python3",
             timeout=CELL_SECONDS,
+            startup_timeout=START_SECONDS,
+            shutdown_kernel="immediate",
             record_timing=False,
             resources={"metadata": {"path": str(where)}},
             kernel_manager_class=_Manager,
             extra_arguments=KERNEL_ARGUMENTS,
         )
+        self._scratch = tempfile.TemporaryDirectory(prefix="simreg-kernel-")
+        self._client.environment = _environment(Path(self._scratch.name))
 
     async def run(self, path: Path, parameters: dict | None) -> tuple[NotebookNode, str | None]:
         """Run a notebook.  Returns it with its outputs, and its error in one line, or None.
@@ -96,15 +118,34 @@ class Kernel:
             await self._client.async_execute()
         except CellExecutionError as error:
             problem = f"{error.ename}: {error.evalue}"
-        except (RuntimeError, NoSuchKernel, OSError) as error:  # a dead kernel, none, one that takes too long
+        except (RuntimeError, OSError) as error:  # a dead kernel, or one that takes too long
             death = await self.end()
             problem = f"its kernel died by {death}" if death else f"{type(error).__name__}: {error}"
         return notebook, problem and " ".join(problem.split())
 
     async def end(self) -> str:
-        """End the kernel, if there is one.  Returns how it died before, or ''."""
+        """End the kernel, if there is one, at once.  Returns how it died before, or ''."""
         manager = self._client.km
         if manager is None:
             return ""
         await self._client._async_cleanup_kernel()
         return manager.death
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """A kernel's environment variables: what its libraries write for themselves goes into an empty folder.
+
+    A home folder may not be writable, and several kernels would share what IPython keeps there.
+    """
+    own = {"IPYTHONDIR": str(scratch / "ipython"), "JUPYTER_RUNTIME_DIR": str(scratch / "runtime")}
+    if "MPLCONFIGDIR" not in os.environ and not _home_is_writable():
+        own["MPLCONFIGDIR"] = str(scratch / "matplotlib")  # else kept: its list of fonts takes seconds to make
+    return {**os.environ, **own}
+
+
+def _home_is_writable() -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=Path.home()):
+            return True
+    except (OSError, RuntimeError):  # RuntimeError: a user without a name, as in containers
+        return False

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simreg_core.lab.figures import FIGURES
-from simreg_core.lab.files import write_bytes, write_text
+from simreg_core.lab.files import alone_in, write_bytes, write_text
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.make.index import write_index
 from simreg_core.lab.make.notebooks import notebook_paths, run_notebooks, shown
@@ -100,8 +100,9 @@ def make_figures(
             print(f"{profile.name}: nothing to compute; the figures are drawn from {where}", flush=True)
         for done in store.root.glob(unfinished.name if only else f"{unfinished.name}*"):
             done.unlink(missing_ok=True)
-    _draw(profile, profile_name, paths, studies)
-    print(write_claims(profile), flush=True)
+    with alone_in(figures_folder(profile), "draws"):
+        _draw(profile, profile_name, paths, studies)
+        print(write_claims(profile), flush=True)
 
 
 def compute_missing(

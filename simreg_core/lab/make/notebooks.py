@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simreg_core.lab.files import write_text
-from simreg_core.lab.specs import PROJECT, SpecError
+from simreg_core.lab.files import StoreError, write_text
+from simreg_core.lab.specs import INSTALLED, PROJECT, SpecError, is_checkout
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -25,6 +25,8 @@ def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
 
     From 90 on a notebook is no figure of a profile: `make figures` leaves it alone.
     """
+    if not is_checkout():
+        raise SpecError(INSTALLED)
     paths = sorted(NOTEBOOKS.glob("[0-8][0-9]_*.ipynb"))
     names = [path.stem for path in paths]
     for name in only:
@@ -62,7 +64,7 @@ async def _run(paths, done, parameters, folder) -> None:
             for path in waiting:  # each kernel takes the next that no other has taken
                 notebook, problem = await kernel.run(path, parameters)
                 if folder is not None:
-                    write_notebook(folder / path.name, notebook)
+                    _keep(folder / path.name, notebook)
                 if problem is not None:
                     raise DrawingError(f"notebook {path.name} failed: {problem}")
                 done(path, notebook)
@@ -72,11 +74,22 @@ async def _run(paths, done, parameters, folder) -> None:
     # one event loop for all: of two loops in two threads one has lost a kernel's answer, and then waited for ever
     tasks = [asyncio.ensure_future(work()) for _ in paths[:AT_ONCE]]
     try:
-        await asyncio.gather(*tasks)
+        # not `gather`: it would hand on Ctrl-C to the tasks, and nbclient calls that a dead kernel
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in ended:
+            task.result()
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _keep(path: Path, notebook: "NotebookNode") -> None:
+    """Write a notebook as it was run, for a reader; where that cannot be, the figure is drawn all the same."""
+    try:
+        write_notebook(path, notebook)
+    except StoreError as error:
+        print(f"{path.stem}: its outputs are not kept: {error}", flush=True)
 
 
 def write_notebook(path: Path, notebook: "NotebookNode") -> None:

@@ -74,7 +74,7 @@ def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:
     """Replace a committed notebook by itself with its outputs, and its summary by the verdicts of its figure."""
     for cell in notebook.cells:
         if "summary" in cell.metadata.get("tags", []):
-            cell.source = summary(json.loads((figures / f"{path.stem}.json").read_text()))
+            cell.source = summary(json.loads((figures / f"{path.stem}.json").read_text(encoding="utf-8")))
     notebook.metadata.pop("widgets", None)
     write_notebook(path, notebook)
     print(f"{path.stem}: outputs written", flush=True)

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from simreg_core.lab.figures import figure
-from simreg_core.lab.files import write_text
+from simreg_core.lab.files import note
 from simreg_core.lab.specs import PROJECT, Profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import Study, figures_folder
@@ -17,12 +17,12 @@ DRAWING_LIBRARIES = ("matplotlib", "seaborn", "pandas")  # a part of the style
 def is_drawn(path: Path, profile: Profile, inputs: str) -> bool:
     """Whether a notebook's figure was drawn from these inputs, and lies there as it was drawn."""
     stamp = _stamp(path, profile)
-    return stamp.is_file() and stamp.read_text() == inputs + _outputs(path, profile)
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs + _outputs(path, profile)
 
 
 def note_drawn(path: Path, profile: Profile, inputs: str) -> None:
     """Remember that a notebook's figure was drawn from these inputs just now."""
-    write_text(_stamp(path, profile), inputs + _outputs(path, profile))
+    note(_stamp(path, profile), inputs + _outputs(path, profile))
 
 
 def _stamp(path: Path, profile: Profile) -> Path:
@@ -39,7 +39,7 @@ def inputs_of(path: Path, profile: Profile, study: Study | None) -> str:
     """A digest of all that a notebook's figure depends on.  study: None of a notebook without one."""
     digest = hashlib.sha256(profile.key.encode())
     digest.update("".join(f"{name} {version(name)}" for name in DRAWING_LIBRARIES).encode())
-    for cell in json.loads(path.read_text())["cells"]:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             digest.update("".join(cell["source"]).encode())
     for file in sources_of(path.stem):

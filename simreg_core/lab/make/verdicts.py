@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
-from simreg_core.lab.files import StoreError, write_text
+from simreg_core.lab.files import StoreError, note, write_text
 from simreg_core.lab.make.claims_table import claims_markdown, group_table, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
@@ -22,12 +22,12 @@ def write_claims(profile: Profile) -> str:
     for path in notebook_paths():
         made = folder / f"{path.stem}.json"
         if made.is_file():
-            figures[path.stem] = json.loads(made.read_text())
+            figures[path.stem] = json.loads(made.read_text(encoding="utf-8"))
     rows = table_of_claims(figures)
     page = claims_markdown(rows, profile.name, other_profiles(folder) if profile.name == "quick" else {})
     texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": page}
     for name, text in texts.items():
-        if not (folder / name).is_file() or (folder / name).read_text() != text:
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
             write_text(folder / name, text)
     _draw(rows, profile, texts["claims.json"])
     lines = [f"claims (profile '{profile.name}'; more in {shown(folder / 'claims.md')}):"]
@@ -47,7 +47,7 @@ def _draw(rows: list[dict], profile: Profile, text: str) -> None:
             digest.update(path.read_bytes() if path.is_file() else b"missing")
         return digest.hexdigest() + "\n"
 
-    if stamp.is_file() and stamp.read_text() == state():
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == state():
         return
     from simreg_core.lab.figures.kit import plt, save_picture  # here, as below: they take longer than drawing nothing
     from simreg_core.lab.make.forest import forest
@@ -55,7 +55,7 @@ def _draw(rows: list[dict], profile: Profile, text: str) -> None:
     picture = forest(rows, profile.name)
     save_picture(picture, folder / "claims")
     plt.close(picture)
-    write_text(stamp, state())
+    note(stamp, state())
 
 
 def _effect(row: dict) -> str:
@@ -65,16 +65,20 @@ def _effect(row: dict) -> str:
 def other_profiles(folder: Path) -> dict[str, list[dict]]:
     """The claims of the other profiles that ship, for the tables.  folder: of the figures of quick."""
     found = {path.parent.name: path for path in sorted(folder.parent.glob("*/claims.json")) if path.parent != folder}
-    return {name: json.loads(path.read_text()) for name, path in found.items() if (PROFILES / f"{name}.yaml").is_file()}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in found.items()
+        if (PROFILES / f"{name}.yaml").is_file()
+    }
 
 
 def put_claims_into(page: Path, figures: Path) -> None:
     """Replace what stands between the page's marks with the headline claims.  figures: the folder of a profile."""
-    before, begin, rest = page.read_text().partition("<!-- claims:begin -->\n")
+    before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- claims:begin -->\n")
     _, end, after = rest.partition("<!-- claims:end -->")
     if not end:
         raise StoreError(f"{page} lacks the marks <!-- claims:begin --> and <!-- claims:end -->")
-    rows = json.loads((figures / "claims.json").read_text())
+    rows = json.loads((figures / "claims.json").read_text(encoding="utf-8"))
     table = group_table(rows, "headline", figures.name, other_profiles(figures))
     write_text(page, before + begin + table + end + after)
 

@@ -7,6 +7,7 @@ every machine. A machine that is lost costs what it was computing: Ray runs that
 
 import logging
 import os
+import secrets
 import socket
 import tempfile
 import traceback
@@ -29,6 +30,7 @@ from simreg_core.lab.training import TrainingError
 
 RETRIES = 5  # of a task whose machine was lost; its own errors are not retried
 CONNECT_SECONDS = 10
+LOCAL = "local"  # a new Ray; without an address Ray would join any that runs on this machine, also another user's
 CHECKPOINTS_KEPT = 32  # in Ray's memory, for the next task that needs them
 
 
@@ -55,8 +57,8 @@ class TaskError(RunnerError):
 class RayExecutor:
     """An executor of `compute.compute` on a Ray cluster; use as a context manager.
 
-    address: of the cluster's head, host:port; empty: a Ray that already runs here or that RAY_ADDRESS names, else one
-    of this machine only is started and ended again.
+    address: of the cluster's head, host:port, or 'auto', a Ray that already runs here; empty: what RAY_ADDRESS says,
+    else a Ray of this machine only is started and ended again, which others do not reach.
     workers_per_gpu: tasks that share a GPU, where the cluster has any when it is entered; else a task takes one core.
     Raises RunnerError where Ray is not installed or not reached, or the cluster has nothing to compute on.
     """
@@ -84,15 +86,20 @@ class RayExecutor:
             self._ray.shutdown()
 
     def _connect(self) -> None:
-        address = self.address or os.environ.get("RAY_ADDRESS", "")
-        if address not in ("", "auto", "local"):
+        address = self.address or os.environ.get("RAY_ADDRESS") or LOCAL
+        if address not in ("auto", LOCAL):
             _check_reachable(address)
+        alone = {}
+        if address == LOCAL:
+            alone["_node_ip_address"] = "127.0.0.1"
+            # Ray asks for a token then, and keeps none in the user's home
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a Ray that is started here
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of a change to come
         try:
-            self._ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **alone)
         except Exception as error:  # Ray raises many types, its own and others
-            where = f"at '{address}'" if address else "on this machine"
+            where = f"at '{address}'" if address != LOCAL else "on this machine"
             raise RunnerError(
                 f"Ray {where} was not joined or started (this machine must be one of the cluster's): {error}"
             ) from error

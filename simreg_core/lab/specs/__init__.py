@@ -2,6 +2,7 @@
 
 from simreg_core.lab.specs.base import (
     COMPUTATION_VERSION,
+    INSTALLED,
     MOST_PROBLEMS,
     PROFILES,
     PROJECT,
@@ -15,6 +16,7 @@ from simreg_core.lab.specs.base import (
     SpecError,
     build,
     describe,
+    is_checkout,
     no_truth,
     stream,
     twice,
@@ -106,6 +108,7 @@ __all__ = [
     "COMPUTATION_VERSION",
     "CORRUPTIONS",
     "EVALUATIONS",
+    "INSTALLED",
     "MAIN_SETTING",
     "MOST_PROBLEMS",
     "NEURAL_SETTING",
@@ -182,6 +185,7 @@ __all__ = [
     "build",
     "dependencies",
     "describe",
+    "is_checkout",
     "load_profile",
     "misfit",
     "more_than_attacked",

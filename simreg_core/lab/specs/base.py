@@ -37,11 +37,24 @@ def _height(value: int) -> int:
 
 Int = Annotated[int, BeforeValidator(no_truth)]
 Float = Annotated[float, BeforeValidator(no_truth)]
-Size = tuple[Annotated[Int, AfterValidator(_height)], Annotated[Int, Field(ge=8)]]
-Count = Annotated[Int, Field(ge=1)]
+# upper bounds: a slip of the pen is refused before it fills the memory, or takes a year
+Size = tuple[Annotated[Int, AfterValidator(_height), Field(le=1024)], Annotated[Int, Field(ge=8, le=1024)]]
+Count = Annotated[Int, Field(ge=1, le=10_000_000)]
+Seeds = Annotated[Int, Field(ge=2, le=1000)]
+Width = Annotated[Int, Field(ge=1, le=1024)]
+Epochs = Annotated[Int, Field(ge=1, le=100_000)]
+LearningRate = Annotated[Float, Field(ge=1e-9, le=1000)]
+Alpha = Annotated[Float, Field(gt=0, le=1e6)]
 Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
 PROJECT = Path(__file__).parents[3]
 PROFILES = PROJECT / "notebooks" / "profiles"
+# of what needs the project's folder
+INSTALLED = "simreg is installed without its profiles and notebooks; in a clone of it, run make setup or pip install -e"
+
+
+def is_checkout() -> bool:
+    """Whether this code lies in the project's folder, with profiles and notebooks, not among a Python's packages."""
+    return PROFILES.is_dir()
 
 
 def stream(seed: int, purpose: str) -> int:
@@ -113,6 +126,7 @@ def _problem(error: ErrorDetails) -> str:
 
 SHORT = reprlib.Repr()  # a value may be megabytes long
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 80, 80
+SHORT.maxlist = SHORT.maxtuple = SHORT.maxdict = 4
 
 
 def twice(values: Iterable) -> list:

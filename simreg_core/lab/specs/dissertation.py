@@ -7,7 +7,7 @@ from pydantic import Field
 
 from simreg_core.defences.partial import CODES, Code
 from simreg_core.defences.polarized_training import farthest
-from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Spec, twice
+from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, LearningRate, Seeds, Spec, Width, twice
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.training import Network, Optimization, Task
 
@@ -48,7 +48,7 @@ class PartialStudy(Spec):
     codes: tuple[Code, ...] = CODES[:4]
     epsilon: EpsilonEnd
     steps: Count
-    seeds: Annotated[Int, Field(ge=2)]
+    seeds: Seeds
     images: Count | None = None
     attack_steps: Count = 40
     restarts: Count = 2
@@ -110,13 +110,13 @@ class PolarizingStudy(Spec):
     """
 
     tasks: Annotated[tuple[PolarizingTask, ...], Field(min_length=1)]
-    width: Count = 32
+    width: Width = 32
     optimization: Optimization
-    learning_rate: Annotated[Float, Field(gt=0)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     stage_epochs: Count
     adversarial_steps: Count
     warm_up: Annotated[Float, Field(gt=0, lt=1)] | None = None
-    seeds: Annotated[Int, Field(ge=2)]
+    seeds: Seeds
     images: Count | None = None
     steps: Count = 40
     restarts: Count = 2

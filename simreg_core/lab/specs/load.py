@@ -6,10 +6,12 @@ from typing import Any
 
 import yaml
 
-from simreg_core.lab.specs.base import PROFILES, SHORT, SpecError, build
+from simreg_core.lab.specs.base import INSTALLED, PROFILES, SHORT, SpecError, build, is_checkout
 from simreg_core.lab.specs.profile import Profile, RegularizationSet
 from simreg_core.lab.specs.training import Regularizer, misfit, too_many_pairs
 from simreg_core.names import WIDTHS
+
+MOST_VALUES = 100_000  # in a profile's file; those that ship have a few hundred
 
 
 def load_profile(name: str | Path) -> Profile:
@@ -41,6 +43,8 @@ def _path(name: str, folder: Path = Path()) -> Path:
     if path.suffix in (".yaml", ".yml") and not path.is_file():
         raise SpecError(f"profile file {path} does not exist")
     if path.suffix not in (".yaml", ".yml"):
+        if not is_checkout():
+            raise SpecError(f"unknown profile '{name}': {INSTALLED}; allowed here: the path of a .yaml file")
         raise SpecError(f"unknown profile '{name}'; allowed: {', '.join(_shipped())}, or the path of a .yaml file")
     return path
 
@@ -102,6 +106,17 @@ def _pairs_of(one: RegularizationSet, own: Regularizer) -> Iterator[str]:
     return too_many_pairs(own.pairs_per_step, one.count or own.count)
 
 
+def _is_huge(values: Any) -> bool:
+    """Whether there are more than `MOST_VALUES` values; aliases of aliases make a file of ten lines into billions."""
+    waiting, seen = [values], 0
+    while waiting and seen <= MOST_VALUES:
+        one = waiting.pop()
+        seen += 1
+        if isinstance(one, dict | list):
+            waiting += one.values() if isinstance(one, dict) else one
+    return seen > MOST_VALUES
+
+
 class _Loader(yaml.SafeLoader):
     """As YAML's own, but it notes every key that is given twice; YAML would take the last."""
 
@@ -129,6 +144,8 @@ def _read_yaml(path: Path) -> Any:
         values = loader.get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an impossible date or number
         raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    if _is_huge(values):
+        raise SpecError(f"profile {path} holds more than {MOST_VALUES:,} values; are there aliases of aliases?")
     if loader.twice:
         raise SpecError(f"profile {path}: {'; '.join(loader.twice)}")
     return values

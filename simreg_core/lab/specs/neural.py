@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Size, Spec, Version
+from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Epochs, Float, Int, LearningRate, Size, Spec, Version
 from simreg_core.names import FIT_EPOCHS, FIT_LEARNING_RATE, FIT_PATIENCE
 
 ANTOLIK_REGIONS = (1, 2, 3)  # of the pack of recordings by Antolik et al. (2016)
@@ -48,9 +48,9 @@ class Predictor(Spec):
     kernel: Count = 9
     layers: Annotated[Int, Field(ge=0)] = 2
     layer_kernel: Count = 3
-    epochs: Count = FIT_EPOCHS
+    epochs: Epochs = FIT_EPOCHS
     patience: Count = FIT_PATIENCE
-    learning_rate: Annotated[Float, Field(gt=0)] = FIT_LEARNING_RATE
+    learning_rate: LearningRate = FIT_LEARNING_RATE
     held_out: Annotated[Float, Field(gt=0, lt=1)] = 0.1
 
 

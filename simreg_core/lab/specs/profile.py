@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simreg_core.lab.specs.base import Count, Epsilons, Float, Int, Size, Spec, twice
+from simreg_core.lab.specs.base import (
+    Alpha,
+    Count,
+    Epsilons,
+    Float,
+    Int,
+    LearningRate,
+    Seeds,
+    Size,
+    Spec,
+    Width,
+    twice,
+)
 from simreg_core.lab.specs.defence import CLAIMED_DEFENCES, AnyDefence
 from simreg_core.lab.specs.dissertation import EpsilonEnd, PartialStudy, PolarizingStudy
 from simreg_core.lab.specs.evaluation import more_than_attacked
@@ -37,7 +49,7 @@ class RegularizationSet(Spec):
     size: Size | None = None
     augment_once: Literal["none", "flip", "crop-flip"] | None = None
     count: Annotated[Int, Field(ge=2)] | None = None
-    alpha: Annotated[Float, Field(gt=0)] | None = None
+    alpha: Alpha | None = None
     threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
     statistics: Literal["separate", "frozen"] | None = None
 
@@ -65,7 +77,7 @@ class Variant(StudyTask):
     name: str
     epsilons: EpsilonEnds
     regularization_set: RegularizationSet
-    pixel_alpha: Annotated[Float, Field(gt=0)] | None = None
+    pixel_alpha: Alpha | None = None
     note: str = ""
 
 
@@ -76,9 +88,9 @@ class Architecture(Spec):
     """
 
     name: ArchitectureName
-    width: Count | None = None
-    alpha: Annotated[Float, Field(gt=0)] | None = None
-    learning_rate: Annotated[Float, Field(gt=0)] | None = None
+    width: Width | None = None
+    alpha: Alpha | None = None
+    learning_rate: LearningRate | None = None
 
 
 class Design(Spec):
@@ -104,7 +116,7 @@ class OtherSimilarity(Spec):
     """
 
     name: Literal[TargetSimilarity, "linear_cka", "low_pass"]
-    alpha: Annotated[Float, Field(gt=0)] | None = None
+    alpha: Alpha | None = None
     sigma: Annotated[Float, Field(gt=0)] | None = None
 
     def faults(self) -> Iterator[str]:
@@ -123,8 +135,8 @@ class MatchedAlphas(Spec):
     """alpha at which a control has S^Th's clean accuracy on validation images, of the profile's regularization set;
     None: not chosen yet, and not measured."""
 
-    zero: Annotated[Float, Field(gt=0)] | None = None
-    shuffled: Annotated[Float, Field(gt=0)] | None = None
+    zero: Alpha | None = None
+    shuffled: Alpha | None = None
 
 
 class StudySizes(Spec):
@@ -143,10 +155,10 @@ class StudySizes(Spec):
     test_images: Count | None = None
     boundary_images: Count
     boundary_repeats: Count
-    boundary_directions: Count = DIRECTIONS
+    boundary_directions: Annotated[Int, Field(ge=1, le=100_000)] = DIRECTIONS
     spectrum_images: Count
     spectrum_steps: Count
-    spectrum_seeds: Count
+    spectrum_seeds: Annotated[Int, Field(ge=1, le=1000)]
     pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=2)]
     image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=3)]
     low_threshold: Annotated[Float, Field(gt=0, lt=1)]
@@ -238,7 +250,7 @@ class NeuralStudy(Spec):
     resamples: Annotated[Int, Field(ge=10)] = 1000
     permutations: Count = 999
     target: str = "simulated"
-    alpha: Annotated[Float, Field(gt=0)]
+    alpha: Alpha
 
     def faults(self) -> Iterator[str]:
         if self.images > self.simulation.count:
@@ -248,9 +260,9 @@ class NeuralStudy(Spec):
 class Selection(Spec):
     """The grid from which alpha and the threshold are chosen, on validation images (paper, v2 Fig. 4)."""
 
-    alphas: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)]
+    alphas: Annotated[tuple[Alpha, ...], Field(min_length=1)]
     thresholds: Annotated[tuple[Annotated[Float, Field(gt=0, lt=1)], ...], Field(min_length=1)]
-    seeds: Annotated[Int, Field(ge=2)]
+    seeds: Seeds
 
 
 class Choice(Spec):
@@ -282,11 +294,11 @@ class Profile(Spec):
     task: Task
     network: Network
     regularizer: Regularizer
-    pixel_alpha: Annotated[Float, Field(gt=0)]
+    pixel_alpha: Alpha
     optimization: Optimization
     protocol: Protocol = "released"
-    seeds: Annotated[Int, Field(ge=2)]
-    main_seeds: Count | None = None
+    seeds: Seeds
+    main_seeds: Annotated[Int, Field(ge=1, le=1000)] | None = None
     selection: Selection
     studies: StudySizes
     neural: NeuralStudy

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Float, Int, Size, Spec, Version, no_truth
+from simreg_core.lab.specs.base import (
+    COMPUTATION_VERSION,
+    Count,
+    Epochs,
+    Float,
+    Int,
+    LearningRate,
+    Size,
+    Spec,
+    Version,
+    Width,
+    no_truth,
+)
 from simreg_core.lab.specs.defence import AnyFrontEnd, AnyRule, FrontEndSpec, rules_module
 from simreg_core.lab.specs.neural import NeuralExperiment, Published
 from simreg_core.names import (
@@ -53,7 +65,7 @@ class Network(Spec):
     """
 
     name: Literal["resnet10", "resnet18", "resnet34", ArchitectureName] = "resnet18"
-    width: Count = 64
+    width: Width = 64
     shift: Float = 0.5
     gain: Float = 5.0
     blur: Annotated[Float, Field(gt=0)] | None = None
@@ -111,7 +123,7 @@ class Regularizer(Spec):
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
     low_threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = PAIRS_PER_STEP
-    alpha: Annotated[Float, Field(ge=0)] = 10.0
+    alpha: Annotated[Float, Field(ge=0, le=1e6)] = 10.0
     eps: Annotated[Float, Field(ge=1e-6, lt=1)] | None = None  # below, rounding makes it a logarithm of 0
     statistics: Literal["separate", "frozen"] | None = None
     subtract: Literal["own_mean"] | None = None
@@ -172,9 +184,9 @@ class Optimization(Spec):
         a training gives the same bits on every run; of a GPU see `training.repeatable`.
     """
 
-    epochs: Count = 40
+    epochs: Epochs = 40
     batch_size: Count = 64
-    learning_rate: Annotated[Float, Field(gt=0)] = 0.1
+    learning_rate: LearningRate = 0.1
     momentum: Annotated[Float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[Float, Field(ge=0)] = 0.0
     decay: Annotated[Float, Field(gt=0, le=1)] = 0.3

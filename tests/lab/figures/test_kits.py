@@ -2,13 +2,14 @@
 
 import json
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from made_up import attack_table, made_up
 
 from simreg_core.lab.claims import HOLDS, NOT_ACCEPTED, VERDICTS
-from simreg_core.lab.figures.kit import CHANCE, SEEDS, SENTENCES, finding, save_whole, summarize
+from simreg_core.lab.figures.kit import CHANCE, SEEDS, SENTENCES, finding, save_whole, summarize, use_style
 from simreg_core.lab.figures.kit_attacks import (
     MAIN_LOOKS,
     main_looks,
@@ -86,6 +87,17 @@ def test_saved_twice_gives_the_same_files(tmp_path):
     assert save("a") == save("b")
     assert json.loads((tmp_path / "a" / "one.json").read_text()) == {"made": "here"}
     assert sorted(path.suffix for path in (tmp_path / "a").iterdir()) == [".csv", ".json", ".pdf", ".png"]
+
+
+def test_a_users_matplotlibrc_does_not_change_the_style():
+    use_style()
+    own = dict(mpl.rcParams)
+    try:
+        mpl.rcParams.update({"text.usetex": True, "lines.linewidth": 9, "svg.hashsalt": "mine"})
+        use_style()
+        assert {name for name, value in mpl.rcParams.items() if value != own[name]} == set()
+    finally:
+        mpl.rcParams.update(own)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

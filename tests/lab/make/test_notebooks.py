@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
-from simreg_core.lab.make import notebooks
+from simreg_core.lab.make import client, notebooks
 from simreg_core.lab.make.notebooks import NOTEBOOKS, DrawingError, run_notebooks
 
 
@@ -92,3 +94,78 @@ def test_after_a_notebook_that_fails_no_kernel_is_left(run):
         run(left.format(Path("pid").absolute()) + "\nraise ValueError")
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("pid").read_text()), 0)
+
+
+def test_another_pythons_kernel_of_the_same_name_is_not_taken(run, tmp_path, monkeypatch):
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    (made,) = run("import sys; print(sys.executable)")
+    assert said(made) == f"{sys.executable}\n"
+
+
+def test_a_kernel_writes_nothing_into_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    own = client._environment(tmp_path)
+    assert {name for name in own if own[name].startswith(str(tmp_path))} == {
+        "IPYTHONDIR",
+        "JUPYTER_RUNTIME_DIR",
+        "MPLCONFIGDIR",
+    }
+
+
+def test_a_notebook_runs_where_the_home_cannot_be_written(run, monkeypatch):
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    (made,) = run("import IPython.paths as p, matplotlib as m; print(p.get_ipython_dir(), m.get_configdir())")
+    assert "/proc" not in said(made)
+    assert all(output.get("name") != "stderr" for cell in made.cells for output in cell.get("outputs", []))
+
+
+def test_a_notebook_that_cannot_be_kept_is_run_all_the_same(run, tmp_path, capsys):
+    (tmp_path / "made").write_text("no folder")
+    with pytest.raises(NotADirectoryError):  # of this test, which would read what was kept
+        run("open('ran', 'w').close()")
+    assert "0: its outputs are not kept: cannot write" in capsys.readouterr().out
+
+
+ALONE = """
+import pathlib, sys
+from simreg_core.lab.make.notebooks import run_notebooks
+try:
+    run_notebooks([pathlib.Path(sys.argv[1])], lambda *_: None)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_kernel_ends_with_the_process_that_runs_it(number, tmp_path):
+    pid = tmp_path / "pid"
+    code = f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(100)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, tmp_path / "0.ipynb")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ALONE, tmp_path / "0.ipynb"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: pid.is_file() and pid.read_text())
+    parent.send_signal(number)
+    out, err = parent.communicate(timeout=60)
+    assert (out, err) == ("stopped\n" if number == signal.SIGINT else "", "")
+    wait_until(lambda: not is_alive(int(pid.read_text())))
+
+
+def wait_until(happened) -> None:
+    until = time.monotonic() + 90
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,6 +1,7 @@
 """Two machines in one: what a lost one was computing is computed again on the other, and nothing else is."""
 
 import contextlib
+import os
 import socket
 import sys
 import threading
@@ -194,3 +195,36 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, message, monke
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(RunnerError, match=message):
         RayExecutor(address).__enter__()
+
+
+class FakeRay:
+    """Notes how it is started."""
+
+    def __init__(self):
+        self.started = None
+
+    def is_initialized(self):
+        return False
+
+    def init(self, address, **options):
+        self.started = (address, options.get("_node_ip_address"))
+
+    def cluster_resources(self):
+        return {"CPU": 1}
+
+    def shutdown(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "started"),
+    [("", None, ("local", "127.0.0.1")), ("", "auto", ("auto", None)), ("auto", None, ("auto", None))],
+)
+def test_no_cluster_is_joined_unasked_and_nobody_joins_one_of_this_machine(given, named, started, monkeypatch):
+    fake = FakeRay()
+    monkeypatch.setattr(ray_executor, "_imported_ray", lambda: fake)
+    here = {name: value for name, value in os.environ.items() if name not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
+    monkeypatch.setattr(os, "environ", here if named is None else {**here, "RAY_ADDRESS": named})
+    with RayExecutor(given):
+        assert fake.started == started
+    assert len(os.environ.get("RAY_AUTH_TOKEN", "")) == (64 if started[0] == "local" else 0)

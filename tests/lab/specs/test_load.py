@@ -120,3 +120,31 @@ def test_the_choices_of_a_profile_name_its_settings(write):
     assert mine.chosen["main"].accepted  # of quick
     with pytest.raises(SpecError, match="chosen names 'phtos', which is no setting; allowed: main, S\\^neural, photos"):
         load_profile(write("name: mine\nextends: quick\nchosen: {phtos: {how: by hand}}\n"))
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("network: {width: 1000000000000000000000000000000}", "network.width: got"),
+        ("task: {size: [100000, 100000]}", "task.size.0: got 100000; Input should be less than or equal to 1024"),
+        ("optimization: {batch_size: 1000000000}", "optimization.batch_size: got 1000000000"),
+        ("optimization: {learning_rate: 1e-320}", "optimization.learning_rate: got '1e-320'"),
+        ("optimization: {epochs: 1000000000000}", "optimization.epochs: got 1000000000000"),
+        ("regularizer: {alpha: 1e308}", "regularizer.alpha: got '1e308'"),
+        ("seeds: 1000000", "seeds: got 1000000; Input should be less than or equal to 1000"),
+        ("studies: {boundary_directions: 1000000000000}", "studies.boundary_directions: got 1000000000000"),
+        (f"{BOMB}seeds: *i", "holds more than 100,000 values; are there aliases of aliases?"),
+        (f"seeds: {[list(range(9))] * 900}", r"seeds: got \[\[0, 1, 2, 3, ...\], \[0, "),
+        (f"seeds: {'[' * 3000}{']' * 3000}", "is not YAML: maximum recursion depth exceeded"),
+    ],
+)
+def test_what_would_fill_the_memory_or_take_years_is_one_short_line(write, text, message):
+    with pytest.raises(SpecError, match=message) as said:
+        load_profile(write(f"name: mine\nextends: quick\n{text}\n"))
+    assert "\n" not in str(said.value)
+    assert len(str(said.value)) < 400

@@ -1,0 +1,26 @@
+"""Tensors of numbers that the method is given, as floating point."""
+
+import torch
+from torch import Tensor
+
+
+def as_numbers(values: Tensor, name: str) -> Tensor:
+    """A tensor in at least single precision: counts of spikes are integers, and half precision rounds sums away.
+
+    name: of the argument, for the message.  Raises ValueError for what is no tensor of real numbers.
+    """
+    if not isinstance(values, Tensor):
+        kind = type(values).__name__
+        raise ValueError(f"{name} must be a torch tensor, got {kind}; torch.as_tensor makes one of an array")
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must hold real numbers, got {values.dtype}")
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def finite_numbers(values: Tensor, name: str) -> Tensor:
+    """As `as_numbers`; raises ValueError for NaN and infinity too."""
+    values = as_numbers(values, name)
+    if count := int((~torch.isfinite(values)).sum()):
+        verb = "hold" if name in ("responses", "weights") else "holds"
+        raise ValueError(f"{name} {verb} {count} values that are NaN or infinite")
+    return values
