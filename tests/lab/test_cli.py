@@ -36,7 +36,7 @@ def places(tmp_path, monkeypatch):
         (["train", "--threshold", "nan"], "threshold: got nan"),
         (["train", "--seed", "-1"], "seed: got -1"),
         (["train", "--alpha", "-2"], "alpha: got -2"),
-        (["train", "--k", "99999999"], "pairs_per_step=99999999 exceeds"),
+        (["train", "--k", "9999999"], "pairs_per_step=9999999 exceeds"),
         (["train", "--target", "brain"], "unknown target 'brain'; allowed: none, pixel, threshold"),
         (["train", "--target", "none", "--alpha", "3"], "target 'none' has no alpha"),
         (["evaluate", "--attack", "laser"], "unknown attack 'laser'; allowed: gaussian, uniform"),

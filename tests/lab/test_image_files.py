@@ -261,12 +261,6 @@ def test_a_stamp_follows_the_files(folder):
     assert stamp_of("digits", "train") == "digits"
 
 
-@pytest.mark.parametrize("name", ["../..", "/etc", "", "mine/../.."])
-def test_an_image_set_is_no_path_out_of_the_data_folder(name, folder):
-    with pytest.raises(DataError, match="must be the name of a folder in"):
-        count_images(name, "train")
-
-
 def quiet_count(name, split="train"):
     """count_images, where a warning is a failure."""
     with warnings.catch_warnings():

@@ -34,6 +34,13 @@ def test_keys_are_stable():
     assert BoundaryEvaluation(images=100, repeats=2).key == "d0753038e743680e"
 
 
+@pytest.mark.parametrize("name", ["../..", "/etc", "", "mine/../.."])
+@pytest.mark.parametrize("spec", [RegularizationSet, Regularizer])
+def test_an_image_set_of_a_profile_is_no_path_out_of_the_data_folder(spec, name):
+    with pytest.raises(SpecError, match="must be the name of a folder in the data folder, not a path out of it"):
+        build(spec, {"images": name})
+
+
 def test_learning_rates_as_released():
     rates = [Optimization().learning_rate_at(epoch) for epoch in range(0, 40, 4)]
     assert rates == pytest.approx([0.1, 0.03, 0.009, 0.0027, 0.00081] * 2)

@@ -10,7 +10,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -35,6 +35,12 @@ def _height(value: int) -> int:
     return value
 
 
+def _set_name(value: str) -> str:
+    if not value or PurePath(value).is_absolute() or ".." in PurePath(value).parts:
+        raise ValueError("an image set must be the name of a folder in the data folder, not a path out of it")
+    return value
+
+
 Int = Annotated[int, BeforeValidator(no_truth)]
 Float = Annotated[float, BeforeValidator(no_truth)]
 # upper bounds: a slip of the pen is refused before it fills the memory, or takes a year
@@ -44,7 +50,8 @@ Seeds = Annotated[Int, Field(ge=2, le=1000)]
 Width = Annotated[Int, Field(ge=1, le=1024)]
 Epochs = Annotated[Int, Field(ge=1, le=100_000)]
 LearningRate = Annotated[Float, Field(ge=1e-9, le=1000)]
-Alpha = Annotated[Float, Field(gt=0, le=1e6)]
+Alpha = Annotated[Float, Field(gt=0, le=1e30)]
+ImageSetName = Annotated[str, AfterValidator(_set_name)]
 Epsilons = Annotated[tuple[Annotated[Float, Field(ge=0, le=1)], ...], Field(min_length=1)]
 PROJECT = Path(__file__).parents[3]
 PROFILES = PROJECT / "notebooks" / "profiles"

@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simreg_core.lab.specs.base import COMPUTATION_VERSION, Count, Epochs, Float, Int, LearningRate, Size, Spec, Version
+from simreg_core.lab.specs.base import (
+    COMPUTATION_VERSION,
+    Count,
+    Epochs,
+    Float,
+    ImageSetName,
+    Int,
+    LearningRate,
+    Size,
+    Spec,
+    Version,
+)
 from simreg_core.names import FIT_EPOCHS, FIT_LEARNING_RATE, FIT_PATIENCE
 
 ANTOLIK_REGIONS = (1, 2, 3)  # of the pack of recordings by Antolik et al. (2016)
@@ -19,7 +30,7 @@ class Simulated(Spec):
     """
 
     kind: Literal["simulated"] = "simulated"
-    images: str = "photos"
+    images: ImageSetName = "photos"
     size: Size = (16, 16)
     count: Annotated[Int, Field(ge=20)] = 1000
     trials: Count = 4

@@ -10,6 +10,7 @@ from simreg_core.lab.specs.base import (
     Count,
     Epsilons,
     Float,
+    ImageSetName,
     Int,
     LearningRate,
     Seeds,
@@ -45,7 +46,7 @@ class RegularizationSet(Spec):
     statistics: of batch norm on pair batches, for a set that the task's statistics do not fit.
     """
 
-    images: str
+    images: ImageSetName
     size: Size | None = None
     augment_once: Literal["none", "flip", "crop-flip"] | None = None
     count: Annotated[Int, Field(ge=2)] | None = None

@@ -14,6 +14,7 @@ from simreg_core.lab.specs.base import (
     Count,
     Epochs,
     Float,
+    ImageSetName,
     Int,
     LearningRate,
     Size,
@@ -49,7 +50,7 @@ class Task(Spec):
     augment: 'none', 'flip', or 'crop-flip' (reflect-pad 4, random crop, flip).
     """
 
-    images: str
+    images: ImageSetName
     size: Size
     channels: Annotated[Literal[1, 3], BeforeValidator(no_truth)] = 1
     validation_images: Count = 500
@@ -112,7 +113,7 @@ class Regularizer(Spec):
         batches in the validation images.
     """
 
-    images: str
+    images: ImageSetName
     size: Size | None = None
     count: Annotated[Int, Field(ge=2)] = 5000
     augment_once: Literal["none", "flip", "crop-flip"] = "none"
@@ -123,7 +124,7 @@ class Regularizer(Spec):
     pairs: Literal["all", "high", "low", "double", "positive", "negative"] = "all"
     low_threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
     pairs_per_step: Count = PAIRS_PER_STEP
-    alpha: Annotated[Float, Field(ge=0, le=1e6)] = 10.0
+    alpha: Annotated[Float, Field(ge=0, le=1e30)] = 10.0
     eps: Annotated[Float, Field(ge=1e-6, lt=1)] | None = None  # below, rounding makes it a logarithm of 0
     statistics: Literal["separate", "frozen"] | None = None
     subtract: Literal["own_mean"] | None = None

@@ -109,7 +109,7 @@ def test_a_new_figure_is_one_module_and_its_notebook(tmp_path):
     (tmp_path / "simreg_core" / "lab" / "figures" / "toy.py").write_text(FILES["simreg_core/lab/figures/toy.py"])
     code = (
         'profile = "quick"',
-        "from simreg_core.lab.figures import figure\n\nstudy = figure('99_toy').open(profile).run()",
+        "from simreg_core.lab.figures import figure\n\nstudy = figure('89_toy').open(profile).run()",
         "study.draw();",
         "study.save()\nstudy.verdicts()",
     )
@@ -117,19 +117,19 @@ def test_a_new_figure_is_one_module_and_its_notebook(tmp_path):
     cells[0].metadata.tags = ["parameters"]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "notebooks" / "99_toy.ipynb")
+    nbformat.write(notebook, tmp_path / "notebooks" / "89_toy.ipynb")
     own = {"PYTHONPATH": str(tmp_path), "SIMREG_RUNS": str(tmp_path / "runs")}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMREG_")} | own
 
     def make():
-        command = [sys.executable, "-m", "simreg_core", "figures", "--profile", "quick", "--only", "99_toy"]
+        command = [sys.executable, "-m", "simreg_core", "figures", "--profile", "quick", "--only", "89_toy"]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "99_toy: drawn to" in make()
-    made = json.loads((tmp_path / "figures" / "quick" / "99_toy.json").read_text())
+    assert "89_toy: drawn to" in make()
+    made = json.loads((tmp_path / "figures" / "quick" / "89_toy.json").read_text())
     assert {one["series"] for one in made["records"]} == {"none", "mine"}
     claims = json.loads((tmp_path / "figures" / "quick" / "claims.json").read_text())
     assert [(row["claim"], row["n"]) for row in claims if row["key"] == "mine-helps"] == [("Mine helps", 3)]
-    assert "99_toy: up to date" in make()
+    assert "89_toy: up to date" in make()
