@@ -190,7 +190,8 @@ def _effect(one: "Verdict") -> str:
         return "not measurable"
     if one.scale == "ratio":
         return f"× {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
-    return f"{one.estimate:+.2f} [{one.low:+.2f}, {one.high:+.2f}]".replace("-", "−")
+    digits = 2 if abs(one.estimate) >= 0.02 else 3  # of a small effect two would show a zero
+    return f"{one.estimate:+.{digits}f} [{one.low:+.{digits}f}, {one.high:+.{digits}f}]".replace("-", "−")
 
 
 def in_symbols(text: str) -> str:
