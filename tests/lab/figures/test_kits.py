@@ -139,7 +139,7 @@ def test_committed_studies_know_the_level_of_chance():
     ("bonus", "sentence"),
     [
         (2, "{} (+0.10 [+0.10, +0.10], n = 4)"),
-        (0, "No effect here, within ±0.02: “{}” (+0.00 [+0.00, +0.00], n = 4)"),
+        (0, "No effect here, within ±0.02: “{}” (+0.000 [+0.000, +0.000], n = 4)"),
         (-2, "Contradicted here: “{}” (−0.10 [−0.10, −0.10], n = 4)"),
     ],
 )
