@@ -75,7 +75,7 @@ def trainings(profile: Profile, todo: Plan) -> list[Training]:
     wanted = {experiment.key for experiment in todo.trainings}
     found: dict[str, Training] = {}
     counted: set[str] = set()
-    for figure in FIGURES.values():
+    for figure in (one for one in FIGURES.values() if one.is_of(profile)):
         for experiment in needed(profile, figure):
             if experiment.key not in wanted:
                 continue

@@ -25,3 +25,10 @@ def test_the_paper_needs_every_set_it_names(store):
     sets = {one.regularizer.images for one in experiments if one.regularizer}
     assert sets == {"cifar10", "cifar100", "imagenet", "mnist", "fashion-mnist", "breast-cancer"}
     assert {one.task.images for one in experiments} == sets - {"imagenet"}
+
+
+def test_a_profile_without_some_studies_lists_what_it_has(store):
+    quick = load_profile("quick")
+    assert not FIGURES["17_what_protects"].is_of(quick)
+    todo = missing(quick, store)
+    assert sum(len(line.seeds) for line in trainings(quick, todo)) == len(todo.trainings)
