@@ -10,9 +10,9 @@ def test_every_training_is_listed_once(tiny, store):
     todo = missing(tiny, store)
     lines = trainings(tiny, todo)
     assert sum(len(line.seeds) for line in lines) == len(todo.trainings)
-    assert lines[0].what.startswith("V1 predictor of a simulated recording, 60 images of photos")
-    assert lines[0].notebooks == ["01", "02"]
-    plain = next(line for line in lines if not line.what.startswith("V1"))
+    predictor = next(line for line in lines if line.what.startswith("V1 predictor of a simulated recording, 60 images"))
+    assert predictor.notebooks == ["01", "02"]
+    plain = lines[0]  # notebook 00 shows it
     assert plain.what.endswith("unregularized")
     assert sorted(plain.seeds) == [0, 1, 2]  # the last is the FGSM surrogate
     assert {"02", "03", "04", "11"} <= set(plain.notebooks)
