@@ -238,8 +238,8 @@ def _scale(ax: Axes, is_ratio: bool) -> None:
     ax.set_xscale("log", nonpositive="clip")  # an interval that reaches below 0 leaves the axis
     low, high = ax.get_xlim()
     ticker = mpl.ticker
-    few = high / low < 4  # then 1, 2 and 5 are too far apart
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(4) if few else ticker.LogLocator(subs=(1, 2, 5)))
+    few, many = high / low < 4, high / low > 60  # 1, 2 and 5 are too far apart, or too close to each other
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(4) if few else ticker.LogLocator(subs=(1,) if many else (1, 2, 5)))
     ax.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     ax.xaxis.set_minor_locator(ticker.NullLocator())
 

@@ -76,6 +76,8 @@ def draw(study: Study, protocol: str) -> Picture:
     for ax in axes:
         ax.axhline(1 / len(LAYERS), color="0.6", lw=0.6, ls=":")
         ax.set(ylim=(0, 1))
+    words = {"title": "thin: seeds", "title_fontsize": "small"}
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize="small", **words)
     figure.suptitle(finding(study, "low-layers"), fontsize="small", x=0.01, ha="left")
     return figure
 
@@ -94,7 +96,6 @@ def _during_training(ax: Axes, weights: np.ndarray, label: str) -> None:
     ax.set(xlabel="Epoch", ylabel="Layer weight γ")
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     ax.set_title(f"During training\n{label}, n = {len(weights)}", fontsize="small")
-    ax.legend(fontsize="small", loc="upper left", title="thin: seeds", title_fontsize="small")
 
 
 def _after_training(ax: Axes, final: np.ndarray, label: str) -> Any:
@@ -108,17 +109,15 @@ def _after_training(ax: Axes, final: np.ndarray, label: str) -> Any:
         error = [[mean - low], [high - mean]] if len(final) >= FEWEST_SEEDS else None
         drawn = ax.errorbar(layer, mean, error, marker=marker, color=colour, ms=6, elinewidth=1.6, capsize=2)
     ax.set_xticks(range(len(LAYERS)), [layer.removeprefix("stage ") for layer in LAYERS])
-    ax.set(xlabel="Stem, and stages 1 to 4", xlim=(-0.4, len(LAYERS) - 0.6))
-    ax.set_title(f"After training\n{label}, n = {len(final)}", fontsize="small")
-    ax.text(0.98, 0.98, _winners(final), transform=ax.transAxes, ha="right", va="top", fontsize="small")
+    ax.set(xlabel="Stem, stages 1 to 4", xlim=(-0.4, len(LAYERS) - 0.6))
+    ax.set_title(f"{label}, n = {len(final)}\n{_winners(final)}", fontsize="small")
     return drawn.lines[0]
 
 
 def _winners(final: np.ndarray) -> str:
-    """In how many seeds each layer has the largest weight, the lowest layer first.  final: [seeds, layers]."""
+    """The layer that has the largest weight in most seeds, and in how many.  final: [seeds, layers]."""
     wins = np.bincount(final.argmax(axis=1), minlength=len(LAYERS))
-    lines = [f"{label}: {count}" for label, count in zip(LAYERS, wins, strict=True) if count]
-    return "\n".join([f"largest γ, of {len(final)} seeds", *lines])
+    return f"largest: {LAYERS[wins.argmax()]} ({wins.max()} of {len(final)})"
 
 
 def numbers(study: Study) -> pd.DataFrame:

@@ -283,6 +283,7 @@ def draw(study: Study, protocol: None) -> Picture:
 def _scatters(figure: Any, study: Study, table: pd.DataFrame) -> None:
     """The paper's scatter, of every real series, the one most like the paper's first."""
     axes = figure.subplots(1, len(REAL), sharex=True, sharey=True)
+    axes[0].set_anchor("E")  # a square in a wide place: its label would leave the page at the left
     for ax, series in zip(axes, REAL, strict=True):
         pairs = _pairs(ax, study, table, series)
     bar = figure.colorbar(pairs, ax=list(axes), label="share of pairs", shrink=0.8)
@@ -305,7 +306,7 @@ def _pairs(ax: Axes, study: Study, table: pd.DataFrame, series: str):
     ax.set(xlabel=S_PIXEL, xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     ax.axline((0, 0), slope=1, color="0.7", lw=0.6)
     if ax.get_subplotspec().is_first_col():
-        ax.set_ylabel(S_NEURAL)
+        ax.set_ylabel(S_NEURAL, labelpad=0)
     return pairs
 
 

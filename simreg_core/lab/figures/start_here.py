@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.lab.figures.kit import PAGE, Axes, Picture, mark, plt, summarize, use_style
-from simreg_core.lab.figures.kit_attacks import accuracy_curves, main_looks
+from simreg_core.lab.figures.kit_attacks import accuracy_curves, main_looks, published_curve
 from simreg_core.lab.recipes import headline_seeds, noise, seeds_of
 from simreg_core.lab.series import NONE, S_PIXEL, S_TH, THRESHOLD
 from simreg_core.lab.specs import PairSimilarityEvaluation, Profile
@@ -92,7 +92,10 @@ def draw(study: Study, protocol: str) -> Picture:
     looks = {series: look for series, look in main_looks(study.circumstances.task).items() if series in study.series}
     accuracy_curves(right, study.table(), looks, "gaussian", protocol)
     right.set(ylabel="accuracy")
-    right.legend(fontsize="x-small")
+    dashed = any(len(published_curve(look, "gaussian")) for look in looks.values())
+    curves = right.get_legend_handles_labels()
+    title = {"title": "right; dashed: published" if dashed else "right", "title_fontsize": "x-small"}
+    bottom.legend(*curves, loc="lower center", ncols=2, fontsize="x-small", **title)
     figure.suptitle(IDEA, fontsize="small", x=0.01, ha="left")
     return figure
 

@@ -31,7 +31,7 @@ def test_every_seed_is_a_line_over_training_and_over_layers(study):
 def test_it_says_its_finding_and_in_how_many_seeds_a_layer_wins(study):
     assert study.draw().get_suptitle() == finding(study, "low-layers")
     final = np.array([[0.6, 0.4, 0, 0, 0], [0.1, 0.9, 0, 0, 0], [0.8, 0.2, 0, 0, 0]])
-    assert layer_weights._winners(final) == "largest γ, of 3 seeds\nstem: 2\nstage 1: 1"
+    assert layer_weights._winners(final) == "largest: stem (2 of 3)"
 
 
 @pytest.mark.parametrize(("seeds", "intervals"), [(1, 0), (2, 0), (3, 5)])

@@ -16,7 +16,7 @@ def test_every_training_is_listed_once(tiny, store):
     assert plain.what.endswith("unregularized")
     assert sorted(plain.seeds) == [0, 1, 2]  # the last is the FGSM surrogate
     assert {"02", "03", "04", "11"} <= set(plain.notebooks)
-    assert "seeds 0-2; for 02, 03" in str(plain)
+    assert "seeds 0-2; for 00, 02, 03" in str(plain)
 
 
 def test_the_paper_needs_every_set_it_names(store):
