@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,14 @@ def test_the_committed_claims_are_those_of_the_committed_figures():
     folder = PROJECT / "figures" / "quick"
     figures = {path.stem: json.loads(path.read_text()) for path in folder.glob("[0-9]*.json")}
     assert json.loads((folder / "claims.json").read_text()) == table_of_claims(figures)
+
+
+def test_the_counts_of_verdicts_in_the_readme_are_those_of_the_claims():
+    verdicts = Counter(row["verdict"] for row in json.loads((QUICK / "claims.json").read_text()))
+    hold = sum(verdicts[one] for one in ("reproduced", "direction holds", "same direction, smaller"))
+    against, open_ = verdicts["contradicted"] + verdicts["no effect"], verdicts["not decided here"]
+    said = f"Of {verdicts.total()} claims, {hold} hold at least in direction, {against} are contradicted, {open_} are not"
+    assert said in " ".join(README.split())
 
 
 def section(title: str) -> str:

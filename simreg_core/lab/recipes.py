@@ -203,7 +203,8 @@ def base_of(
     """
     if similarity is not None:
         own = _chosen(profile.studies.other_similarities or (), similarity, "similarity")
-        profile = profile.changed(regularizer=profile.regularizer.changed(**own.fields()))
+        others = profile.studies.changed(design=None, matched_alphas=None)  # with targets that linear CKA cannot have
+        profile = profile.changed(studies=others).changed(regularizer=profile.regularizer.changed(**own.fields()))
     if architecture is not None:
         profile = of_architecture(profile, _chosen(profile.studies.architectures, architecture, "architecture"))
     if variant is not None:

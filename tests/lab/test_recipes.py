@@ -45,8 +45,14 @@ def test_corners_of_a_profile():
     quick = load_profile("quick")
     assert recipes.base_of(quick, colour=True).task.channels == 3
     assert recipes.base_of(quick, "photos-foreign").regularizer.images == "photos-foreign"
-    assert recipes.base_of(quick, variant="digits, ResNet10").task.images == "digits"
-    with pytest.raises(SpecError, match="unknown regularization set 'nowhere'; allowed: photos, photos-foreign"):
+    assert recipes.base_of(quick, variant="photographs, ResNet10").task.images == "photos"
+    with pytest.raises(SpecError, match="unknown regularization set 'nowhere'; allowed: mnist-5k, digits, photos-foreign"):
         recipes.base_of(quick, "nowhere")
-    with pytest.raises(SpecError, match="unknown variant 'mnist'; allowed: digits, ResNet10"):
+    with pytest.raises(SpecError, match="unknown variant 'mnist'; allowed: photographs, ResNet10, MNIST digits, ResNet18"):
         recipes.base_of(quick, variant="mnist")
+
+
+def test_linear_cka_is_chosen_for_in_a_profile_whose_other_studies_have_zero_targets():
+    mnist = load_profile("mnist")
+    assert any("zero" in part.losses for part in mnist.studies.design)
+    assert recipes.base_of(mnist, similarity="linear_cka").regularizer.similarity == "linear_cka"
