@@ -157,7 +157,9 @@ def test_the_counts_of_verdicts_in_the_readme_are_those_of_the_claims():
     verdicts = Counter(row["verdict"] for row in json.loads((QUICK / "claims.json").read_text()))
     hold = sum(verdicts[one] for one in ("reproduced", "direction holds", "same direction, smaller"))
     against, open_ = verdicts["contradicted"] + verdicts["no effect"], verdicts["not decided here"]
-    said = f"Of {verdicts.total()} claims, {hold} hold at least in direction, {against} are contradicted, {open_} are not"
+    said = (
+        f"Of {verdicts.total()} claims, {hold} hold at least in direction, {against} are contradicted, {open_} are not"
+    )
     assert said in " ".join(README.split())
 
 

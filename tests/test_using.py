@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 PAGE = (Path(__file__).parents[1] / "docs" / "using.md").read_text(encoding="utf-8")
-SCRIPT, FOLDER, CHOICE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SCRIPT, FOLDER, CHOICE, READY = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,11 @@ def test_a_folder_of_class_folders_becomes_tensors(tmp_path):
     assert room["images"].shape == (6, 1, 8, 8)
     assert room["images"][:3].unique().tolist() == pytest.approx([10 / 255], abs=0.005)  # gray rounds
     assert room["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_trained_network_is_read():
+    room = {}
+    exec(READY, room)
+    with torch.no_grad():
+        assert room["network"](torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert not room["network"].training

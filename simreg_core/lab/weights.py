@@ -170,10 +170,11 @@ def _evaluations(profile: Profile) -> list[Evaluation]:
     """What a card says: accuracy under Gaussian noise and under PGD, strict."""
     own = profile.white_box
     walked: dict[str, Any] = {
-        "epsilons": own.epsilons,
+        "epsilons": (own.epsilon,) if own.epsilon else own.epsilons,
         "images": own.images,
         "steps": own.steps,
         "restarts": own.restarts,
+        "queries": own.queries,
     }
     return [recipes.noise(profile, "gaussian", "strict"), WhiteBoxEvaluation(**walked, protocol="strict")]
 
