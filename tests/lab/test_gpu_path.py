@@ -221,14 +221,16 @@ def test_every_step_makes_the_gradient_nodes_of_all_weights_anew(a_run):
     """A node that lives on from before a recording belongs to another stream, and torch refuses it."""
     run = a_run(CPU)
     run.network.train()
+    shared = [name for name, _ in run.network.named_parameters() if not name.startswith("head")]  # by both passes
+    in_norms = 2 * sum(isinstance(module, torch.nn.BatchNorm2d) for module in run.network.modules())
     for drawn in zip(*run.draw(3), strict=True):
         made: list[str] = []
         with torch.autograd.graph.node_creation_hook(lambda node, made=made: made.append(node.name())):
             run._step(*drawn)
-        assert sum("AccumulateGrad" in name for name in made) == len(run.parameters())
+        assert sum("AccumulateGrad" in name for name in made) == len(run.parameters()) + len(shared) + in_norms
 
 
-KERNELS = {"none": 229, "S^Th": 835}  # in a step of the paper's network; a change may lower them
+KERNELS = {"none": 168, "S^Th": 502}  # in a step of the paper's network; a change may lower them
 NO_KERNEL = {
     *("view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze"),
     *("detach", "alias", "split", "split_with_sizes", "unbind", "as_strided", "_reshape_alias", "unfold", "diagonal"),
