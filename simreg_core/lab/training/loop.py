@@ -3,7 +3,6 @@
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 
 import torch
@@ -19,8 +18,9 @@ from simreg_core.lab.store import Store
 from simreg_core.lab.training.assembly import begin_stage, build_regularizer, load_data, starting_network
 from simreg_core.lab.training.at_once import AtOnce
 from simreg_core.lab.training.augmentation import augmented, draw_augmentation
+from simreg_core.lab.training.checkpoints import Checkpoints
 from simreg_core.lab.training.replay import Replayed
-from simreg_core.lab.training.resume import state_of, take_up
+from simreg_core.lab.training.resume import take_up
 from simreg_core.lab.training.rules import rule_of, stages_of
 from simreg_core.lab.training.settings import autocast, lowered, settings_of
 
@@ -93,8 +93,7 @@ class Run:
         take_up(self)
         epochs = sum(stage.epochs for stage in self.stages)
         progress(len(self.history) / epochs)
-        with ThreadPoolExecutor(1) as writer:  # the next epoch does not wait for the disk
-            written: Future | None = None
+        with Checkpoints(self) as checkpoints:
             while len(self.history) < epochs:
                 stage, epoch = self.place(len(self.history))
                 if stage > self.stage:
@@ -102,13 +101,8 @@ class Run:
                     self.enter(stage)
                 with seeded(stream(self.experiment.seed, f"epoch {len(self.history)}"), self.device):
                     self._epoch(epoch)
-                if written is not None:
-                    written.result()
-                state = {name: tensor.to("cpu", copy=True) for name, tensor in state_of(self).items()}
-                written = writer.submit(self.store.save_resume, self.experiment, state, list(self.history))
+                checkpoints.after_epoch()
                 progress(1 / epochs)
-            if written is not None:
-                written.result()
         seconds = sum(row["seconds"] for row in self.history)
         history = {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
         if self.inputs:
