@@ -27,7 +27,7 @@ from simreg_core.lab.training import Run, is_recorded, settings_of
 
 PROFILE = Path(__file__).parents[1] / "tests" / "profiles" / "tiny.yaml"
 STEPS = 8
-TOLERANCE = 0.05  # of a sum of losses in bfloat16, over as many steps
+TOLERANCE = 0.05  # of a sum of losses over as many steps, where the algorithms may be chosen by timing
 
 
 class Wrong(AssertionError):
@@ -69,7 +69,7 @@ def _compute(one, evaluation, store: Store, device: torch.device) -> None:
 
 
 def _same_losses(one: Experiment, device: torch.device) -> None:
-    """Sums of losses over some steps, as a training takes them (on a GPU in bfloat16: recorded) and one by one."""
+    """Sums of losses over some steps, as a training takes them (on a GPU: recorded) and kernel by kernel."""
     sums = []
     for recorded in (True, False):
         with settings_of(one), tempfile.TemporaryDirectory() as folder:

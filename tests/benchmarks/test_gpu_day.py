@@ -103,9 +103,9 @@ def test_the_check_runs_each_path_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_check, "default_device", lambda: GPU)
     with fake_gpu() as gpu:
         assert gpu_check.check(tmp_path / "checks.json", "kernel by kernel") == []
-        assert gpu.recordings == 1  # of bfloat16
+        assert gpu.recordings == 2  # in float32 and in bfloat16
         assert gpu_check.check(tmp_path / "checks.json", "kernel by kernel") == []
-        assert gpu.recordings == 1
+        assert gpu.recordings == 2
     said = capsys.readouterr().out
     assert said.count("ok as planned against kernel by kernel") == 2
     ((device, passed),) = json.loads((tmp_path / "checks.json").read_text()).items()

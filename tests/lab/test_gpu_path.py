@@ -50,6 +50,7 @@ def of(profile, target="S^Th", optimization=BFLOAT16, **changes) -> Experiment:
 TRAININGS = {
     "none": ("none", {}),
     "S^Th": ("S^Th", {}),
+    "float32": ("S^Th", {"optimization": {"batch_size": 32}}),
     "S^pixel": ("S^pixel", {}),
     "flips": ("S^Th", {"task": {"augment": "flip"}}),
     "crops": ("S^Th", {"task": {"augment": "crop-flip"}}),
@@ -164,7 +165,7 @@ def kill_after_the_first_epoch(share: float) -> None:
         raise Killed
 
 
-@pytest.mark.parametrize("name", ["none", "S^Th", "crops", "alpha 0", "linear CKA", "torchvision", "vit"])
+@pytest.mark.parametrize("name", ["none", "S^Th", "float32", "crops", "alpha 0", "linear CKA", "torchvision", "vit"])
 def test_replayed_training_gives_the_bits_of_eager_training(tiny, tmp_path, monkeypatch, name):
     """Over two learning rates, each recorded, and a kill between them."""
     monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)  # none is taken while torch is watched

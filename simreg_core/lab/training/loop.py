@@ -38,10 +38,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def is_recorded(experiment: Experiment, device: torch.device) -> bool:
-    """Whether the steps of a training are recorded and replayed: on a GPU, in bfloat16, where all are alike."""
+    """Whether the steps of a training are recorded and replayed: on a GPU, where all are alike."""
     spec = experiment.regularizer
     alike = rule_of(experiment.adversarial).recordable and (spec is None or spec.augment_each is None)
-    return alike and device.type == "cuda" and experiment.optimization.precision is not None
+    return alike and device.type == "cuda"
 
 
 def train(
