@@ -27,12 +27,13 @@ else
   READY := .venv/ready
 endif
 
-.PHONY: help lock figures recorded cifar-small bench test docs setup lab lint status select publish clean
+.PHONY: help lock figures recorded cifar-small gpu-day bench test docs setup lab lint status select publish clean
 
 help:
 	@echo "make figures    every figure of PROFILE (quick | paper | path.yaml), RECOMPUTE=1 to compute all again"
 	@echo "make recorded   the paper's networks on image sets that need no registration, for one GPU, resumable"
 	@echo "make cifar-small  evidence on gray CIFAR-10 at a size for two cores, network by network, resumable"
+	@echo "make gpu-day    some MINUTES=9 of a GPU: bench, a check, then cifar-small and recorded; PYTHON may bring its torch"
 	@echo "make bench      our training step, attacks and targets against the obvious ones, in ratios"
 	@echo "make test       all tests, the notebooks included"
 	@echo "make docs       the site, in build/site/index.html; warnings, dead links and missing figures are errors"
@@ -65,6 +66,18 @@ cifar-small: $(READY)
 	@grep -q '^chosen:' notebooks/profiles/cifar-small.yaml || \
 	    { echo "now write alpha, Th and chosen: main into notebooks/profiles/cifar-small.yaml and commit it"; exit 1; }
 	$(BY_NETWORK) $(CIFAR_SMALL:%=--only %)
+
+# a borrowed GPU for some minutes, again and again; a PYTHON that has torch is taken as it is
+MINUTES ?= 9
+ifneq ($(filter gpu-day,$(MAKECMDGOALS)),)
+  TORCH := $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo yes)
+  CHOSEN := $(shell grep '^chosen:' notebooks/profiles/cifar-small.yaml)
+endif
+gpu-day: $(if $(TORCH),,$(READY))
+	$(if $(TORCH),$(PYTHON),$(BIN)/python) -m benchmarks.gpu_day --minutes $(call quoted,$(MINUTES)) \
+	    $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) \
+	    --compute "cifar-small: 03_hyperparameter_selection" \
+	    $(if $(CHOSEN),--compute "cifar-small: $(CIFAR_SMALL)") --compute "recorded: $(subst ",,$(RECORDED))"
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from simreg_core.names import LOSS_EPS
 
 ROUNDINGS = 8  # of a cosine of 1, with room
+NO_LENGTH = 1e-8  # a map that is shorter counts as this long, as in torch's cosine
 NOTHING = 1e-12  # share of a layer's squared values; less is the rounding of images that a layer does not tell apart
 
 
@@ -51,11 +52,45 @@ class Cosine(Similarity):
         self.eps = eps
 
     def of_layer(self, maps: Tensor) -> Tensor:
-        first, second = maps.chunk(2)
-        return F.cosine_similarity(first, second, dim=1)
+        return _CosineOfHalves.apply(maps)[0]
 
     def loss(self, similarity: Tensor, targets: Tensor) -> Tensor:
         return similarity_loss(similarity, targets, self.eps)
+
+
+class _CosineOfHalves(torch.autograd.Function):
+    """`F.cosine_similarity` of the first and the second half of [2k, values]; also units [2k, values], norms [2k, 1].
+
+    The same numbers, also of the gradient, in half as many operations: both halves at once, and the units that forward
+    has made are not made again. (A row shorter than NO_LENGTH has a gradient of another size.)
+    """
+
+    @staticmethod
+    def forward(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        norms = torch.linalg.vector_norm(maps, dim=1, keepdim=True).clamp_min_(NO_LENGTH)
+        units = maps / norms
+        first, second = units.chunk(2)
+        return (first * second).sum(dim=1), units, norms
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        _, units, norms = output
+        ctx.mark_non_differentiable(units, norms)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, units, norms)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor | None, *_: None) -> Tensor | None:
+        maps, units, norms = ctx.saved_tensors
+        if gradient is None:
+            return None
+        if torch.is_grad_enabled():  # it is differentiated again: torch's formula can be
+            similarity = F.cosine_similarity(*maps.chunk(2), dim=1)
+            return torch.autograd.grad(similarity, maps, gradient, create_graph=True)[0]
+        halves = units.unflatten(0, (2, -1))
+        of_units = (gradient[:, None] * halves.flip(0)).flatten(0, 1)  # of each half: the other one's
+        of_norms = (of_units * (units / norms)).sum(dim=1, keepdim=True)
+        return of_units.div_(norms).sub_(of_norms * units)
 
 
 class LinearCKA(Similarity):

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.inputs import checksums
+from simreg_core.lab.made_once import digest, made_once
 from simreg_core.lab.published_predictor import load_published_predictor
 from simreg_core.lab.recordings import (
     Recording,
@@ -135,6 +137,11 @@ def fitted(experiment: NeuralExperiment, store: Store) -> Fitted:
     return Fitted(predictor.eval(), tensors.get("reliability"), tensors["correlations"])
 
 
+def _tensors_of(own: Fitted) -> dict[str, Tensor]:
+    weights = {} if own.weights is None else {"weights of neurons": own.weights}
+    return {**own.predictor.state_dict(), **weights}
+
+
 def neural_target(spec: Regularizer, pixels: Tensor, store: Store) -> Tensor:
     """The similarity that a regularizer with a neural target pulls towards, [n, n].
 
@@ -154,5 +161,12 @@ def neural_target(spec: Regularizer, pixels: Tensor, store: Store) -> Tensor:
                 f"the V1 predictor takes images of {h}x{w}, but the regularization set '{spec.images}' has "
                 f"{height}x{width}; give the set that size"
             )
-        found.append(predicted_similarity(own.predictor, gray, own.weights))
+        found.append(
+            made_once(
+                store,
+                "predicted similarities",
+                {"images": digest(gray), "predictor": {name: digest(one) for name, one in _tensors_of(own).items()}},
+                partial(predicted_similarity, own.predictor, gray, own.weights),
+            )
+        )
     return averaged_similarity(found).float()

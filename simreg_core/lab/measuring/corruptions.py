@@ -11,9 +11,11 @@ from simreg_core.corruptions import LEAST_SIDE, corrupt
 from simreg_core.lab.cifar10_c import check_cifar10_c, load_cifar10_c
 from simreg_core.lab.image_files import CIFAR10_SIZE, DataError
 from simreg_core.lab.images import ImageSet
+from simreg_core.lab.made_once import digest, made_once
 from simreg_core.lab.measuring.subject import Attacked, Look, Measured, accuracy, chosen, correct
 from simreg_core.lab.records import Value
 from simreg_core.lab.specs import CorruptionEvaluation, CorruptionSpectraEvaluation, Experiment, stream
+from simreg_core.lab.store import Store
 from simreg_core.names import CORRUPTIONS
 
 OfCorruptions = CorruptionEvaluation | CorruptionSpectraEvaluation
@@ -26,7 +28,7 @@ def corruptions(subject: Attacked) -> Measured:
     values = [accuracy(correct(network, pixels, labels), severity=0)]
     for corruption in evaluation.corruptions:
         for severity in evaluation.severities:
-            pixels = _corrupted(subject.images, evaluation, corruption, severity).to(subject.device)
+            pixels = _corrupted(subject, corruption, severity).to(subject.device)
             right = correct(network, pixels, labels)
             values.append(accuracy(right, corruption=corruption, severity=severity))
     return Measured(values)
@@ -38,7 +40,7 @@ def corruption_spectra(subject: Attacked) -> Measured:
     values: list[Value] = []
     profiles: dict[str, list[float]] = {}
     for corruption in CORRUPTIONS:
-        change = _corrupted(images, evaluation, corruption, evaluation.severity) - images.pixels
+        change = _corrupted(subject, corruption, evaluation.severity) - images.pixels
         radius, cumulative = spectra.cumulative_radial_profile(spectra.mean_power_spectrum(change))
         frequency = spectra.half_power_frequency(radius, cumulative)
         values.append(
@@ -54,10 +56,11 @@ def corruption_spectra(subject: Attacked) -> Measured:
     return Measured(values, {"radius": radius.tolist(), **profiles})
 
 
-def _corrupted(images: ImageSet, evaluation: OfCorruptions, corruption: str, severity: int) -> Tensor:
+def _corrupted(subject: Attacked, corruption: str, severity: int) -> Tensor:
     """The images that are attacked, corrupted, [n, c, h, w]."""
+    images, evaluation = subject.images, subject.evaluation
     if evaluation.source == "generated":
-        return _generated(images, corruption, severity, evaluation.seed)
+        return _generated(images, corruption, severity, evaluation.seed, subject.store)
     channels = images.images.shape[1]
     files = load_cifar10_c(corruption, severity, channels)
     indices = torch.arange(len(files)) if evaluation.images is None else chosen(len(files), evaluation)
@@ -67,16 +70,15 @@ def _corrupted(images: ImageSet, evaluation: OfCorruptions, corruption: str, sev
     return corrupted.pixels
 
 
-_generated_before: dict[tuple, Tensor] = {}  # of this worker: every network of a study sees the same corrupted images
+def _generated(images: ImageSet, corruption: str, severity: int, seed: int, store: Store) -> Tensor:
+    """Every network of a study sees the same corrupted images, so they are kept."""
 
-
-def _generated(images: ImageSet, corruption: str, severity: int, seed: int) -> Tensor:
-    key = (images.checksum, corruption, severity, seed)
-    if key not in _generated_before:
+    def make() -> Tensor:
         generator = torch.Generator().manual_seed(stream(seed, f"{corruption} {severity}"))
-        corrupted = corrupt(images.pixels, corruption, severity, generator)
-        _generated_before[key] = (corrupted * 255).round().to(torch.uint8)
-    return _generated_before[key].float() / 255
+        return (corrupt(images.pixels, corruption, severity, generator) * 255).round().to(torch.uint8)
+
+    depends_on = {"images": digest(images.images), "corruption": corruption, "severity": severity, "seed": seed}
+    return made_once(store, "corrupted images", depends_on, make).float() / 255
 
 
 def corruptions_lack(experiment: Experiment, evaluation: OfCorruptions, look: Look) -> Iterator[str]:

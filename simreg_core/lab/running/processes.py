@@ -18,6 +18,13 @@ from typing import Any
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}  # faulthandler tells of them
 
 
+SECONDS_TO_STOP = 5.0
+
+
+class Stopped(BaseException):
+    """Raised in a task whose process gets SIGTERM: it is to end soon, and may write down how far it is."""
+
+
 class ProcessDied(RuntimeError):
     """A process that ended in the midst of its task; the message says how, in the words of `way_of_death`."""
 
@@ -61,10 +68,16 @@ class _Process:
             self.process.join()
             return "died", ProcessDied(way_of_death(self.process.exitcode))
 
-    def end(self, kill: bool) -> None:
-        if kill or self.task is not None:
-            self.process.kill()
+    def stop(self) -> None:
+        """Let it write down how far it is, and end."""
+        self.process.terminate()
+
+    def end(self, stopped: bool) -> None:
+        """Wait until it ends.  stopped: after `stop`; it is killed where it takes too long."""
         self.connection.close()
+        if stopped:
+            self.process.join(SECONDS_TO_STOP)
+            self.process.kill()
         self.process.join()
         self.process.close()
 
@@ -74,7 +87,8 @@ class Processes:
 
     start: called in each process before its first task, with the lowest number that no other has: 0, 1, ...
     A process whose task failed is ended: what the failure left behind, as a GPU in an error, goes with it.
-    At the end, processes without a task end by themselves, and others are killed; after an error all are.
+    At the end, processes without a task end by themselves, and others are stopped; after an error all are. In a process
+    that is stopped its task gets a `Stopped`, and has `SECONDS_TO_STOP` before it is killed.
     """
 
     def __init__(self, start: Callable[[int], None] | None = None):
@@ -85,8 +99,11 @@ class Processes:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        stopped = [one for one in self._processes if error is not None or one.task is not None]
+        for process in stopped:
+            process.stop()
         for process in self._processes:
-            process.end(kill=error is not None)
+            process.end(process in stopped)
         self._processes.clear()
 
     @property
@@ -121,7 +138,7 @@ class Processes:
             pid = process.process.pid
             if kind in ("died", "failed"):
                 self._processes.remove(process)
-                process.end(kill=False)
+                process.end(stopped=False)
             yield task, pid, kind, content
 
 
@@ -139,6 +156,20 @@ def _work(connection: Connection, parent: int, start: Callable[[int], None] | No
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        _work_on(connection, parent, start, number)
+    except Stopped:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)  # its end says why
+
+
+def _stop(*_) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what is being written shall be whole
+    raise Stopped
+
+
+def _work_on(connection: Connection, parent: int, start: Callable[[int], None] | None, number: int) -> None:
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     if start is not None:
         start(number)

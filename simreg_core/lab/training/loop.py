@@ -3,7 +3,7 @@
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,13 @@ from simreg_core.lab.inputs import checksums
 from simreg_core.lab.specs import Experiment, stream
 from simreg_core.lab.store import Store
 from simreg_core.lab.training.assembly import begin_stage, build_regularizer, load_data, starting_network
+from simreg_core.lab.training.at_once import AtOnce
 from simreg_core.lab.training.augmentation import augmented, draw_augmentation
+from simreg_core.lab.training.checkpoints import Checkpoints
 from simreg_core.lab.training.replay import Replayed
-from simreg_core.lab.training.resume import state_of, take_up
+from simreg_core.lab.training.resume import take_up
 from simreg_core.lab.training.rules import rule_of, stages_of
-from simreg_core.lab.training.settings import autocast, settings_of
+from simreg_core.lab.training.settings import autocast, lowered, settings_of
 
 VALIDATION_BATCH = 500
 SIMILARITY = "similarity"
@@ -36,10 +38,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def is_recorded(experiment: Experiment, device: torch.device) -> bool:
-    """Whether the steps of a training are recorded and replayed: on a GPU, in bfloat16, where all are alike."""
+    """Whether the steps of a training are recorded and replayed: on a GPU, where all are alike."""
     spec = experiment.regularizer
     alike = rule_of(experiment.adversarial).recordable and (spec is None or spec.augment_each is None)
-    return alike and device.type == "cuda" and experiment.optimization.precision is not None
+    return alike and device.type == "cuda"
 
 
 def train(
@@ -91,8 +93,7 @@ class Run:
         take_up(self)
         epochs = sum(stage.epochs for stage in self.stages)
         progress(len(self.history) / epochs)
-        with ThreadPoolExecutor(1) as writer:  # the next epoch does not wait for the disk
-            written: Future | None = None
+        with Checkpoints(self) as checkpoints:
             while len(self.history) < epochs:
                 stage, epoch = self.place(len(self.history))
                 if stage > self.stage:
@@ -100,13 +101,8 @@ class Run:
                     self.enter(stage)
                 with seeded(stream(self.experiment.seed, f"epoch {len(self.history)}"), self.device):
                     self._epoch(epoch)
-                if written is not None:
-                    written.result()
-                state = {name: tensor.to("cpu", copy=True) for name, tensor in state_of(self).items()}
-                written = writer.submit(self.store.save_resume, self.experiment, state, list(self.history))
+                checkpoints.after_epoch()
                 progress(1 / epochs)
-            if written is not None:
-                written.result()
         seconds = sum(row["seconds"] for row in self.history)
         history = {"best_loss": self.best_loss, "seconds": seconds, "epochs": self.history}
         if self.inputs:
@@ -145,6 +141,9 @@ class Run:
             name: [one for _, one in parameters_of(self.network, parts, method) if one.requires_grad]
             for name, parts in self.rule.gradients(self.network).items()
         }
+        # a rule that passes a batch several times adds gradients in an order of its own
+        alike = self.rule.recordable and not self.confined
+        self.at_once = AtOnce(self.network, lowered(self.experiment)) if alike else None
         if own.optimizer is not None:
             self.optimizer = self._new_optimizer(own)
         elif [*map(id, self.optimizer.param_groups[0]["params"])] != [*map(id, self.parameters())]:
@@ -233,7 +232,7 @@ class Run:
     def _step(self, batch: Tensor, augmentation: tuple[Tensor, ...], pairs: tuple[Tensor, ...] | None) -> None:
         """One update; adds the losses before it to `sums`."""
         alpha = 0.0 if self.regularizer is None else self.experiment.regularizer.alpha
-        with autocast(self.experiment, self.device):
+        with autocast(self.experiment, self.device), self.at_once.step() if self.at_once else nullcontext():
             losses = self._losses(augmented(self.images[batch].float() / 255, *augmentation), self.labels[batch])
             L_sim = self._similarity_loss(pairs, alpha)  # after the class batch, as released: batch norm sees it last
         task = sum((loss for name, loss in losses.items() if name not in self.confined), self.zero)
@@ -259,7 +258,7 @@ class Run:
         """L_sim of a pair batch: 0 where there is none, without a gradient where alpha is 0."""
         if self.regularizer is None:
             return self.zero
-        with torch.set_grad_enabled(alpha > 0):
+        with torch.set_grad_enabled(alpha > 0), self.at_once.pairs() if self.at_once else nullcontext():
             return self.regularizer(pairs)
 
     def _descend(self, loss: Tensor, losses: dict[str, Tensor]) -> None:
@@ -270,6 +269,8 @@ class Run:
             added += zip(own, torch.autograd.grad(losses[name], own, retain_graph=True), strict=True)
         if loss.requires_grad or not added:
             loss.backward()
+        if self.at_once:
+            self.at_once.gather()
         for parameter, gradient in added:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         self.optimizer.step()

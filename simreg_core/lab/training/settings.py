@@ -58,4 +58,9 @@ def _full_precision(benchmark: bool, deterministic: bool) -> Iterator[None]:
 
 def autocast(experiment: Experiment, device: torch.device) -> AbstractContextManager:
     """The precision of an experiment's passes; similarities and losses stay in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=experiment.optimization.precision == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=lowered(experiment) is not None)
+
+
+def lowered(experiment: Experiment) -> torch.dtype | None:
+    """The precision of an experiment's passes; None: float32."""
+    return torch.bfloat16 if experiment.optimization.precision == "bfloat16" else None

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from simreg_core.lab.running.processes import Processes, report, way_of_death
+from simreg_core.lab.running import processes
+from simreg_core.lab.running.processes import Processes, Stopped, report, way_of_death
 
 
 class Awkward(Exception):
@@ -105,6 +106,38 @@ def test_after_an_error_what_runs_is_given_up():
     (process,) = caught.value.args
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def work_until_stopped(path, stubborn):
+    try:
+        report("begun")
+        time.sleep(600)
+    except Stopped:
+        path.write_text("how far it is")
+        if stubborn:
+            time.sleep(600)
+        raise
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_task_that_is_stopped_may_write_how_far_it_is(tmp_path, monkeypatch, stubborn):
+    monkeypatch.setattr(processes, "SECONDS_TO_STOP", 1.0 if stubborn else 300.0)
+
+    def interrupted():
+        with Processes() as both:
+            for name in ("one", "other"):
+                both.begin(name, work_until_stopped, tmp_path / name, stubborn)
+            begun: list = []
+            while len(begun) < 2:
+                begun += both.events()
+            raise KeyboardInterrupt(*[process for _, process, *_ in begun])
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted()
+    assert [(tmp_path / name).read_text() for name in ("one", "other")] == ["how far it is"] * 2
+    for process in caught.value.args:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 @pytest.mark.parametrize(
