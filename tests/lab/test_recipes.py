@@ -46,13 +46,9 @@ def test_corners_of_a_profile():
     assert recipes.base_of(quick, colour=True).task.channels == 3
     assert recipes.base_of(quick, "photos-foreign").regularizer.images == "photos-foreign"
     assert recipes.base_of(quick, variant="photographs, ResNet10").task.images == "photos"
-    with pytest.raises(
-        SpecError, match="set 'nowhere'; allowed: mnist-5k, digits, photos-foreign"
-    ):
+    with pytest.raises(SpecError, match="set 'nowhere'; allowed: mnist-5k, digits, photos-foreign"):
         recipes.base_of(quick, "nowhere")
-    with pytest.raises(
-        SpecError, match="variant 'mnist'; allowed: photographs, ResNet10, MNIST digits, ResNet18"
-    ):
+    with pytest.raises(SpecError, match="variant 'mnist'; allowed: photographs, ResNet10, MNIST digits, ResNet18"):
         recipes.base_of(quick, variant="mnist")
 
 
