@@ -91,12 +91,12 @@ def test_every_command_names_all_that_is_missing_before_it_computes(monkeypatch,
 def test_status_names_all_that_does_not_fit(monkeypatch, capsys, places):
     monkeypatch.setattr("simreg_core.lab.running.estimate.seconds_per_step", lambda *_, **__: 1.0)
     profile = places / "mine.yaml"
-    text = TINY.read_text().replace("  test_images: 60", "  test_images: 501")
+    text = TINY.read_text().replace("  test_images: 30", "  test_images: 501")
     profile.write_text(text.replace("epochs: 2, phase_epochs", "epochs: 2, batch_size: 1300, phase_epochs"))
     assert run(monkeypatch, "status", "--profile", profile) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("MISSING")]
     assert lines == [
-        "MISSING: batch_size 1300 exceeds the 600 training images of 'digits'",
+        "MISSING: batch_size 1300 exceeds the 300 training images of 'digits'",
         "MISSING: 501 images are asked for, but 'digits' has 500 to attack",
         "MISSING: 501 images are asked for, but 'breast-cancer' has 143 to attack",
     ]
