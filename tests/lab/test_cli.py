@@ -42,7 +42,7 @@ def places(tmp_path, monkeypatch):
         (["evaluate", "--attack", "laser"], "unknown attack 'laser'; allowed: gaussian, uniform"),
         (["evaluate", "--epsilon", "8"], "did you mean 8/255"),
         (["evaluate", "--protocol", "careful"], "protocol: got 'careful'"),
-        (["evaluate", "--attack", "fgsm", "--target", "none", "--seed", "16"], "is the surrogate of this attack itself"),
+        (["evaluate", "--attack", "fgsm", "--target", "none", "--seed", "16"], "is the surrogate of this attack"),
         (["evaluate", "--attack", "boundary", "--epsilon", "0.1"], "has no epsilon"),
         (["select", "--threshold", "1.5"], "thresholds.0: got 1.5"),
         (["select", "--set", "nowhere"], "unknown regularization set 'nowhere'; allowed: photos, photos-foreign"),
