@@ -14,7 +14,14 @@ import pytest
 from conftest import TINY
 
 from simreg_core.lab.claims import NOT_MEASURED, SMALLER, UNDECIDED
+from simreg_core.lab.make.figures import studies_of
+from simreg_core.lab.running.estimate import Costs
+from simreg_core.lab.running.plan import Plan, plan
+from simreg_core.lab.store import Store
 
+LAYERS = ("10_layer_weights", "layer_weights")  # a figure that shares no record with others, and what it measures
+STEPS, MOST_STEPS = 450, {"13_protocol_audit": 650, "14_white_box": 1000}  # that a figure adds; of batches, both ways
+NETWORKS = 25
 NOTEBOOKS = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("[0-8]*.ipynb")))
 
 
@@ -53,6 +60,21 @@ def wait_for(pattern: str, folder: Path, count: int) -> None:
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     return folder, finish(folder)
+
+
+def test_no_figure_takes_long_in_tiny(tiny, tmp_path, monkeypatch):
+    """What a figure adds to the figures before it: CONTRIBUTING.md says how it is made small."""
+    monkeypatch.setattr(Costs, "_step", lambda *_: 1.0)
+    monkeypatch.setattr(Costs, "_fit", lambda *_: 10.0)
+    store, planned = Store(tmp_path), set()
+    for study in studies_of(tiny):
+        todo = plan(study.measurements(), store)
+        trainings = [one for one in todo.trainings if one not in planned]
+        measurements = [one for one in todo.measurements if one not in planned]
+        planned.update(trainings, measurements)
+        steps = Costs().seconds(Plan(tuple(trainings), tuple(measurements)))
+        assert len(trainings) <= NETWORKS, study.name
+        assert steps <= MOST_STEPS.get(study.name, STEPS), study.name
 
 
 def test_every_notebook_is_drawn_from_records(undisturbed):
@@ -135,11 +157,13 @@ def test_published_records_are_enough_to_draw(undisturbed, tmp_path):
 
 def test_changing_a_record_redraws_its_figure(undisturbed):
     folder, _ = undisturbed
-    path = next((folder / "runs" / "records").glob("*/*.json"))
-    original = path.read_text()
+    records = {path: path.read_text() for path in (folder / "runs" / "records").glob("*/*.json")}
+    path, original = next(one for one in records.items() if json.loads(one[1])["evaluation"]["attack"] == LAYERS[1])
     path.unlink()
     log = finish(folder)
     assert "0 networks to train and 1 attacks to run" in log
+    assert f"{LAYERS[0]}: drawn to" in log
+    assert log.count("up to date") == len(NOTEBOOKS) - 1  # no other figure has this record
     assert json.loads(path.read_text())["values"] == json.loads(original)["values"]
 
 

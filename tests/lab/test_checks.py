@@ -64,8 +64,8 @@ def test_a_test_split_that_is_missing_or_too_small_is_found_before_training(fold
     with pytest.raises(DataError, match="has no test images"):
         compute(todo, store, "test")
     folder("test", 5)
-    assert missing_image_sets(todo) == ["60 images are asked for, but 'mine' has 10 to attack"]
-    with pytest.raises(DataError, match="60 images are asked for"):
+    assert missing_image_sets(todo) == ["30 images are asked for, but 'mine' has 10 to attack"]
+    with pytest.raises(DataError, match="30 images are asked for"):
         compute(todo, store, "test")
     folder("test", 30)
     assert missing_image_sets(todo) == []

@@ -222,12 +222,12 @@ def test_all_faults_of_fields_that_do_not_go_together(tmp_path):
         "3 images; pairs 'double' needs low_threshold below threshold=0.8, got None"
     )
     path = of_text(
-        tmp_path, ("  epsilon: 0.05\n", "  epsilon: 0.06\n"), ("autoattack_images:", "autoattack_images: 21")
+        tmp_path, ("  epsilon: 0.05\n", "  epsilon: 0.06\n"), ("autoattack_images:", "autoattack_images: 11")
     )
     assert refused(path) == [
         "white_box: epsilon 0.06 must be one of epsilons",
         "got (0.0, 0.05, 0.5)",
-        "autoattack_images=21 exceeds the 20 images that are attacked at all",
+        "autoattack_images=11 exceeds the 10 images that are attacked at all",
     ]
 
 

@@ -84,7 +84,7 @@ def test_the_card_is_readable(published):
     numbers = weights.model_card("tiny")["networks"][1]["numbers"]
     assert "| S^Th | `threshold.safetensors` | 0.1 | 0.5 | 40 of 'digits' |" in text
     assert "| none | `none.safetensors` |  |  |  |" in text
-    assert "600 training images of 'digits'" in text
+    assert "300 training images of 'digits'" in text
     for one in numbers:
         assert f"{one['accuracy']:.3f}" in text
     assert text.count("\n- ") == len(weights.LIMITS)

@@ -12,7 +12,7 @@ from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import Profile, StepCostEvaluation
 from simreg_core.lab.study import Block, Study
 
-MORE_IMAGE_COUNTS = (1000, 5000)  # that are timed beside the profile's: memory grows with N squared
+MORE_IMAGE_COUNTS = (1000, 5000)  # that are timed beside the profile's by default: memory grows with N squared
 
 
 def timed_steps(profile: Profile) -> tuple[Block, ...]:
@@ -20,7 +20,7 @@ def timed_steps(profile: Profile) -> tuple[Block, ...]:
     own, sizes = profile.regularizer, profile.studies
     evaluation = StepCostEvaluation(
         pairs_per_step=tuple(sorted(sizes.pairs_per_step)),
-        image_counts=tuple(sorted({*sizes.image_counts, *MORE_IMAGE_COUNTS})),
+        image_counts=tuple(sorted({*sizes.image_counts, *(sizes.timed_image_counts or MORE_IMAGE_COUNTS)})),
         image_pairs=own.pairs_per_step,
         size=own.size,
     )

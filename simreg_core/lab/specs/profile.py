@@ -144,6 +144,7 @@ class StudySizes(Spec):
     """How much of each figure a profile computes.
 
     test_images: attacked with noise and FGSM; None: all.  corruption_images: likewise.
+    timed_image_counts: of 07 and 16, beside `image_counts`; None: those of `figures.kit_cost`.
     epsilons: see `EpsilonEnds`.  low_threshold: Th2 of S_double.  regularization_sets: of 04, 05 and 10.
     component_set: of 11.  colour_sets: of 09.  variants: of 12.  architectures: of 15.
     colour_task: of 09; None: the profile's task with three channels.
@@ -162,6 +163,7 @@ class StudySizes(Spec):
     spectrum_seeds: Annotated[Int, Field(ge=1, le=1000)]
     pairs_per_step: Annotated[tuple[Count, ...], Field(min_length=2)]
     image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=3)]
+    timed_image_counts: Annotated[tuple[Annotated[Int, Field(ge=2)], ...], Field(min_length=1)] | None = None
     low_threshold: Annotated[Float, Field(gt=0, lt=1)]
     regularization_sets: Annotated[tuple[RegularizationSet, ...], Field(min_length=1)]
     component_set: RegularizationSet

@@ -17,7 +17,6 @@ from simreg_core.lab.store import Store
 
 def test_costs_are_a_record_that_is_measured_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
-    monkeypatch.setattr("simreg_core.lab.figures.kit_cost.MORE_IMAGE_COUNTS", (100, 300))  # 5,000 take long
     study = figure("16_cost").study(tiny)
     todo = plan(study.measurements(), study.store)
     assert todo.trainings == ()

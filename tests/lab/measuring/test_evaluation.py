@@ -46,7 +46,7 @@ def test_noise_accuracy_is_what_the_network_does(tiny, store, trained, protocol)
     network = trained_network(trained, 10, store, CPU)
     clean = correct(network, images.pixels, images.labels).double().mean().item()
     assert record.values[0].value == clean
-    assert {value.attempted for value in record.values} == {60}
+    assert {value.attempted for value in record.values} == {tiny.studies.test_images}
     assert store.record(trained, recipes.noise(tiny, "gaussian", protocol)) == record
 
 
@@ -92,23 +92,20 @@ def test_a_surrogate_of_another_task_is_refused(tiny, store, trained):
 def test_boundary_record(tiny, store, trained):
     record = evaluate(trained, recipes.boundary(tiny), store, CPU)
     values = {value.metric: value for value in record.values}
-    assert values["median_l2"].attempted == 12
+    assert values["median_l2"].attempted == tiny.studies.boundary_images
     images = evaluation_images(trained, recipes.boundary(tiny))
     network = trained_network(trained, 10, store, CPU)
-    assert len(images) == 12
+    assert len(images) == tiny.studies.boundary_images
     assert record.arrays["cumulative"][-1] == pytest.approx(1)
     assert len(record.arrays["power"]) == 16
     # the size, computed again from the attack itself
-    result = attacks.boundary_attack(
-        network, images.pixels, steps=50, protocol="released", seed=stream(0, "boundary 0"), directions=30
-    )
+    same = {"seed": stream(0, "boundary 0"), "directions": tiny.studies.boundary_directions}
+    result = attacks.boundary_attack(network, images.pixels, steps=50, protocol="released", **same)
     expected = result.squared_l2_per_pixel[~result.failed].double().quantile(0.5).item()
     assert values["median_squared_l2_per_pixel"].value == pytest.approx(expected)
     assert values["median_l2"].value == pytest.approx(result.l2[~result.failed].double().quantile(0.5).item())
     # nearer than where the attack starts
-    start = attacks.boundary_attack(
-        network, images.pixels, steps=1, protocol="released", seed=stream(0, "boundary 0"), directions=30
-    )
+    start = attacks.boundary_attack(network, images.pixels, steps=1, protocol="released", **same)
     assert values["median_l2"].value < start.l2[~start.failed].double().quantile(0.5)
 
 
@@ -120,7 +117,7 @@ def test_a_network_that_no_image_can_fool_is_recorded_as_such(tiny, store, train
         evaluation = recipes.boundary(tiny).changed(protocol=protocol)
         evaluate(trained, evaluation, store, CPU)
         record = store.record(trained, evaluation)  # as read back from its file
-        assert all(value.failed == value.attempted == 12 for value in record.values)
+        assert all(value.failed == value.attempted == tiny.studies.boundary_images for value in record.values)
         assert all(value.value == size or (math.isnan(size) and math.isnan(value.value)) for value in record.values)
         assert record.arrays == {}
 
