@@ -35,7 +35,7 @@ def of(table: pd.DataFrame, series: str, attack: str, metric: str = "accuracy", 
 
     where: column = value; group is MAIN if it is not given.  Raises LookupError where nothing is left.
     """
-    chosen = {"group": MAIN, "series": series, "attack": attack, "metric": metric, **where}
+    chosen = {"series": series, "attack": attack, "metric": metric, "group": MAIN, **where}
     rows = table
     for column, value in chosen.items():
         rows = rows[rows[column] == value]

@@ -53,6 +53,7 @@ from simreg_core.lab.hebbian_gains import (
     noisy,
     smallest,
 )
+from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.series import QUALITATIVE, Look, looks_of
 from simreg_core.lab.specs import (
     ADVERSARIAL,
@@ -142,16 +143,16 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
         trained = {name: experiment(profile, seed, name) for name in rules(study)}
         for name, one in trained.items():
             surrogates = (trained[STANDARD], trained[NO_THRESHOLD]) if name in THRESHOLDED else ()
-            measured = (_layers(study), _attacks(study, name, surrogates), _l2(study), *_more(study, name))
+            measured = (_layers(profile), _attacks(study, name, surrogates), _l2(study), *_more(profile, name))
             blocks.append(Block({name: (one,)}, measured, MAIN))
         counts = {named(count): experiment(profile, seed, HAH, blocks=count) for count in study.counts}
         for name, one in {STANDARD: trained[STANDARD], HAH: trained[HAH], **counts}.items():
-            blocks.append(Block({name: (one,)}, (_layers(study), _linf(study)), COUNTS))
+            blocks.append(Block({name: (one,)}, (_layers(profile), _linf(study)), COUNTS))
     return tuple(blocks)
 
 
-def _layers(study: HebbianStudy) -> HebbianEvaluation:
-    return HebbianEvaluation(epsilon=study.noise, protocol="strict")
+def _layers(profile: Profile) -> HebbianEvaluation:
+    return HebbianEvaluation(epsilon=profile.hebbian.noise, images=profile.studies.test_images, protocol="strict")
 
 
 def _attacks(study: HebbianStudy, series: str, surrogates: tuple[Experiment, ...]) -> FrontEndEvaluation:
@@ -174,14 +175,16 @@ def _linf(study: HebbianStudy) -> WhiteBoxEvaluation:
     return WhiteBoxEvaluation(epsilons=(study.epsilon,), protocol="strict", **sizes)
 
 
-def _more(study: HebbianStudy, series: str) -> tuple[Evaluation, ...]:
+def _more(profile: Profile, series: str) -> tuple[Evaluation, ...]:
     """What only some networks are measured for."""
-    found: list[Evaluation] = []
+    study, found = profile.hebbian, list[Evaluation]()
     if series in CURVES:
-        found.append(NoiseEvaluation(attack="gaussian", epsilons=study.noises, protocol="strict"))
+        images = profile.studies.test_images
+        found.append(NoiseEvaluation(attack="gaussian", epsilons=study.noises, images=images, protocol="strict"))
     if series in (*PUBLISHED_CORRUPTIONS, INSTANCE):
-        corruptions = {"corruptions": study.corruptions, "severities": study.severities}
-        own: dict[str, Any] = {**corruptions, "source": study.corruption_source, "images": study.corruption_images}
+        theirs = (study.task.images, study.task.size) == ("cifar10", CIFAR10_SIZE) and has_cifar10_c()
+        own: dict[str, Any] = {"corruptions": study.corruptions, "severities": study.severities}
+        own |= {"source": "files" if theirs else "generated", "images": study.corruption_images}
         found.append(CorruptionEvaluation(protocol="strict", **own))
     if series in (STANDARD, HAH):
         few: dict[str, Any] = {"images": study.minimum_images, "steps": study.minimum_steps, "protocol": "strict"}
@@ -203,16 +206,16 @@ def draw(study: Study, protocol: str) -> Picture:
     main = table[table["group"] == MAIN]
     looks = looks_of((STANDARD, HAH, ADVERSARIAL, NOISE, *ABLATIONS, TEXT, MEAN, FREE, *BASELINES[1:]))
     figure = plt.figure(figsize=(PAGE, 11.2))
-    grid = figure.add_gridspec(5, 6, height_ratios=(1, 1, 1, 1.05, 1))
-    _noise(figure.add_subplot(grid[0, 0:2]), main, looks)
-    _layer_curves(figure.add_subplot(grid[0, 2:4]), main, looks, "snr_db", None, f"SNR (dB), σ = {own.noise:g}")
-    _layer_curves(figure.add_subplot(grid[0, 4:6]), main, looks, "activation_sparsity", RESPONSES, "h of responses")
+    grid = figure.add_gridspec(5, 12, height_ratios=(1, 1, 1, 1.05, 1))
+    _noise(figure.add_subplot(grid[0, 0:4]), main, looks)
+    _layer_curves(figure.add_subplot(grid[0, 4:8]), main, looks, "snr_db", None, f"SNR (dB), σ = {own.noise:g}")
+    _layer_curves(figure.add_subplot(grid[0, 8:12]), main, looks, "activation_sparsity", RESPONSES, "h of responses")
     _components(figure.add_subplot(grid[1, :]), main, own, looks)
     _baselines(figure.add_subplot(grid[2, :]), main, own, looks)
     _corruptions(figure.add_subplot(grid[3, :]), main, own, looks)
-    _blocks(figure.add_subplot(grid[4, 0:2]), table, own)
-    _sizes(figure.add_subplot(grid[4, 2:3]), main, looks)
-    _attackers(figure.add_subplot(grid[4, 3:6]), main, own)
+    _blocks(figure.add_subplot(grid[4, 0:4]), table, own)
+    _sizes(figure.add_subplot(grid[4, 4:7]), main, looks)
+    _attackers(figure.add_subplot(grid[4, 7:12]), main, own)
     _legend(figure, study, looks)
     found = finding(study, "hebbian-noise", "hebbian-components", "hebbian-not-masked")
     figure.suptitle(found, fontsize="small", x=0.01, ha="left")
@@ -345,8 +348,8 @@ def _sizes(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
             dot_with_interval(ax, place, ratio, looks[HAH], HAH, aside=0.2)
     ax.set_xticks(range(len(NORMS)), [NORM_NAMES[norm] for norm in NORMS], fontsize="small")
     ax.set_xlim(-0.5, len(NORMS) - 0.5)
-    ax.set_ylabel("Smallest perturbation,\nHaH ÷ standard", fontsize="small")
-    ax.set_title("Sizes (Fig. 5.8)", fontsize="medium")
+    ax.set_xlabel("norm", fontsize="small")
+    ax.set_title("Smallest sizes,\nHaH ÷ standard (5.8)", fontsize="small")
 
 
 def _attackers(ax: Axes, table: pd.DataFrame, own: HebbianStudy) -> None:

@@ -29,6 +29,7 @@ def hebbian(subject: Attacked) -> Measured:
         accuracy(correct(network, shown, labels), evaluation.epsilon, repeat=draw) for draw, shown in enumerate(noisy)
     ]
     blocks = hebbian_blocks(subject.network)
+    active = getattr(subject.experiment.adversarial, "active", HebbianTraining.active)
     clean, changed = (measure.inputs_of(subject.network, blocks, shown) for shown in (pixels, noisy[0]))
     for layer, (block, x, with_noise) in enumerate(zip(blocks, clean, changed, strict=True)):
         y, count = block.responses(x), len(labels)
@@ -51,7 +52,7 @@ def hebbian(subject: Attacked) -> Measured:
             )
             for condition, maps in ((RESPONSES, y), (OUTPUTS, block(x)))
         ]
-        share = fixed_channels(y, active_count(y.shape[1], HebbianTraining.active))
+        share = fixed_channels(y, active_count(y.shape[1], active))
         values.append(Value(metric="fixed_channels", value=share, attempted=count, layer=layer))
     return Measured(values)
 

@@ -39,9 +39,10 @@ class HebbianStudy(Spec):
     noise_strength, blur_strength: of augmentation; chosen on validation images for the clean accuracy of HaH.
     epsilon: of adversarial training, and where all L-infinity attacks are made.  epsilons: more of them, for curves.
     l2: of PGD.  adversarial_steps: of PGD in training.  seeds: of each curve.
+    Under noise as many images are seen as by `studies.test_images`.
     images, steps, restarts, queries, few_steps, autoattack_images, autoattack_budget: see `FrontEndEvaluation`.
     minimum_images, minimum_steps: see `MinimumNormEvaluation`.
-    corruption_images, corruptions, severities: see `CorruptionEvaluation`; source: 'files' is CIFAR-10-C.
+    corruption_images, corruptions, severities: see `CorruptionEvaluation`.
     """
 
     task: Task
@@ -75,7 +76,6 @@ class HebbianStudy(Spec):
     corruption_images: Count | None = None
     corruptions: Annotated[tuple[Corruption, ...], Field(min_length=1)] = SHARED_CORRUPTIONS
     severities: Annotated[tuple[Annotated[Int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (5,)
-    corruption_source: Literal["generated", "files"] = "generated"
 
     def faults(self) -> Iterator[str]:
         most = UNIT_BLOCKS.get(self.network.name)
