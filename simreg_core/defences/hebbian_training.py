@@ -65,7 +65,7 @@ class HebbianTraining(Rule):
     flow: 'stopped': a cost moves its block only; 'free': earlier blocks too, a control.
     images: what the classifier is trained on: 'clean', 'noisy' (Gaussian, clamped), 'blurred' (half of each batch), or
         'adversarial' (PGD of `steps` steps). Costs are of clean images always, as in the source.
-    strength: standard deviation of the noise, of the blur in pixels, or epsilon of PGD; None of clean images.
+    strength: standard deviation of the noise, of the blur in pixels, or epsilon of PGD; 0 of clean images.
     learning_rate: of Adam, in place of the experiment's; a tenth after 60 % and again after 80 % of the epochs.
     The last weights count.
     """
@@ -81,7 +81,7 @@ class HebbianTraining(Rule):
     threshold: Literal["strongest", "none"] = "strongest"
     flow: Literal["stopped", "free"] = "stopped"
     images: Literal["clean", "noisy", "blurred", "adversarial"] = "clean"
-    strength: float | None = None
+    strength: float = 0.0
     steps: int = 7
     learning_rate: float = 1e-3
 
@@ -102,11 +102,12 @@ class HebbianTraining(Rule):
         self._check_images()
 
     def _check_images(self) -> None:
-        if (self.images == "clean") != (self.strength is None):
-            raise ValueError(f"strength goes with images other than 'clean', got '{self.images}' and {self.strength}")
-        if self.images == "blurred":
+        if self.images == "clean":
+            if self.strength:
+                raise ValueError(f"strength goes with images other than 'clean', got {self.strength:g}")
+        elif self.images == "blurred":
             check_sigma(self.strength)
-        elif self.strength is not None:
+        else:
             check_strength(self.strength)
 
     def network(self, base: nn.Module) -> nn.Module:

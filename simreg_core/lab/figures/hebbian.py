@@ -1,7 +1,7 @@
 """Figure 23: Hebbian networks (Bakiskan 2022, figures 5.4, 5.6 to 5.8 and 5.10, tables 5.1 to 5.3)."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ from simreg_core.lab.specs import (
 from simreg_core.lab.study import COMPARED, Block, Figure, Study
 
 RELEASED_ANTI, TEXT_ANTI = 1.0, 0.1  # λ of the released code, which made the published numbers, and of the text
-NORMS = ("linf", "l2", "l0")
+NORMS: tuple[Literal["linf", "l2", "l0"], ...] = ("linf", "l2", "l0")
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l0": "L0"}
 WAYS = (("threshold", "exact"), ("threshold", "identity"), ("threshold", "soft"), ("normalization", "constant"))
 ATTACKERS = {

@@ -28,7 +28,6 @@ from simreg_core.lab.hebbian_gains import (
     FREE,
     FROM_NO_THRESHOLD,
     HAH,
-    INSTANCE,
     L2,
     LINF,
     MAIN,
