@@ -54,7 +54,7 @@ from simreg_core.lab.hebbian_gains import (
     smallest,
 )
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
-from simreg_core.lab.series import QUALITATIVE, Look, looks_of
+from simreg_core.lab.series import FREE_COLOURS, QUALITATIVE, Look, looks_of
 from simreg_core.lab.specs import (
     ADVERSARIAL,
     NOISE,
@@ -91,6 +91,7 @@ PUBLISHED_CORRUPTIONS = {STANDARD: "Standard", ADVERSARIAL: "Adv (8/255)", HAH: 
 CORRUPTION_NAMES = {  # in table 5.2, where they differ from ours without '_'
     "gaussian_noise": "Gaussian noise", "elastic_transform": "elastic",
 }  # fmt: skip
+MORE_COLOURS = ("#56b4e9", "#ca9161", "#949494", "#cc78bc")
 CURVES = (STANDARD, HAH, NOISE)
 
 
@@ -204,18 +205,20 @@ def draw(study: Study, protocol: str) -> Picture:
     use_style()
     table, own = study.table(), study.profile.hebbian
     main = table[table["group"] == MAIN]
-    looks = looks_of((STANDARD, HAH, ADVERSARIAL, NOISE, *ABLATIONS, TEXT, MEAN, FREE, *BASELINES[1:]))
+    names = (STANDARD, HAH, ADVERSARIAL, NOISE, *ABLATIONS, TEXT, MEAN, FREE, *BASELINES[1:])
+    looks = looks_of(names, (*FREE_COLOURS, *MORE_COLOURS))
     figure = plt.figure(figsize=(PAGE, 11.2))
-    grid = figure.add_gridspec(5, 12, height_ratios=(1, 1, 1, 1.05, 1))
-    _noise(figure.add_subplot(grid[0, 0:4]), main, looks)
-    _layer_curves(figure.add_subplot(grid[0, 4:8]), main, looks, "snr_db", None, f"SNR (dB), σ = {own.noise:g}")
-    _layer_curves(figure.add_subplot(grid[0, 8:12]), main, looks, "activation_sparsity", RESPONSES, "h of responses")
-    _components(figure.add_subplot(grid[1, :]), main, own, looks)
-    _baselines(figure.add_subplot(grid[2, :]), main, own, looks)
-    _corruptions(figure.add_subplot(grid[3, :]), main, own, looks)
-    _blocks(figure.add_subplot(grid[4, 0:4]), table, own)
-    _sizes(figure.add_subplot(grid[4, 4:7]), main, looks)
-    _attackers(figure.add_subplot(grid[4, 7:12]), main, own)
+    grid = figure.add_gridspec(5, 1, height_ratios=(1, 1, 1, 1.05, 1))
+    above, below = grid[0].subgridspec(1, 3), grid[4].subgridspec(1, 3, width_ratios=(1.2, 0.8, 1.3))
+    _noise(figure.add_subplot(above[0]), main, looks)
+    _layer_curves(figure.add_subplot(above[1]), main, looks, "snr_db", None, f"SNR (dB), σ = {own.noise:g}")
+    _layer_curves(figure.add_subplot(above[2]), main, looks, "activation_sparsity", RESPONSES, "h of responses")
+    _components(figure.add_subplot(grid[1]), main, own, looks)
+    _baselines(figure.add_subplot(grid[2]), main, own, looks)
+    _corruptions(figure.add_subplot(grid[3]), main, own, looks)
+    _blocks(figure.add_subplot(below[0]), table, own)
+    _sizes(figure.add_subplot(below[1]), main, looks)
+    _attackers(figure.add_subplot(below[2]), main, own)
     _legend(figure, study, looks)
     found = finding(study, "hebbian-noise", "hebbian-components", "hebbian-not-masked")
     figure.suptitle(found, fontsize="small", x=0.01, ha="left")
@@ -353,7 +356,7 @@ def _sizes(ax: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
 
 
 def _attackers(ax: Axes, table: pd.DataFrame, own: HebbianStudy) -> None:
-    """The Hebbian network under each attacker at the ε of comparison, the strongest last."""
+    """The Hebbian network under each attacker at the ε of comparison, the worst on top."""
     rows = table[(table["series"] == HAH) & (table["attack"] == "front_end") & (table["role"] == COMPARED)]
     means = rows[rows["metric"] == "accuracy"].groupby("condition")["value"].mean().sort_values(ascending=False)
     names = [*(name for name in means.index if name != WORST), WORST]
