@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6e7352b6f9477fd2",
-    "mnist": "53a4ce7fffbc8f22",  # in preparation
+    "mnist": "61841af0693bb18f",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
     "paper": "ef012d1fa6d3f48a",  # the polarizing front end and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
