@@ -13,6 +13,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import MLP
 
+from simreg_core.defences.hebbian import unit_vgg
 from simreg_core.defences.polarizing import classifier
 from simreg_core.model import PointwiseConv2d
 from simreg_core.names import (
@@ -22,6 +23,7 @@ from simreg_core.names import (
     OF_ONE_SIZE,
     PATCH,
     TRANSFORMER_LAYERS,
+    UNIT_PLANS,
     WIDTHS,
     by,
     check_fit,
@@ -67,7 +69,8 @@ def architecture(
 ) -> Normalized:
     """An untrained network of another kind: pixels [0, 1] in, [b, in_channels, h, w], logits out, [b, num_classes].
 
-    name: 'torchvision-resnet18', 'vgg', 'convnext', 'vit', 'mlp' or 'lenet'.  LAYERS has the layers to be compared.
+    name: 'torchvision-resnet18', 'vgg', 'convnext', 'vit', 'mlp', 'lenet', 'unit-vgg' or 'unit-vgg16'.  LAYERS has
+        the layers to be compared.
     size: (h, w) of the images; 'vit' and 'mlp' take no other.  in_channels: 1 for gray, 3 for colour.
     width: channels of the first stage, or units of every layer of 'vit' and 'mlp'; WIDTHS has the defaults.
     shift, gain: the network sees gain * (pixel - shift).
@@ -144,6 +147,16 @@ def _lenet(size: tuple[int, int], in_channels: int, num_classes: int, width: int
     return classifier(3, num_classes, width)
 
 
+def _unit_vgg(name: str) -> Callable[[tuple[int, int], int, int, int], nn.Module]:
+    """Filters of L2 norm 1: what a Hebbian network is made of, and compared with."""
+
+    def body(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+        plan = [one if isinstance(one, str) else one * width for one in UNIT_PLANS[name]]
+        return unit_vgg(plan, 3, num_classes)
+
+    return body
+
+
 _BODIES: dict[str, Callable[[tuple[int, int], int, int, int], nn.Module]] = {
     "torchvision-resnet18": _resnet18,
     "vgg": _vgg,
@@ -151,4 +164,5 @@ _BODIES: dict[str, Callable[[tuple[int, int], int, int, int], nn.Module]] = {
     "vit": _vit,
     "mlp": _mlp,
     "lenet": _lenet,
+    **{name: _unit_vgg(name) for name in UNIT_PLANS},
 }

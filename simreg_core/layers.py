@@ -81,6 +81,49 @@ def _check_signal(signal: Tensor) -> None:
         raise ValueError(f"{int((signal <= 0).sum())} signals are zero: a layer without output has no ratio")
 
 
+@torch.no_grad()
+def inputs_of(model: nn.Module, layers: Sequence[nn.Module], images: Tensor, *, batch_size: int = 256) -> list[Tensor]:
+    """What each layer is given, of all images, [n, ...] each.  model: runs in eval mode.  layers: modules that run.
+
+    Raises ValueError for a layer that does not run.
+    """
+    found: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
+    hooks = [layer.register_forward_pre_hook(lambda own, inputs: found[own].append(inputs[0])) for layer in found]
+    try:
+        with in_eval_mode(model):
+            for batch in images.split(batch_size):
+                model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer, parts in found.items():
+        if not parts:
+            raise ValueError(f"a {type(layer).__name__} did not run in this pass")
+    return [torch.cat(found[layer]) for layer in layers]
+
+
+def snr_db(signal: Tensor, noisy: Tensor) -> float:
+    """SNR = 10 log10 of the mean over images of ||f(x)||² / ||f(x + w) - f(x)||² (Bakiskan 2022, section 5.3), in dB.
+
+    signal, noisy: [n, ...], f(x) and f(x + w); of the inputs of layer n in the source.
+    inf where noise leaves an image's f as it is.  Raises ValueError for shapes that differ.
+    """
+    if signal.shape != noisy.shape:
+        raise ValueError(f"signal and noisy must have the same shape, got {list(signal.shape)}, {list(noisy.shape)}")
+    power, change = (one.flatten(1).double().square().sum(dim=1) for one in (signal, noisy - signal))
+    return float(10 * torch.log10((power / change).mean()))
+
+
+def activation_sparsity(maps: Tensor) -> float:
+    """h over the channels at each place, see `filter_sparsity`, averaged over images and places (source's Fig. 5.4).
+
+    maps: [b, c, h, w], c >= 2. Places where every channel is 0 are left out; NaN where there is no other.
+    """
+    channels = maps.movedim(1, -1).flatten(0, -2).double()
+    some = channels[(channels != 0).any(dim=1)]
+    return float((((some.norm(1, dim=1) / some.norm(2, dim=1)).square() - 1) / (maps.shape[1] - 1)).mean())
+
+
 def filter_sparsity(weight: Tensor) -> Tensor:
     """h(w) = ((||w||_1 / ||w||_2)^2 - 1) / (d - 1) of each filter: 0 for a single nonzero weight, 1 where all have one
     magnitude (Bakiskan 2022, section 3.2).

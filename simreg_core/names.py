@@ -63,7 +63,13 @@ PATCH = 4  # pixels a side, of ViT
 HEADS = 2
 TRANSFORMER_LAYERS = 3
 HIDDEN_LAYERS = 4  # of the MLP
-ArchitectureName = Literal["torchvision-resnet18", "vgg", "convnext", "vit", "mlp", "lenet"]
+ArchitectureName = Literal["torchvision-resnet18", "vgg", "convnext", "vit", "mlp", "lenet", "unit-vgg", "unit-vgg16"]
+# channels of each block, times the width, and 'M' for 2x2 max-pooling; the last is the source's VGG16
+UNIT_PLANS: dict[str, tuple[int | str, ...]] = {
+    "unit-vgg": (1, 1, "M", 2, 2, "M", 4, 4, 4),
+    "unit-vgg16": (1, 1, "M", 2, 2, "M", 4, 4, 4, "M", 8, 8, 8, "M", 8, 8, 8, "M"),
+}
+UNIT_BLOCKS = {name: sum(one != "M" for one in plan) for name, plan in UNIT_PLANS.items()}
 # early to late; what FeatureTaps and `SimilarityRegularizer(layers=...)` take
 LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
     "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
@@ -73,19 +79,24 @@ LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
     "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
     "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
     "lenet": ("body.0", "body.2", "body.5", "body.9"),  # the first convolution before its pooling, and each ReLU
+    "unit-vgg": tuple(f"body.features.{place}" for place in (0, 1, 4, 8)),  # the first block, and before each pooling
+    "unit-vgg16": tuple(f"body.features.{place}" for place in (1, 4, 8, 12, 16)),
 }
 OF_ONE_SIZE = ("vit", "mlp")  # they take images only of the size that they were made for
 # narrow enough to train on 16x16 patches in seconds
 WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128, "lenet": 8}
-_MULTIPLE = {"torchvision-resnet18": 1, "vgg": 1, "convnext": 1, "vit": HEADS, "mlp": 1, "lenet": 1}
+WIDTHS |= {"unit-vgg": 8, "unit-vgg16": 64}
+_MULTIPLE = {"vit": HEADS}  # of the others 1
 # smallest height and width
 _SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1, "lenet": 16}
+_SIDES |= {"unit-vgg": 4, "unit-vgg16": 4}
 
 
 def check_fit(name: str, size: tuple[int, int], width: int) -> None:
     """Refuse a size of images or a width that an architecture cannot have: ValueError naming what it can."""
-    if width < 1 or width % _MULTIPLE[name]:
-        raise ValueError(f"width of '{name}' must be a positive multiple of {_MULTIPLE[name]}, got {width}")
+    multiple = _MULTIPLE.get(name, 1)
+    if width < 1 or width % multiple:
+        raise ValueError(f"width of '{name}' must be a positive multiple of {multiple}, got {width}")
     if min(size) < _SIDES[name]:
         raise ValueError(f"'{name}' takes images of at least {by((_SIDES[name],) * 2)}, got {by(size)}")
     if name == "vit" and (size[0] != size[1] or size[0] % PATCH):

@@ -6,7 +6,7 @@ import torch
 from simreg_core import SimilarityRegularizer
 from simreg_core.architectures import architecture
 from simreg_core.features import FeatureTaps, probe_features
-from simreg_core.names import LAYERS, OF_ONE_SIZE
+from simreg_core.names import LAYERS, OF_ONE_SIZE, UNIT_PLANS
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
@@ -31,6 +31,7 @@ def test_the_loss_moves_every_weight_up_to_the_last_layer(name, generator):
     still = {name.split(".")[1] for name, one in network.named_parameters() if one.grad is None}
     last = {"torchvision-resnet18": {"fc"}, "vgg": {"classifier"}, "convnext": {"classifier"}, "mlp": {"13"}}
     last["lenet"] = {"10"}
+    last |= {name: {"classifier"} for name in UNIT_PLANS}
     # a transformer's class token is a layer's output too; its last norm and head come after
     assert still <= last.get(name, {"encoder", "heads"})
     assert regularizer.layer_logits.grad.count_nonzero() > 0

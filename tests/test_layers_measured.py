@@ -140,3 +140,35 @@ def test_convolutions_of_a_network():
     assert names[0] == "stem.0"
     assert "stage2.0.shortcut.0" in names
     assert len(names) == 1 + 2 * 8 + 3
+
+
+def test_snr_of_a_linear_map(generator):
+    """w = c x through a linear map gives -20 log10 |c|."""
+    x = torch.rand(5, 3, 4, generator=generator)
+    matrix = torch.randn(4, 6, generator=generator)
+    for c in (0.1, -2.0):
+        assert layers.snr_db(x @ matrix, (1 + c) * x @ matrix) == pytest.approx(-20 * math.log10(abs(c)), abs=1e-4)
+    assert layers.snr_db(x, x) == math.inf
+    with pytest.raises(ValueError, match=r"same shape, got \[5, 3, 4\], \[5, 3\]"):
+        layers.snr_db(x, x[..., 0])
+
+
+def test_sparsity_of_activations_is_over_channels_at_each_place():
+    maps = torch.zeros(2, 5, 3, 3)
+    assert math.isnan(layers.activation_sparsity(maps))
+    maps[0, 2] = 7  # one channel
+    assert layers.activation_sparsity(maps) == 0
+    maps[1] = 0.3  # all alike
+    assert layers.activation_sparsity(maps) == pytest.approx(0.5)
+    assert layers.activation_sparsity(-10 * maps) == pytest.approx(0.5)
+
+
+def test_inputs_of_layers(generator):
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.Linear(2, 2))
+    images, mean = torch.rand(5, 1, 6, 6, generator=generator), network[1].running_mean.clone()
+    found = layers.inputs_of(network[:4], [network[0], network[3]], images, batch_size=2)
+    assert torch.equal(found[0], images)
+    torch.testing.assert_close(found[1], network[:3].eval()(images))
+    assert torch.equal(network[1].running_mean, mean)
+    with pytest.raises(ValueError, match="a Linear did not run"):
+        layers.inputs_of(network[:4], [network[4]], images)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class FrontEnd(nn.Module):
-    """A module in front of a network, pixels in; its class says what an attacker must know of it.
+    """A module in front of a network, pixels in, or a block in it; its class says what an attacker must know of it.
 
     draws_random_numbers: whether it does so in eval mode; attacks then average over draws.
     ways: for each of its parts the ways in which an attacker may differentiate it, the first as in training:

@@ -71,6 +71,8 @@ _SHARES = (
     "danger",
     "nonzero",
     "pixel_like",
+    "activation_sparsity",
+    "fixed_channels",
 )
 _SIZES = ("median_squared_l2_per_pixel", "median_l2", "median_linf", "median_l0", "silent_neurons")
 RANGES = {  # of metrics; NaN, where nothing could be measured, is allowed for all but an accuracy

@@ -246,9 +246,9 @@ class Study:
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
         corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold, loss
         (the regularizer's target, 'no_loss' where alpha is 0), statistics (of batch norm on pairs), images, own_images
-        (whether these are the task's), code, cut, single (of partial adversarial training), trials (of a recording),
-        steps (of the attack), chance (accuracy of guessing), role ('compared': the epsilon at which attacks are set
-        side by side).
+        (whether these are the task's), code, cut, single (of partial adversarial training), blocks (Hebbian ones),
+        trials (of a recording), steps (of the attack), chance (accuracy of guessing), role ('compared': the epsilon at
+        which attacks are set side by side).
         """
         return self._table.copy(deep=False)
 
@@ -375,7 +375,7 @@ def _numbers_of(record: Record) -> dict:
         "count": getattr(spec, "count", None),
         "alpha": getattr(spec, "alpha", None),
         "threshold": getattr(spec, "threshold", None),
-        **{name: getattr(rule, name, None) for name in ("code", "cut", "single")},
+        **{name: getattr(rule, name, None) for name in ("code", "cut", "single", "blocks")},
         "loss": loss,
         "statistics": None if spec is None else spec.statistics or SHARED,
         "images": getattr(spec, "images", None),

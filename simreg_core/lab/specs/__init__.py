@@ -61,6 +61,7 @@ from simreg_core.lab.specs.evaluation import (
     more_than_attacked,
     to_train,
 )
+from simreg_core.lab.specs.hebbian import HebbianEvaluation, HebbianStudy
 from simreg_core.lab.specs.load import load_profile
 from simreg_core.lab.specs.neural import ANTOLIK_REGIONS, NeuralExperiment, Predictor, Published, Recorded, Simulated
 from simreg_core.lab.specs.profile import (
@@ -142,6 +143,8 @@ __all__ = [
     "FrequencyBiasEvaluation",
     "FrontEndEvaluation",
     "FrontEndSpec",
+    "HebbianEvaluation",
+    "HebbianStudy",
     "Int",
     "LayerWeightsEvaluation",
     "LayersEvaluation",

@@ -15,7 +15,7 @@ KEYS = {
     "quick": "6def5a20238a04a6",
     "mnist": "0b4a548acd8d5ee5",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
-    "paper": "3b8ad5c27d801c80",  # the polarizing front end came since
+    "paper": "ef012d1fa6d3f48a",  # the polarizing front end and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
     "neural": "07e2b6d4fab8aae6",
