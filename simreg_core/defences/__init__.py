@@ -9,9 +9,11 @@
 | polarized_training | the rule that trains behind a `PolarizingFrontEnd`, in three stages | Bakiskan 2022, 4.1 |
 | polarizing | `PolarizingFrontEnd`, its certificate and losses, and a `PixelQuantizer` | Bakiskan 2022, 4.1 |
 | blur | `GaussianBlur`, a front end | Li et al. 2023 |
+| sparse_coding | `SparseCoder`, `RandomSparseCoder`, `learn_dictionary`, a network behind them | Bakiskan 2022, 4.2 |
+| sparse_training | the `Dictionary` and the rule that trains behind a sparse-coding front end | likewise |
 | front_end | `FrontEnd`, a module in front of a network, and `differentiated` | |
 
-Settings load no torch; the names of the last three files are loaded when they are first used, since their classes do.
+Settings load no torch; the names of blur, front_end, polarizing and sparse_coding are loaded when they are first used.
 """
 
 from importlib import import_module
@@ -22,15 +24,18 @@ from simreg_core.defences.augmentation import Blur, NoiseTraining, noisy
 from simreg_core.defences.base import Artefact, FrontEndSettings, Parent, Plain, Rule, Stage
 from simreg_core.defences.partial import PartialTraining
 from simreg_core.defences.polarized_training import PolarizedTraining
+from simreg_core.defences.sparse_training import Dictionary, SparseCodingTraining
 
 if TYPE_CHECKING:
     from simreg_core.defences.blur import GaussianBlur
     from simreg_core.defences.front_end import FrontEnd, differentiated, replace_gradient
     from simreg_core.defences.polarizing import PolarizingFrontEnd
+    from simreg_core.defences.sparse_coding import RandomSparseCoder, SparseCoder, learn_dictionary
 
 __all__ = [
     "Artefact",
     "Blur",
+    "Dictionary",
     "FrontEnd",
     "FrontEndSettings",
     "GaussianBlur",
@@ -41,10 +46,14 @@ __all__ = [
     "Plain",
     "PolarizedTraining",
     "PolarizingFrontEnd",
+    "RandomSparseCoder",
     "Rule",
+    "SparseCoder",
+    "SparseCodingTraining",
     "Stage",
     "TradesTraining",
     "differentiated",
+    "learn_dictionary",
     "noisy",
     "pgd_adversarial_examples",
     "replace_gradient",
@@ -55,7 +64,10 @@ _OF_TORCH = {
     "FrontEnd": "front_end",
     "GaussianBlur": "blur",
     "PolarizingFrontEnd": "polarizing",
+    "RandomSparseCoder": "sparse_coding",
+    "SparseCoder": "sparse_coding",
     "differentiated": "front_end",
+    "learn_dictionary": "sparse_coding",
     "replace_gradient": "front_end",
 }
 
