@@ -43,16 +43,21 @@ def _measured(subject: Attacked) -> Measured:
     right = correct(network, pixels, labels)
     every = (evaluation.epsilon, *(evaluation.epsilons or ()))
     if not right.any():
-        none = [accuracy(right, at, condition=WORST) for at in every]
+        none = [accuracy(right, at, condition=_named(evaluation, WORST)) for at in every]
         return Measured([accuracy(right, 0.0), *none], {}, (NOTHING_RIGHT,))
     if any(("coder", "learned") in phase for one in evaluation.attackers for phase in one.phases):
         known = load_data(subject.experiment).train.pixels.to(subject.device)
         subject.network.front_end.learn(known, steps=evaluation.learned_steps, seed=stream(evaluation.seed, "learned"))
     values, found = [accuracy(right, 0.0)], {epsilon: _attacked(subject, epsilon) for epsilon in every}
     for epsilon, made in found.items():
-        values += [accuracy(~own, epsilon, condition=name) for name, own in made.fooled.items()]
-        values.append(accuracy(~made.worst, epsilon, condition=WORST))
+        fooled = {**made.fooled, WORST: made.worst}
+        values += [accuracy(~own, epsilon, condition=_named(evaluation, name)) for name, own in fooled.items()]
     return Measured([*values, *_by_draws(subject)], {}, _suspicions(subject, found))
+
+
+def _named(evaluation: CodeAttacksEvaluation, name: str) -> str:
+    """A condition: 'worst', or 'worst, L1'."""
+    return name if evaluation.norm == "linf" else f"{name}, {evaluation.norm.upper()}"
 
 
 @dataclass
