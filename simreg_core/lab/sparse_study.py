@@ -53,10 +53,10 @@ DETERMINISTIC = (
     CodeAttacker(name="Auto-PGD, DLR", phases=((SMOOTH, HALF_KEPT),), method="apgd-dlr"),
 )
 CURVES = (AUTHORS, ANNEALED, WHOLE)
-OTHER_NORMS = tuple(
-    CodeAttacker(name=f"{name}, {loss}", phases=(phase,), method=f"apgd-{loss}")
-    for name, phase in (("smooth", (SMOOTH, HALF_KEPT)), ("whole", (("coder", "identity"),)))
-    for loss in ("ce", "dlr")
+OTHER_NORMS = (
+    *DETERMINISTIC[-2:],
+    CodeAttacker(name="whole, cross-entropy", phases=((("coder", "identity"),),), method="apgd-ce"),
+    CodeAttacker(name="whole, DLR", phases=((("coder", "identity"),),), method="apgd-dlr"),
 )
 PLAIN = (
     CodeAttacker(name=PGD),
@@ -108,8 +108,10 @@ def experiment(profile: Profile, own: SparseTask, seed: int, series: str) -> Exp
         if series == TRADES:
             rule |= {"method": "trades", "beta": study.trades}
     elif series != NONE:
-        names = ("atoms", "patch", "stride", "sparsity", "batches", "batch_size", "beta", "decoder", "widths", "kept")
-        names = (*names, "epsilon", "learning_rate")
+        names = (
+            *("atoms", "patch", "stride", "sparsity", "batches", "batch_size", "beta", "decoder", "widths", "kept"),
+            *("epsilon", "learning_rate"),
+        )
         rule = {"method": "sparse_coding", **{name: getattr(own, name) for name in names}, **rules_of(own)[series]}
         optimization = optimization.changed(epochs=study.epochs)
     parts = {"task": own.task, "network": own.network, "optimization": optimization, "adversarial": rule or None}

@@ -186,6 +186,7 @@ def _by_defence(ax: Axes, table: pd.DataFrame, task: SparseTask, looks: dict[str
     ax.plot(known.index, known, **DIAMOND, mfc=looks[SPARSE].colour if same else "white", gid=PUBLISHED)
     ax.axvline(task.epsilon, color="0.6", lw=0.8, ls=":", zorder=0)
     ax.set_xscale("symlog", linthresh=min(task.epsilons))
+    ax.set_xlim(-0.1 * min(task.epsilons), 1.2 * max(task.epsilons))
     _accuracy_axes(ax, table, f"{task.name}: worst over attackers (Fig. 4.13)", "ε, L∞ (pixels in [0, 1])")
 
 
@@ -234,7 +235,7 @@ def _by_attacker(ax: Axes, table: pd.DataFrame, task: SparseTask, series: str, l
     labels = [_replaced(name, words) for name in order.index]
     ax.set_yticks(range(len(order)), labels, fontsize="xx-small")
     ax.set_xlabel("Test accuracy; dashed: clean", fontsize="small")
-    ax.set_title(f"{series}: each attacker, ε = {task.epsilon:.2g}", fontsize="medium")
+    ax.set_title(f"{series}, ε = {task.epsilon:.2g}", fontsize="medium")
 
 
 def _replaced(name: str, words: dict[str, str]) -> str:

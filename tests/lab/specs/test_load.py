@@ -13,9 +13,9 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6e7352b6f9477fd2",
-    "mnist": "b815636e044b2143",  # in preparation
+    "mnist": "de07f96d30d489c5",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
-    "paper": "3b8ad5c27d801c80",  # the polarizing front end came since
+    "paper": "fe56b93aa1b62ecf",  # the polarizing and sparse-coding front ends came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
     "neural": "07e2b6d4fab8aae6",
