@@ -91,7 +91,7 @@ def coherence(dictionary: Tensor) -> tuple[float, float]:
     """The largest |cosine| of two atoms, and the median over atoms of the largest.  dictionary: [atoms >= 2, d]."""
     cosines = (F.normalize(dictionary, dim=1) @ F.normalize(dictionary, dim=1).T).abs().fill_diagonal_(0)
     nearest = cosines.amax(dim=1).clamp(max=1)
-    return nearest.max().item(), nearest.median().item()
+    return nearest.max().item(), nearest.quantile(0.5).item()
 
 
 def is_flat(dictionary: Tensor) -> Tensor:
