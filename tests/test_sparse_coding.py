@@ -334,9 +334,7 @@ def test_a_network_of_a_rule():
     assert isinstance(network.front_end, RandomSparseCoder)
     assert (network.draws, network.front_end.threshold) == (7, pytest.approx(3 * 8 / 255))
     other = SparseCodingTraining(quantizer="off", signs="lost", decoder="resized")
-    colour = sparse_coded(
-        ResNet(BLOCKS["resnet10"], 3, 10, 2), SparseCodingTraining(quantizer="off", signs="lost", decoder="resized")
-    )
+    colour = sparse_coded(ResNet(BLOCKS["resnet10"], 3, 10, 2), other)
     assert colour.front_end.dictionary.shape == (500, 48)
     assert not colour.front_end.quantizing
     assert colour.front_end.lose_signs

@@ -216,7 +216,9 @@ def _suspicions(subject: Attacked, found: dict[float, _Made]) -> tuple[str, ...]
         checks["black_box"] = made.fooled[SQUARE]
     if FGSM in made.fooled:
         first = made.fooled[evaluation.attackers[0].name]
-        checks |= {"single_step": made.fooled[FGSM], "by_steps": {1: made.fooled[FGSM], evaluation.steps: first}}
+        checks["single_step"] = made.fooled[FGSM]
+        if evaluation.steps > 1:
+            checks["by_steps"] = {1: made.fooled[FGSM], evaluation.steps: first}
     if made.gradients:
         zero, nan = zip(*made.gradients, strict=True)
         checks |= {
