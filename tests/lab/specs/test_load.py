@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6e7352b6f9477fd2",
-    "mnist": "de07f96d30d489c5",  # in preparation
+    "mnist": "e9079135f6283d89",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
     "paper": "fe56b93aa1b62ecf",  # the polarizing and sparse-coding front ends came since
     "recorded": "eaa0ae86e31b5e66",
