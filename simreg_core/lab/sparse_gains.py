@@ -172,7 +172,7 @@ CLAIMS = (
     ),
     _claim(
         "sparse-random-every-epsilon",
-        "Random sparse codes protect more than adversarial training at every ε",
+        "Random codes protect more than adversarial training at every ε",
         f"{LOSS}, L∞, {RANDOM} minus {ADVERSARIAL}, the least over ε below the largest",
         _at_every_epsilon(RANDOM, ADVERSARIAL),
         {
@@ -184,7 +184,7 @@ CLAIMS = (
     ),
     _claim(
         "sparse-other-norms",
-        "Under L2 and L1 sparse codes protect more than adversarial training",
+        "In L2 and L1 sparse codes protect more than adversarial training",
         f"{LOSS}, {SPARSE} minus {ADVERSARIAL}, mean of L2 and L1 (Auto-PGD)",
         _other_norms,
         {
