@@ -56,6 +56,8 @@ def trained_once(tmp_path_factory):
 
     def put(store: Store, *experiments) -> None:
         for one in experiments:
+            for fit in one.fits:
+                trainer_of(fit)(fit, once, torch.device("cpu"))
             train(one, once, torch.device("cpu"))
             shutil.copytree(once.weights_path(one).parent, store.weights_path(one).parent, dirs_exist_ok=True)
 

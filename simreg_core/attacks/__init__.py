@@ -24,6 +24,7 @@ foolbox and pyautoattack are imported when an attack that needs them is called.
 
 # a new attack: a file, and a line here; `as` marks a public name
 from simreg_core.attacks import door as door, suspicion as suspicion
+from simreg_core.attacks.apgd import apgd as apgd  # gradients; L-infinity, L2, L1; Croce & Hein 2020, 2021
 from simreg_core.attacks.autoattack import (
     AUTOATTACK_QUERIES as AUTOATTACK_QUERIES,
     AUTOATTACK_STEPS as AUTOATTACK_STEPS,

@@ -69,9 +69,8 @@ def pgd(
             raise ValueError(f"step_size must be positive, got {step_size:g}")
         generator = torch.Generator(images.device).manual_seed(seed)
         ascent = _Ascent(norm, epsilon, step_size, steps, early_leave)
-        attacked = attackable(model, images, labels, batch_size)
-        if not early_leave:
-            attacked = torch.arange(len(images), device=images.device)
+        everyone = torch.arange(len(images), device=images.device)
+        attacked = attackable(model, images, labels, batch_size) if early_leave else everyone
         fooled = torch.ones(len(images), dtype=torch.bool, device=images.device)
         fooled[attacked] = False
         worst = _Worst(images.clone(), torch.full_like(labels, -math.inf, dtype=images.dtype), fooled)

@@ -11,10 +11,12 @@
 | polarized_training | the rule that trains behind a `PolarizingFrontEnd`, in three stages | Bakiskan 2022, 4.1 |
 | polarizing | `PolarizingFrontEnd`, its certificate and losses, and a `PixelQuantizer` | Bakiskan 2022, 4.1 |
 | blur | `GaussianBlur`, a front end | Li et al. 2023 |
+| sparse_coding | `SparseCoder`, `RandomSparseCoder`, `learn_dictionary`, a network behind them | Bakiskan 2022, 4.2 |
+| sparse_training | the `Dictionary` and the rule that trains behind a sparse-coding front end | likewise |
 | front_end | `FrontEnd`, a module in front of a network, and `differentiated` | |
 
-Settings load no torch; the names of blur, front_end, hebbian and polarizing are loaded when they are first used, since
-their classes do.
+Settings load no torch; the names of blur, front_end, hebbian, polarizing and sparse_coding are loaded when they are
+first used, since their classes do.
 """
 
 from importlib import import_module
@@ -26,16 +28,19 @@ from simreg_core.defences.base import Artefact, FrontEndSettings, Parent, Plain,
 from simreg_core.defences.hebbian_training import HebbianTraining
 from simreg_core.defences.partial import PartialTraining
 from simreg_core.defences.polarized_training import PolarizedTraining
+from simreg_core.defences.sparse_training import Dictionary, SparseCodingTraining
 
 if TYPE_CHECKING:
     from simreg_core.defences.blur import GaussianBlur
     from simreg_core.defences.front_end import FrontEnd, differentiated, replace_gradient
     from simreg_core.defences.hebbian import HebbianBlock, logits_and_costs
     from simreg_core.defences.polarizing import PolarizingFrontEnd
+    from simreg_core.defences.sparse_coding import RandomSparseCoder, SparseCoder, learn_dictionary
 
 __all__ = [
     "Artefact",
     "Blur",
+    "Dictionary",
     "FrontEnd",
     "FrontEndSettings",
     "GaussianBlur",
@@ -48,10 +53,14 @@ __all__ = [
     "Plain",
     "PolarizedTraining",
     "PolarizingFrontEnd",
+    "RandomSparseCoder",
     "Rule",
+    "SparseCoder",
+    "SparseCodingTraining",
     "Stage",
     "TradesTraining",
     "differentiated",
+    "learn_dictionary",
     "logits_and_costs",
     "noisy",
     "pgd_adversarial_examples",
@@ -64,7 +73,10 @@ _OF_TORCH = {
     "GaussianBlur": "blur",
     "HebbianBlock": "hebbian",
     "PolarizingFrontEnd": "polarizing",
+    "RandomSparseCoder": "sparse_coding",
+    "SparseCoder": "sparse_coding",
     "differentiated": "front_end",
+    "learn_dictionary": "sparse_coding",
     "logits_and_costs": "hebbian",
     "replace_gradient": "front_end",
 }

@@ -73,6 +73,7 @@ _SHARES = (
     "pixel_like",
     "activation_sparsity",
     "fixed_channels",
+    *("coherence", "nearest_atom", "flat_atoms", "flat_kept", "passing", "negative", "same_top", "flipped", "changed"),
 )
 _SIZES = ("median_squared_l2_per_pixel", "median_l2", "median_linf", "median_l0", "silent_neurons")
 RANGES = {  # of metrics; NaN, where nothing could be measured, is allowed for all but an accuracy
@@ -87,6 +88,7 @@ class Value(_Stored):
 
     epsilon: strength.  repeat: which of several attacks.  corruption, severity: of common corruptions.
     layer: of layer weights, 0 is the stem.  condition: of a comparison of similarities.
+    draws: of a random network, over which an attack averages its gradient.
     Refused outside the range of its metric, see `RANGES`; of any other metric, every number is taken.
     """
 
@@ -100,6 +102,7 @@ class Value(_Stored):
     severity: Annotated[int, Field(ge=0)] | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
     condition: str | None = None
+    draws: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _possible(self):

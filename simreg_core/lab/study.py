@@ -244,11 +244,11 @@ class Study:
         """One row a measured number.
 
         Columns: group, series, seed, attack, protocol, metric, value, attempted, failed, epsilon, repeat,
-        corruption, severity, layer, condition; and, of what was trained and measured, k, count, alpha, threshold, loss
-        (the regularizer's target, 'no_loss' where alpha is 0), statistics (of batch norm on pairs), images, own_images
-        (whether these are the task's), code, cut, single (of partial adversarial training), blocks (Hebbian ones),
-        trials (of a recording), steps (of the attack), chance (accuracy of guessing), role ('compared': the epsilon at
-        which attacks are set side by side).
+        corruption, severity, layer, condition, draws; and, of what was trained and measured, k, count, alpha,
+        threshold, loss (the regularizer's target, 'no_loss' where alpha is 0), statistics (of batch norm on pairs),
+        images, own_images (whether these are the task's), code, cut, single (of partial adversarial training), blocks
+        (Hebbian ones), trials (of a recording), steps (of the attack), chance (accuracy of guessing), role ('compared':
+        the epsilon at which attacks are set side by side).
         """
         return self._table.copy(deep=False)
 

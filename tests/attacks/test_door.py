@@ -23,6 +23,8 @@ ATTACKS = {
     "momentum_transfer": lambda m, x, y: attacks.momentum_transfer([m], x, y, 0.3, 2),
     "autoattack": lambda m, x, y: attacks.autoattack(m, x, y, 0.3, norm="linf", **AUTOATTACK),
     "autoattack l2": lambda m, x, y: attacks.autoattack(m, x, y, 2.0, norm="l2", **AUTOATTACK),
+    "apgd": lambda m, x, y: attacks.apgd(m, x, y, 0.3, steps=3, seed=0),
+    "apgd l1": lambda m, x, y: attacks.apgd(m, x, y, 5.0, norm="l1", steps=3, seed=0),
     "square": lambda m, x, y: attacks.square(m, x, y, 0.3, queries=5, seed=0),
     "square l2": lambda m, x, y: attacks.square(m, x, y, 2.0, norm="l2", queries=5, seed=0),
     "hop_skip_jump": lambda m, x, y: attacks.hop_skip_jump(m, x, y, steps=1, directions=20, seed=0),

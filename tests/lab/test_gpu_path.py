@@ -343,7 +343,7 @@ def evaluations() -> dict[str, tuple]:
         if isinstance(one, Experiment):
             names = ("attack", "method", "norm", *(["protocol"] if kind_of(evaluation).strict else []))
             what = " ".join(str(getattr(evaluation, name)) for name in names if hasattr(evaluation, name))
-            own_network = evaluation.attack in ("polarization", "hebbian")  # of a network with a front end, or blocks
+            own_network = evaluation.attack in ("polarization", "code_attacks", "sparse_codes", "hebbian")
             found.setdefault(what, (evaluation, one if own_network else trained))
     found["step_cost"] = (
         StepCostEvaluation(pairs_per_step=(4,), image_counts=(10,), repeats=1, rounds=1),

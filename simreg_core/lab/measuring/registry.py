@@ -13,6 +13,7 @@ from typing import Any
 from simreg_core.lab.image_files import count_images
 from simreg_core.lab.measuring import (
     boundary,
+    code_attacks,
     corruptions,
     frequency_bias,
     front_end,
@@ -24,6 +25,7 @@ from simreg_core.lab.measuring import (
     noise_and_fgsm,
     pair_similarity,
     polarization,
+    sparse_codes,
     step_cost,
     white_box,
 )
@@ -32,6 +34,7 @@ from simreg_core.lab.specs import (
     EVALUATIONS,
     AnyExperiment,
     BoundaryEvaluation,
+    CodeAttacksEvaluation,
     CorruptionEvaluation,
     CorruptionSpectraEvaluation,
     Evaluation,
@@ -48,6 +51,7 @@ from simreg_core.lab.specs import (
     PairSimilarityEvaluation,
     PolarizationEvaluation,
     SimilarityEvaluation,
+    SparseCodesEvaluation,
     StepCostEvaluation,
     Trainable,
     TransferEvaluation,
@@ -356,6 +360,26 @@ register(
         lacks=layers.layers_lacks,
         passes=layers.layers_passes,
         words=layers.layers_words,
+        strict=False,
+    ),
+    Kind(
+        spec=CodeAttacksEvaluation,
+        subject=Attacked,
+        measure=code_attacks.code_attacks,
+        images=attacked_images,
+        lacks=code_attacks.code_attacks_lack,
+        passes=code_attacks.code_attacks_passes,
+        words=code_attacks.code_attacks_words,
+        strict=False,
+    ),
+    Kind(
+        spec=SparseCodesEvaluation,
+        subject=Attacked,
+        measure=sparse_codes.sparse_codes,
+        images=attacked_images,
+        lacks=sparse_codes.sparse_codes_lack,
+        passes=sparse_codes.sparse_codes_passes,
+        words=sparse_codes.sparse_codes_words,
         strict=False,
     ),
 )

@@ -22,6 +22,7 @@ from simreg_core.lab.measuring.subject import (
 )
 from simreg_core.lab.records import Value
 from simreg_core.lab.specs import (
+    CodeAttacksEvaluation,
     Experiment,
     FrontEndEvaluation,
     MinimumNormEvaluation,
@@ -36,7 +37,7 @@ LARGE = 0.5  # epsilon at which every image can be made the same gray one
 GRAY_STEPS = 10  # enough to cross that ball
 NOTHING_RIGHT = "the network classifies no image of them rightly, so there was none to attack"
 AUTOATTACK_CLASSES = 4  # at least, for its targeted loss
-WithAutoAttack = WhiteBoxEvaluation | FrontEndEvaluation
+WithAutoAttack = WhiteBoxEvaluation | FrontEndEvaluation | CodeAttacksEvaluation
 
 
 def white_box(subject: Attacked) -> Measured:

@@ -85,6 +85,13 @@ from simreg_core.lab.specs.profile import (
     Variant,
     WhiteBoxStudy,
 )
+from simreg_core.lab.specs.sparse_coding import (
+    CodeAttacker,
+    CodeAttacksEvaluation,
+    SparseCodesEvaluation,
+    SparseStudy,
+    SparseTask,
+)
 from simreg_core.lab.specs.training import (
     AnyExperiment,
     Experiment,
@@ -126,6 +133,8 @@ __all__ = [
     "Architecture",
     "BoundaryEvaluation",
     "Choice",
+    "CodeAttacker",
+    "CodeAttacksEvaluation",
     "Condition",
     "CorruptionEvaluation",
     "CorruptionSpectraEvaluation",
@@ -174,6 +183,9 @@ __all__ = [
     "SimilarityEvaluation",
     "Simulated",
     "Size",
+    "SparseCodesEvaluation",
+    "SparseStudy",
+    "SparseTask",
     "Spec",
     "SpecError",
     "StepCostEvaluation",

@@ -24,6 +24,7 @@ from simreg_core.lab.specs.dissertation import EpsilonEnd, PartialStudy, Polariz
 from simreg_core.lab.specs.evaluation import more_than_attacked
 from simreg_core.lab.specs.hebbian import HebbianStudy
 from simreg_core.lab.specs.neural import Predictor, Simulated
+from simreg_core.lab.specs.sparse_coding import SparseStudy
 from simreg_core.lab.specs.training import Network, Optimization, Regularizer, Task
 from simreg_core.names import DIRECTIONS, ArchitectureName, Protocol, TargetSimilarity
 
@@ -289,7 +290,7 @@ class Profile(Spec):
         architecture or a similarity; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not
         named was chosen as without these words, or as 'main' was; 'table' is that of 18. A setting that the criterion
         did not accept has no verdict.
-    partial, polarizing, hebbian: of notebooks 20, 21 and 23; None: the profile does not have it.
+    partial, polarizing, sparse_coding, hebbian: of notebooks 20 to 23; None: the profile does not have it.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -311,6 +312,7 @@ class Profile(Spec):
     chosen: dict[str, Choice] | None = None
     partial: PartialStudy | None = None
     polarizing: PolarizingStudy | None = None
+    sparse_coding: SparseStudy | None = None
     hebbian: HebbianStudy | None = None
     needs_gpu: bool = False
 

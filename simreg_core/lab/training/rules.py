@@ -97,6 +97,7 @@ RULES = _by_name(
     Row("gaussian", defences.NoiseTraining, kept={"steps": (Literal[10], 10)}),
     Row("partial", defences.PartialTraining),
     Row("polarizing", defences.PolarizedTraining),
+    Row("sparse_coding", defences.SparseCodingTraining),
     Row("hebbian", defences.HebbianTraining),
 )
 FRONT_ENDS = _by_name(

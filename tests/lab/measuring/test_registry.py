@@ -169,6 +169,8 @@ def test_committed_records_of_every_kind_are_read_found_by_their_keys_and_writte
         "logits",
         "front_end",
         "polarization",
+        "code_attacks",
+        "sparse_codes",
         "hebbian",
     }  # no figure of it has them yet
     names = set(EVALUATIONS) - not_of_quick

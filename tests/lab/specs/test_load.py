@@ -13,9 +13,9 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6def5a20238a04a6",
-    "mnist": "0b4a548acd8d5ee5",  # in preparation
+    "mnist": "ba61d685356d0a8a",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
-    "paper": "ef012d1fa6d3f48a",  # the polarizing front end and Hebbian networks came since
+    "paper": "9e5a0709d4a4f922",  # the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
     "neural": "07e2b6d4fab8aae6",
