@@ -94,8 +94,8 @@ def draw(study: Study, protocol: str) -> Picture:
     right.set(ylabel="accuracy")
     dashed = any(len(published_curve(look, "gaussian")) for look in looks.values())
     curves = right.get_legend_handles_labels()
-    title = {"title": "right; dashed: published" if dashed else "right", "title_fontsize": "x-small"}
-    bottom.legend(*curves, loc="lower center", ncols=2, fontsize="x-small", **title)
+    below = bottom.legend(*curves, loc="lower center", ncols=2, fontsize="x-small", title_fontsize="x-small")
+    below.set_title("right; dashed: published" if dashed else "right")
     figure.suptitle(IDEA, fontsize="small", x=0.01, ha="left")
     return figure
 
