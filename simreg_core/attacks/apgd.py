@@ -63,6 +63,6 @@ def apgd(
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of zero gradients: pgd counts them
-                found = attack.perturb(images[part].float(), labels[part]).to(images)
+                found = attack.perturb(images[part].float(), labels[part]).detach().to(images)
             adversarial[part] = torch.where(found == images[part].float(), images[part], found)
     return never_fails(images, adversarial)

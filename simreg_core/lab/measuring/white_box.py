@@ -194,9 +194,10 @@ def white_box_lacks(experiment: Experiment, evaluation: WithAutoAttack, look: Lo
 
 
 def white_box_passes(evaluation: WhiteBoxEvaluation, images: int) -> float:
-    """A gradient costs two more passes than a classification."""
+    """A gradient costs two more passes than a classification; Square is made at `evaluation.epsilon` only."""
     gradients = evaluation.steps * evaluation.restarts * len(evaluation.epsilons)
-    return images * (3 * gradients + evaluation.queries) + autoattack_passes(evaluation)
+    queries = 0 if evaluation.epsilon is None else evaluation.queries
+    return images * (3 * gradients + queries) + autoattack_passes(evaluation)
 
 
 def autoattack_passes(evaluation: WithAutoAttack) -> int:
