@@ -53,7 +53,8 @@ def test_every_network_is_attacked_by_who_knows_it(tiny):
         for block in study.blocks:
             ((name, (trained,)),) = block.series.items()
             for evaluation in block.evaluations:
-                assert [*kind_of(evaluation).lacks(trained, evaluation, None)] == []
+                if trained.seed == 0:  # for others nothing else is looked at
+                    assert [*kind_of(evaluation).lacks(trained, evaluation, None)] == []
                 assert all((own.seed, own.task) == (trained.seed, trained.task) for own in evaluation.surrogates_needed)
                 assert trained not in evaluation.surrogates_needed
             first = next(own for own in block.evaluations if isinstance(own, CodeAttacksEvaluation))

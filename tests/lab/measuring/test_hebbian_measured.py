@@ -77,7 +77,7 @@ def test_a_training_makes_its_costs_larger(tiny, store, trained_once):
 
 
 def test_a_killed_training_ends_with_the_same_bits(tiny, store, tmp_path):
-    one = experiment(tiny, 0, "HaH", blocks=1)
+    one = experiment(tiny, 0, "HaH", blocks=1).changed(optimization={"epochs": 2, "batch_size": 64})
     train(one, store, CPU)
     other = Store(tmp_path / "other")
 
