@@ -148,7 +148,7 @@ def test_status_names_missing_sets_first_and_lists_the_trainings_all_the_same(mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("MISSING: unknown image set 'cifar10-jpeg75'")
     assert lines[1].startswith("MISSING: unknown image set 'tiny-imagenet32-jpeg75'")
-    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-6; for 02" in "\n".join(
+    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-6; for 00, 02" in "\n".join(
         lines
     )
     assert lines[-1].endswith(
@@ -162,7 +162,7 @@ def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, 
     monkeypatch.setenv("SIMREG_DATA", str(places))
     assert run(monkeypatch, "status", "--profile", "paper") == 0
     said = capsys.readouterr().out
-    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-9; for 02, 03, 04, 05" in said
+    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-9; for 00, 02, 03, 04, 05" in said
     assert "MISSING: unknown image set 'imagenet'" in said
     assert "put images there as imagenet/train/CLASS/*.png" in said
     assert "MISSING: the published V1 predictor is not at" in said
