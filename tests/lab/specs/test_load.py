@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6def5a20238a04a6",
-    "mnist": "0b4a548acd8d5ee5",  # in preparation
+    "mnist": "b4ea01cffe339b51",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
     "paper": "3b8ad5c27d801c80",  # the polarizing front end came since
     "recorded": "eaa0ae86e31b5e66",
