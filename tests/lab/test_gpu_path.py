@@ -343,7 +343,7 @@ def evaluations() -> dict[str, tuple]:
         if isinstance(one, Experiment):
             names = ("attack", "method", "norm", *(["protocol"] if kind_of(evaluation).strict else []))
             what = " ".join(str(getattr(evaluation, name)) for name in names if hasattr(evaluation, name))
-            own_network = evaluation.attack == "polarization"  # of a network with a front end
+            own_network = evaluation.attack in ("polarization", "layers")  # a front end; a surrogate of their task
             found.setdefault(what, (evaluation, one if own_network else trained))
     found["step_cost"] = (
         StepCostEvaluation(pairs_per_step=(4,), image_counts=(10,), repeats=1, rounds=1),
@@ -359,7 +359,7 @@ def evaluations() -> dict[str, tuple]:
             few = MinimumNormEvaluation(method=method, norm=norm, images=4, steps=1 if method == "hop_skip_jump" else 3)
             found[f"minimum_norm {method} {norm}"] = (few, trained)
     auto = WhiteBoxEvaluation(
-        epsilons=(0.05,), epsilon=0.05, images=6, steps=2, queries=4, autoattack_images=4, autoattack_budget=(2, 2, 4)
+        epsilons=(0.05,), epsilon=0.05, images=30, steps=2, queries=4, autoattack_images=20, autoattack_budget=(2, 2, 4)
     )
     return {**found, "autoattack": (auto, trained)}
 
