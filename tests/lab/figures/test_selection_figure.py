@@ -42,7 +42,7 @@ def test_all_planes_have_one_logarithmic_scale_and_the_title_names_the_choice():
     assert choice == "Gaussian noise chooses α = 0.5, Th = 0.2; of 3 other attacks, 2 choose the same"
     assert found == finding(study, "consistent")
     for ax in planes[:4]:
-        assert [len(line.get_xdata()) for line in ax.lines if line.get_gid() == SEEDS] == [2] * 12  # two seeds of each pair
+        assert [len(line.get_xdata()) for line in ax.lines if line.get_gid() == SEEDS] == [2] * 12  # seeds
         assert sorted(numbers_of(ax)) == [*["0.1"] * 3, *["0.2"] * 3, *["0.5"] * 3, *["1"] * 3]
     assert len(numbers_of(planes[4])) == 11  # as many as the paper's plane shows
     plt.close(picture)
