@@ -26,7 +26,7 @@ from simreg_core.lab.store import Store
 from simreg_core.lab.training import Run, is_recorded, settings_of
 
 PROFILE = Path(__file__).parents[1] / "tests" / "profiles" / "tiny.yaml"
-STEPS = 8
+STEPS = 4
 TOLERANCE = 0.05  # of a sum of losses over as many steps, where the algorithms may be chosen by timing
 
 

@@ -66,7 +66,14 @@ def _steps(computed: Sequence[str], quick: bool, without_gpu: bool) -> Iterator[
 
 def run(command: Sequence[str], seconds: float) -> int:
     """Exit status of this Python with arguments, stopped as by Ctrl-C where it takes longer: `RUNNING_OUT`."""
-    process = subprocess.Popen([sys.executable, *command], cwd=PROJECT, env=_environment(), start_new_session=True)
+    # begun by nohup or behind a script's `&`, this process ignores Ctrl-C, and its children would too
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        env=_environment(),
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:

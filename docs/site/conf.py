@@ -14,6 +14,7 @@ release = version_of("simreg")
 # The source is the project's folder, so that a link leads to the same file here and in the repository.
 root_doc = "docs/site/index"
 include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md", "BENCHMARKS.md"]
+include_patterns += ["weights/*/README.md"]
 exclude_patterns = [".*", "build", "data", "runs", "figures", "tests", "simreg_core", "benchmarks", "*.egg-info"]
 exclude_patterns += ["**/.ipynb_checkpoints", "notebooks/profiles"]
 

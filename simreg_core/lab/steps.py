@@ -131,8 +131,9 @@ def random_regularizer(network, experiment: Experiment, count: int, generator: t
     size = (count, task.channels, *(spec.size or task.size))
     images = torch.randint(0, 256, size, generator=generator).byte()
     random_set = ImageSet("random", "train", images, torch.zeros(count), ())
-    # random pixels are never similar: targets and pairs that such images have
+    # random pixels are never similar: targets and pairs that such images have; linear CKA takes no equal targets
+    target = "pixel" if spec.similarity == "linear_cka" else "zero"
     free = spec.changed(
-        pairs="all", low_threshold=None, augment_once="none", target="zero", neural=None, matrix=None, count=count
+        pairs="all", low_threshold=None, augment_once="none", target=target, neural=None, matrix=None, count=count
     )
     return build_regularizer(network, free, random_set, seed=0, store=Store())

@@ -118,7 +118,7 @@ def test_a_path_that_fails_is_named_and_tried_again(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(gpu_check.Run, "_step", lambda self, *drawn: self.sums.update(task=torch.rand(())))
     name = "as planned against kernel by kernel, float32"
     assert gpu_check.check(tmp_path / "checks.json", name) == [name]
-    assert "FAILED as planned against kernel by kernel, float32: Wrong: task loss over 8" in capsys.readouterr().out
+    assert "FAILED as planned against kernel by kernel, float32: Wrong: task loss over 4" in capsys.readouterr().out
     monkeypatch.undo()
     monkeypatch.setattr(gpu_check, "default_device", lambda: torch.device("cpu"))
     assert gpu_check.check(tmp_path / "checks.json", name) == []

@@ -45,11 +45,17 @@ def places(tmp_path, monkeypatch):
         (["evaluate", "--attack", "fgsm", "--target", "none", "--seed", "16"], "is the surrogate of this attack"),
         (["evaluate", "--attack", "boundary", "--epsilon", "0.1"], "has no epsilon"),
         (["select", "--threshold", "1.5"], "thresholds.0: got 1.5"),
-        (["select", "--set", "nowhere"], "unknown regularization set 'nowhere'; allowed: photos, photos-foreign"),
+        (
+            ["select", "--set", "nowhere"],
+            "unknown regularization set 'nowhere'; allowed: mnist-5k, digits, photos-foreign",
+        ),
         (["run", "--executor", "slurm"], "unknown executor 'slurm'; allowed: local, ray"),
         (["run", "--address", "head:6379"], "executor 'local' has no address, got 'head:6379'"),
         (["run", "--only", "99_none"], "unknown notebook '99_none'; allowed: 00_start_here"),
-        (["select", "--variant", "nothing"], "unknown variant 'nothing'; allowed: digits, ResNet10"),
+        (
+            ["select", "--variant", "nothing"],
+            "unknown variant 'nothing'; allowed: photographs, ResNet10, MNIST digits, ResNet18",
+        ),
         (["select", "--architecture", "resnet50"], "unknown architecture 'resnet50'; allowed: torchvision-resnet18"),
         (["select", "--learning-rate", "inf"], "learning_rate: got inf"),
     ],
@@ -148,7 +154,7 @@ def test_status_names_missing_sets_first_and_lists_the_trainings_all_the_same(mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("MISSING: unknown image set 'cifar10-jpeg75'")
     assert lines[1].startswith("MISSING: unknown image set 'tiny-imagenet32-jpeg75'")
-    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-6; for 02" in "\n".join(
+    assert "gray cifar10-jpeg75 32x32, resnet18 width 64, 8 epochs, unregularized; seeds 0-6; for 00, 02" in "\n".join(
         lines
     )
     assert lines[-1].endswith(
@@ -162,7 +168,7 @@ def test_status_lists_what_is_missing_and_computes_nothing(monkeypatch, capsys, 
     monkeypatch.setenv("SIMREG_DATA", str(places))
     assert run(monkeypatch, "status", "--profile", "paper") == 0
     said = capsys.readouterr().out
-    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-9; for 02, 03, 04, 05" in said
+    assert "S^Th, alpha 10, Th 0.8, k 16, 5000 images of imagenet; seeds 0-9; for 00, 02, 03, 04, 05" in said
     assert "MISSING: unknown image set 'imagenet'" in said
     assert "put images there as imagenet/train/CLASS/*.png" in said
     assert "MISSING: the published V1 predictor is not at" in said

@@ -38,3 +38,8 @@ def test_a_gpu_has_finished_before_the_clock_starts_and_before_it_stops(monkeypa
     monkeypatch.setattr("time.perf_counter", lambda: happened.append("clock") or 0.0)
     steps.timed(lambda: happened.append("step"), torch.device("cuda"))
     assert happened == ["waited", "clock", "step", "waited", "clock"]
+
+
+def test_a_step_of_linear_cka_can_be_timed(tiny):
+    experiment = recipes.experiment(tiny, "S^Th", 0, similarity="linear_cka")
+    assert seconds_per_step(experiment, steps=1) > 0

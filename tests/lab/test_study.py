@@ -39,7 +39,9 @@ def test_quick_has_both_protocols_and_enough_seeds_for_a_verdict():
     for study in studies_of(load_profile("quick")):
         for block in study.blocks:
             # no network has a part in spectra of corruptions or is trained for times; pairs are shown of one
-            if block.group not in ("spectra", "step cost", "pairs") and not block.recorded:
+            # the selection has two seeds, as the paper's has few: its claim says so, and stays open
+            few = block.group in ("spectra", "step cost", "pairs") or study.name == "03_hyperparameter_selection"
+            if not few and not block.recorded:
                 assert min(len(experiments) for experiments in block.series.values()) >= FEWEST_SEEDS
 
 
@@ -141,7 +143,7 @@ def test_parameters_reach_what_the_notebook_is_about():
     (curves, _) = figure("07_batch_size_study").open("quick", k=64).blocks
     assert [one[0].regularizer.pairs_per_step for one in list(curves.series.values())[1:]] == [4, 16, 32, 64]
     (curves,) = figure("08_image_count_study").open("quick", count=50).blocks
-    assert [one[0].regularizer.count for one in list(curves.series.values())[1:]] == [10, 50, 100, 500]
+    assert [one[0].regularizer.count for one in list(curves.series.values())[1:]] == [10, 50, 100, 1000]
     assert not figure("08_image_count_study").open("quick", count=100).customized
     assert figure("08_image_count_study").open("quick", "strict").customized
     start = figure("00_start_here").open("quick", count=400)
@@ -151,13 +153,13 @@ def test_parameters_reach_what_the_notebook_is_about():
 
 def test_numbers_are_columns_of_the_table():
     table = figure("03_hyperparameter_selection").open("quick").table()
-    of_one = table[table["series"] == "α = 0.2, Th = 0.6"]
+    of_one = table[table["series"] == "α = 0.2, Th = 0.3"]
     assert (of_one["alpha"] == 0.2).all()
-    assert (of_one["threshold"] == 0.6).all()
+    assert (of_one["threshold"] == 0.3).all()
     assert table.loc[table["series"] == "none", ["alpha", "threshold", "k", "count"]].isna().all(axis=None)
     attacked = figure("14_white_box").open("quick").table()
     compared = attacked[attacked["role"] == COMPARED]
-    assert set(compared["epsilon"]) == {0.01}
+    assert set(compared["epsilon"]) == {0.1}
     assert set(compared["condition"]) >= {"PGD", "Square", "AutoAttack, reduced"}
     assert "PGD, L2" not in set(compared["condition"])
     audit = figure("13_protocol_audit").open("quick").table()

@@ -15,6 +15,7 @@ from simreg_core.lab.measuring.subject import Attacked, Look, Measured, accuracy
 from simreg_core.lab.measuring.white_box import (
     LARGE,
     NOTHING_RIGHT,
+    autoattack_name,
     autoattack_passes,
     autoattacked,
     twice,
@@ -43,16 +44,37 @@ def _measured(subject: Attacked) -> Measured:
     right = correct(network, pixels, labels)
     every = (evaluation.epsilon, *(evaluation.epsilons or ()))
     if not right.any():
-        none = [accuracy(right, at, condition=_named(evaluation, WORST)) for at in every]
-        return Measured([accuracy(right, 0.0), *none], {}, (NOTHING_RIGHT,))
+        found = {epsilon: _Made({name: ~right for name in _conditions(subject, epsilon)}) for epsilon in every}
+        draws = [accuracy(right, evaluation.epsilon, condition=DRAWS, draws=one) for one in evaluation.draws or ()]
+        return Measured([*_accuracies(evaluation, right, found), *draws], {}, (NOTHING_RIGHT,))
     if any(("coder", "learned") in phase for one in evaluation.attackers for phase in one.phases):
         known = load_data(subject.experiment).train.pixels.to(subject.device)
         subject.network.front_end.learn(known, steps=evaluation.learned_steps, seed=stream(evaluation.seed, "learned"))
-    values, found = [accuracy(right, 0.0)], {epsilon: _attacked(subject, epsilon) for epsilon in every}
+    found = {epsilon: _attacked(subject, epsilon) for epsilon in every}
+    values = _accuracies(evaluation, right, found)
+    return Measured([*values, *_by_draws(subject)], {}, _suspicions(subject, found))
+
+
+def _accuracies(evaluation: CodeAttacksEvaluation, right: Tensor, found: "dict[float, _Made]") -> list[Value]:
+    """Clean accuracy, and accuracy under each attacker and the worst of them at each epsilon."""
+    values = [accuracy(right, 0.0)]
     for epsilon, made in found.items():
         fooled = {**made.fooled, WORST: made.worst}
         values += [accuracy(~own, epsilon, condition=_named(evaluation, name)) for name, own in fooled.items()]
-    return Measured([*values, *_by_draws(subject)], {}, _suspicions(subject, found))
+    return values
+
+
+def _conditions(subject: Attacked, epsilon: float) -> list[str]:
+    """What `_attacked` names: a network that is wrong on every image has the rows of any other."""
+    evaluation, main = subject.evaluation, epsilon == subject.evaluation.epsilon
+    names = [own.name for own in evaluation.attackers if main or own.name in evaluation.curves]
+    for number, surrogate in enumerate(evaluation.surrogates, start=1):
+        names += _ways_from(subject.trained(surrogate), number)
+    if main:
+        names += [FGSM] if evaluation.norm == "linf" else []
+        names += [SQUARE] if evaluation.queries is not None else []
+        names += [autoattack_name(evaluation)] if evaluation.autoattack_images is not None else []
+    return names
 
 
 def _named(evaluation: CodeAttacksEvaluation, name: str) -> str:
@@ -99,7 +121,7 @@ def _attacked(subject: Attacked, epsilon: float) -> _Made:
         if main or own.name in evaluation.curves:
             found[own.name] = _by(subject, made, own, epsilon, steps, restarts, seed)
     for number, surrogate in enumerate(evaluation.surrogates, start=1):
-        found |= _transferred(subject, subject.trained(surrogate), f"from surrogate {number}", epsilon, steps, seed)
+        found |= _transferred(subject, subject.trained(surrogate), number, epsilon, steps, seed)
     if evaluation.norm == "linf" and main:
         with ExitStack() as stack:
             first = evaluation.attackers[0]
@@ -166,17 +188,20 @@ def _by(
     return kept
 
 
-def _transferred(
-    subject: Attacked, surrogate: nn.Module, name: str, epsilon: float, steps: int, seed: int
-) -> dict[str, Tensor]:
-    """What is made on a surrogate; behind a front end also through it as the identity, as in the released code."""
-    pixels, labels, norm = subject.pixels, subject.labels, subject.evaluation.norm
+def _ways_from(surrogate: nn.Module, number: int) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Ways through a surrogate, by name; behind a front end also the identity, as in the released code."""
+    name = f"from surrogate {number}"
     behind = any(isinstance(module, FrontEnd) for module in surrogate.modules())
-    named: dict[str, tuple[tuple[str, str], ...]] = {name: ()}
-    if behind:
-        named[f"{name}, identity"] = (("coder", "identity"),)
+    return {name: ()} | ({f"{name}, identity": (("coder", "identity"),)} if behind else {})
+
+
+def _transferred(
+    subject: Attacked, surrogate: nn.Module, number: int, epsilon: float, steps: int, seed: int
+) -> dict[str, Tensor]:
+    """What is made on a surrogate, by the way through it."""
+    pixels, labels, norm = subject.pixels, subject.labels, subject.evaluation.norm
     found = {}
-    for own, ways in named.items():
+    for own, ways in _ways_from(surrogate, number).items():
         with ExitStack() as stack:
             _take(stack, surrogate, ways)
             if norm == "linf":

@@ -115,7 +115,7 @@ def autoattacked(
     if evaluation.autoattack_budget is not None:
         budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))
     result = attacks.autoattack(network, pixels[few], labels[few], evaluation.epsilon, norm="linf", seed=seed, **budget)
-    return {_autoattack_name(evaluation): ~correct(network, result.adversarial, labels[few])}
+    return {autoattack_name(evaluation): ~correct(network, result.adversarial, labels[few])}
 
 
 def _pgd(
@@ -156,7 +156,7 @@ def _none_to_attack(evaluation: WhiteBoxEvaluation, images: int) -> Measured:
         values += [accuracy(none, evaluation.epsilon, condition=name) for name in names]
         if evaluation.autoattack_images is not None:
             few = none[: evaluation.autoattack_images]
-            values.append(accuracy(few, evaluation.epsilon, condition=_autoattack_name(evaluation)))
+            values.append(accuracy(few, evaluation.epsilon, condition=autoattack_name(evaluation)))
     fooled = {f"{epsilon:g}": [1] * images for epsilon in evaluation.epsilons}
     return Measured(values, {"fooled": fooled}, (NOTHING_RIGHT,))
 
@@ -165,7 +165,8 @@ def _main_name(evaluation: WhiteBoxEvaluation) -> str:
     return "PGD" if evaluation.norm == "linf" else "PGD, L2"
 
 
-def _autoattack_name(evaluation: WithAutoAttack) -> str:
+def autoattack_name(evaluation: WithAutoAttack) -> str:
+    """'AutoAttack', or that its budget is reduced."""
     return "AutoAttack" if evaluation.autoattack_budget is None else "AutoAttack, reduced"
 
 

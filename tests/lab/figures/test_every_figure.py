@@ -78,7 +78,7 @@ def test_a_figure_that_leaves_out_a_series_is_refused(monkeypatch):
 
 
 def test_a_new_set_is_drawn_by_itself():
-    picture = made_up("09_colour", attack_table(none=0, photos=1, mine=1, yours=2)).draw()
+    picture = made_up("09_colour", attack_table(**{"none": 0, "mnist-5k-coloured": 1, "mine": 1, "yours": 2})).draw()
     labels = [text.get_text() for text in picture.legends[0].get_texts()]
     assert labels == ["none (n = 4)", "own images (n = 4)", "mine (n = 4)", "yours (n = 4)"]
     plt.close(picture)

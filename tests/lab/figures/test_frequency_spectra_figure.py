@@ -37,7 +37,7 @@ def test_the_figure_shows_what_it_finds_and_on_how_much_it_rests():
             tuple(ax.images[0].get_extent()[:2]),
             tuple(ax.images[0].get_extent()[2:]),
         )
-    assert [[text.get_text() for text in ax.texts] for ax in (profiles, half)] == [["8 images × 4 seeds"]] * 2
+    assert [[text.get_text() for text in ax.texts] for ax in (profiles, half)] == [["24 images × 16 seeds"]] * 2
     (mean,) = (line for line in difference.lines if line.get_gid() == "S^Th")
     assert mean.get_xdata() == pytest.approx(study.judge()[0].estimate)
     (dots,) = (line for line in difference.lines if line.get_gid() == SEEDS)

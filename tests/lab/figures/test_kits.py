@@ -44,9 +44,9 @@ def test_a_set_stands_beside_the_published_one_that_plays_its_part():
 
 def test_a_set_is_called_by_its_part_and_the_main_one_looks_as_elsewhere():
     quick = load_profile("quick")
-    looks = set_looks(attack_table(**dict.fromkeys(["none", "photos", "photos-foreign", "mine"], 0)), quick)
-    assert [look.label for look in looks.values()] == ["none", "own images", "other photographs", "mine"]
-    assert (looks["photos"].colour, looks["photos"].marker) == (LOOKS["S^Th"].colour, LOOKS["S^Th"].marker)
+    looks = set_looks(attack_table(**dict.fromkeys(["none", "mnist-5k", "photos-foreign", "mine"], 0)), quick)
+    assert [look.label for look in looks.values()] == ["none", "own images", "photographs", "mine"]
+    assert (looks["mnist-5k"].colour, looks["mnist-5k"].marker) == (LOOKS["S^Th"].colour, LOOKS["S^Th"].marker)
     assert len({look.colour for look in looks.values()}) == len({look.marker for look in looks.values()}) == 4
     assert set_label("photos-foreign", "mnist-5k") == "photographs"
     small = load_profile("cifar-small")  # its main set is another than the task's images

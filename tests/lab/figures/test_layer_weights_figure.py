@@ -39,7 +39,7 @@ def test_no_interval_is_drawn_of_fewer_seeds_than_a_verdict_takes(seeds, interva
     _, ax = plt.subplots()
     final = np.array([[0.5, 0.2, 0.1, 0.1, 0.1], [0.4, 0.3, 0.1, 0.1, 0.1], [0.5, 0.2, 0.1, 0.1, 0.1]])[:seeds]
     layer_weights._after_training(ax, final, "photos")
-    assert ax.get_title() == f"After training\nphotos, n = {seeds}"
+    assert ax.get_title() == f"photos, n = {seeds}\nlargest: stem ({seeds} of {seeds})"
     assert sum(drawn.has_yerr for drawn in ax.containers) == intervals
     assert [drawn.lines[0].get_ydata()[0] for drawn in ax.containers] == pytest.approx(final.mean(axis=0))
     plt.close("all")

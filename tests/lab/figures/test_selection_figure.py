@@ -39,11 +39,11 @@ def test_all_planes_have_one_logarithmic_scale_and_the_title_names_the_choice():
     assert len({(ax.get_yscale(), ax.get_ylim(), ax.get_xlim()) for ax in planes}) == 1
     assert planes[0].get_yscale() == "log"
     choice, found = picture.get_suptitle().split("\n")
-    assert choice == "Gaussian noise chooses α = 0.2, Th = 0.8; of 3 other attacks, 2 choose the same"
+    assert choice == "Gaussian noise chooses α = 0.5, Th = 0.2; of 3 other attacks, 2 choose the same"
     assert found == finding(study, "consistent")
     for ax in planes[:4]:
-        assert [len(line.get_xdata()) for line in ax.lines if line.get_gid() == SEEDS] == [4] * 6
-        assert sorted(numbers_of(ax)) == ["0.1", "0.1", "0.2", "0.2", "0.4", "0.4"]
+        assert [len(line.get_xdata()) for line in ax.lines if line.get_gid() == SEEDS] == [2] * 12  # seeds
+        assert sorted(numbers_of(ax)) == [*["0.1"] * 3, *["0.2"] * 3, *["0.5"] * 3, *["1"] * 3]
     assert len(numbers_of(planes[4])) == 11  # as many as the paper's plane shows
     plt.close(picture)
 

@@ -48,7 +48,8 @@ def test_a_published_effect_is_filled_where_it_is_of_the_same_task(rows, picture
     lines = drawn(picture)
     same = {row["key"]: row["same"] for row in rows}
     assert lines["published pixel-neural mouse V1"].get_markerfacecolor() == "k"
-    assert same["gaussian"] is None
+    assert same["gaussian"] == 0.284
+    assert lines["published gaussian MNIST"].get_markerfacecolor() == "k"
     assert lines["published gaussian CIFAR-10"].get_markerfacecolor() == "white"
 
 

@@ -126,13 +126,29 @@ def test_a_masked_variant_is_flagged(opened):
     assert any(warning in one for one in masked.warnings)
 
 
-def test_a_network_that_is_wrong_on_every_image(opened):
-    evaluation = CodeAttacksEvaluation(epsilon=0.05, attackers=KNOWING[:1], steps=1, restarts=1, images=20)
+def test_a_network_that_is_wrong_on_every_image_has_the_rows_of_any_other(opened, sparse):
+    attackers = (KNOWING[0], KNOWING[3])
+    evaluation = CodeAttacksEvaluation(
+        epsilon=0.05, attackers=attackers, steps=1, restarts=1, queries=1, images=12, epsilons=(0.01,),
+        curves=("smooth",), few_steps=1, surrogates=(sparse(training="unsupervised", quantizer="off"),),
+    )  # fmt: skip
     subject = opened(evaluation)
     wrong = (subject.network(subject.pixels).argmax(dim=1) + 1) % 10
     found = code_attacks.code_attacks(replace(subject, images=replace(subject.images, labels=wrong)))
-    assert [(one.epsilon, one.value) for one in found.values] == [(0.0, 0), (0.05, 0)]
-    assert len(found.warnings) == 1
+    rows = [(one.epsilon, one.condition) for one in found.values]
+    assert rows == [(one.epsilon, one.condition) for one in code_attacks.code_attacks(subject).values]
+    assert {one.value for one in found.values} == {0}
+    assert found.warnings == (code_attacks.NOTHING_RIGHT,)
+
+
+def test_a_random_network_that_is_wrong_on_every_image_has_its_draws(opened):
+    evaluation = CodeAttacksEvaluation(
+        epsilon=0.05, attackers=AVERAGING, steps=1, restarts=1, images=12, draws=(1, 3), draw_steps=1
+    )
+    subject = opened(evaluation, dropout=0.3, kept=8, draws=3)
+    always = torch.full_like(subject.labels, -100)  # no class
+    found = code_attacks.code_attacks(replace(subject, images=replace(subject.images, labels=always)))
+    assert {one.draws: one.value for one in found.values if one.draws is not None} == {1: 0, 3: 0}
 
 
 def test_what_the_codes_are(opened, sparse):

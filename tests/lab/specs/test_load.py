@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6def5a20238a04a6",
-    "mnist": "ba61d685356d0a8a",  # in preparation
+    "mnist": "b33498c4cf596516",  # in preparation
     "cifar-small": "ae3e16330fd6259a",
     "paper": "9e5a0709d4a4f922",  # the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",

@@ -47,7 +47,8 @@ def filters_by_epoch(experiment, store, until=None):
 
     run = Watched(experiment, store, CPU)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simreg_core.lab.training.loop.state_of", saved)
+        patch.setattr("simreg_core.lab.training.checkpoints.state_of", saved)
+        patch.setattr("simreg_core.lab.training.checkpoints.SECONDS", 0.0)  # a state after every epoch
         try:
             run.finish(lambda work: None)
         except Killed:
