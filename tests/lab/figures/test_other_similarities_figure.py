@@ -8,6 +8,7 @@ from made_up import attack_rows, made_up
 
 from simreg_core import pixel_similarity, threshold_targets
 from simreg_core.defences import GaussianBlur
+from simreg_core.lab.checks import problems
 from simreg_core.lab.figures import figure
 from simreg_core.lab.figures.other_similarities import OF_TARGETS, TABLE
 from simreg_core.lab.recipes import experiment
@@ -42,6 +43,14 @@ def test_each_network_differs_from_that_of_the_target_in_one_thing(tiny):
         "S^Th, blurred images": {"low_pass": 1.5},
     }
     assert {one[0].task.images for one in table.series.values()} == {"breast-cancer"}
+
+
+def test_no_more_cases_of_a_table_are_attacked_than_it_has(tiny):
+    large = tiny.changed(studies=tiny.studies.changed(test_images=500, boundary_images=300))
+    _, table = figure(NAME).study(large).blocks
+    assert [one.images for one in table.evaluations] == [None, None, 100]
+    wanted = [(seeds[0], own) for seeds in table.series.values() for own in table.evaluations]
+    assert problems((), wanted, lambda one: None) == []
 
 
 def test_a_regularizer_has_the_targets_and_images_that_it_says(tiny, store):
