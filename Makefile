@@ -87,7 +87,7 @@ AVX2_TESTS := tests/test_model.py tests/lab/training/test_loop.py tests/lab/meas
     tests/test_figures.py::test_one_figure_from_an_empty_store
 test: $(READY)
 	$(BIN)/python -m pytest
-	SIMREG_FIGURES=$$(mktemp -d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest notebooks
 	ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest $(AVX2_TESTS)
 
 # the notebooks' committed outputs, nothing is executed; nothing comes from the network

@@ -1,6 +1,5 @@
 """Every figure draws all of its series; a new figure is one new module and its notebook."""
 
-import ast
 import json
 import os
 import shutil
@@ -10,57 +9,13 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import nbformat
-import pandas as pd
 import pytest
 from made_up import attack_table, made_up
 from pages import FILES
 
 from simreg_core.lab import figures
 from simreg_core.lab.figures import FIGURES, figure
-from simreg_core.lab.specs import PROJECT, SpecError, load_profile
-
-FIGURES_FOLDER = PROJECT / "figures"
-
-
-def committed(name: str) -> list[dict]:
-    """The code cells of a notebook."""
-    cells = json.loads((PROJECT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
-    return [cell for cell in cells if cell["cell_type"] == "code"]
-
-
-def run(source: str, room: dict) -> None:
-    """A cell, with what a kernel would show of its last line."""
-    *lines, last = ast.parse(source).body
-    exec(compile(ast.Module(lines, []), "cell", "exec"), room)
-    if not isinstance(last, ast.Expr):
-        exec(compile(ast.Module([last], []), "cell", "exec"), room)
-    elif (value := eval(compile(ast.Expression(last.value), "cell", "eval"), room)) is not None:
-        assert value._repr_html_() if isinstance(value, pd.DataFrame) else repr(value)
-
-
-@pytest.mark.parametrize("name", [name for name, own in FIGURES.items() if own.is_of(load_profile("quick"))])
-def test_a_notebook_draws_the_committed_figure_from_the_committed_records(name, tmp_path, monkeypatch, capsys):
-    """Every cell, in this process, where its figure can be compared; nbval runs each in a kernel."""
-    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("SIMREG_FIGURES", str(tmp_path / "figures"))
-    room, checked = {}, []
-    for cell in committed(name):
-        source = "".join(cell["source"])
-        run(source, room)
-        said = capsys.readouterr().out
-        if source.startswith("# NBVAL_CHECK_OUTPUT"):
-            assert said == "".join("".join(output["text"]) for output in cell["outputs"])
-            checked.append(said)
-    assert room["study"].draw() is room["study"].draw()  # which raises for a series that it leaves out
-    plt.close("all")
-    (said,) = checked
-    made = json.loads((tmp_path / "figures" / "quick" / f"{name}.json").read_text())
-    headlines = {claim["key"]: claim["verdict"] for claim in made.get("claims", ()) if claim["main"]}
-    assert (f"verdicts: {headlines}\n" in said) == (name != "00_start_here")
-    assert all((tmp_path / "figures" / "quick" / f"{name}.{suffix}").stat().st_size > 1000 for suffix in ("pdf", "png"))
-    ours, theirs = (pd.read_csv(folder / "quick" / f"{name}.csv") for folder in (tmp_path / "figures", FIGURES_FOLDER))
-    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
-    assert not (tmp_path / "runs").exists()  # nothing was computed
+from simreg_core.lab.specs import PROJECT, SpecError
 
 
 def test_a_figure_that_leaves_out_a_series_is_refused(monkeypatch):
