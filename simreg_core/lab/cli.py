@@ -10,6 +10,7 @@ import typer
 
 from simreg_core.lab import recipes, series
 from simreg_core.lab.folders import published_folder, settle_folders
+from simreg_core.lab.make.computed import draw_computed
 from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
@@ -66,9 +67,15 @@ def figures(
     only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
     without_gpu: WithoutGpuOption = False,
     workers: WorkersOption = None,
+    computed: Annotated[bool, typer.Option("--computed", help="Draw what is computed; compute nothing.")] = False,
 ) -> None:
     """Compute what is missing, draw every figure, and judge every claim."""
     chosen, name = _profile(profile)
+    if computed:
+        if recompute:
+            raise SpecError("--computed computes nothing, so it does not go with --recompute")
+        draw_computed(chosen, only or ())
+        return
     make_figures(chosen, name, recompute, only or (), without_gpu, workers)
     if name == DEFAULT_PROFILE and not only:
         print("the paper's own size, for a GPU and days: make figures PROFILE=paper (docs/reproducing.md)")

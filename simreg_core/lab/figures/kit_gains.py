@@ -5,6 +5,7 @@ than FEWEST_SEEDS have no interval, as in the verdicts.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -179,9 +180,12 @@ def curves_and_gains(
 ) -> Picture:
     """Above what three attacks leave, below the gain over none, by seed; one legend for all.
 
-    looks, ticks: with those of none; None: its labels are those of the legend.
+    looks, ticks: with those of none; None: its labels are those of the legend. A series without rows is left out: it
+        is not computed yet.
     published: what the dashed lines are; empty: there are none.  same: whether they are of the same task.
     """
+    ticks, there = ticks or [look.label for look in looks.values()], [*map(set(table["series"]).__contains__, looks)]
+    ticks, looks = [*compress(ticks, there)], dict(compress(looks.items(), there))
     figure, axes = panels(2, 3, 5.2, sharex="col", width_ratios=(1, 1, 0.85))
     for above, below, attack in zip(*axes[:, :2], ("gaussian", "fgsm"), strict=True):
         accuracy_curves(above, table, looks, attack, protocol)
@@ -193,7 +197,7 @@ def curves_and_gains(
     size_bars(axes[0, 2], table, looks)
     axes[0, 2].set_title(ATTACK_NAMES["boundary"], fontsize="medium")
     size_ratios(axes[1, 2], table, looks, same)
-    _name_places(axes[1, 2], ticks or [look.label for look in looks.values()])
+    _name_places(axes[1, 2], ticks)
     for ax, label in zip((*axes[:, 0], axes[1, 2]), ("Test accuracy", ACCURACY_GAIN, SIZE_GAIN), strict=True):
         ax.set_ylabel(label)
     handles, labels = axes[0, 0].get_legend_handles_labels()
