@@ -6,6 +6,8 @@ PROFILE ?=
 ONLY ?=
 # 1: compute everything again instead of drawing from what is there
 RECOMPUTE ?=
+# 1: draw what is computed so far and compute nothing
+COMPUTED ?=
 # 1: compute a profile that needs a GPU on a machine that has none
 WITHOUT_GPU ?=
 # how many tasks run at once; empty: one per core, or four that share a GPU
@@ -46,7 +48,7 @@ help:
 	@echo "make clean      remove the environment and the caches (not runs/)"
 
 figures: $(READY)
-	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers '%') $(ONLY:%=--only '%')
+	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(COMPUTED)),--computed) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers '%') $(ONLY:%=--only '%')
 
 # one after another, so that what is wanted most is whole first; a second call goes on where a first one was stopped
 RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_image_count_study \

@@ -89,7 +89,15 @@ def headline_table(rows: list[dict], profile: str, others: Mapping[str, list[dic
 
 
 def _short_cell(row: dict) -> str:
-    return row["verdict"] if row["n"] is None else f"**{row['verdict']}**{_flags(row['flagged'])}, {number(row)}"
+    """Verdict and effect; the number of seeds where it is smaller than planned."""
+    if row["n"] is None:
+        return row["verdict"]
+    few = f", n = {row['n']}" if _has_few(row) else ""
+    return f"**{row['verdict']}**{_flags(row['flagged'])}, {number(row)}{few}"
+
+
+def _has_few(row: dict) -> bool:
+    return row["planned"] is not None and row["n"] < row["planned"]
 
 
 def _line(cells: list[str]) -> str:
@@ -123,7 +131,7 @@ def _measured_cell(row: dict, letters: Mapping[str, str]) -> str:
 
 
 def _size(row: dict) -> str:
-    few = f" (of {row['planned']} planned)" if row["planned"] is not None and row["n"] < row["planned"] else ""
+    few = f" (of {row['planned']} planned)" if _has_few(row) else ""
     images = "" if row["images"] is None else f" × {row['images']} images"
     return f"{row['n']} {row['unit']}{few}{images}"
 

@@ -13,6 +13,7 @@ from simreg_core.lab.folders import figures_folder
 from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.make.notebooks import shown
 from simreg_core.lab.make.verdicts import write_claims
+from simreg_core.lab.recipes import headline_seeds
 from simreg_core.lab.specs import Profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import Block, Study
@@ -44,7 +45,8 @@ class PartOfStudy(Study):
         for claim in claims:
             with suppress(LookupError):
                 found += verdicts([claim], table, protocol, self.circumstances)
-        return found
+        most = headline_seeds(self.profile)  # a verdict knows how many are planned in quick
+        return [replace(one, planned=min(one.planned, most)) if one.planned else one for one in found]
 
     def draw(self) -> "Picture":
         """As of a whole study; its title says what is lacking."""
