@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[3]
 KEYS = {
     "quick": "6def5a20238a04a6",
     "mnist": "b4ea01cffe339b51",  # in preparation
-    "cifar-small": "ae3e16330fd6259a",
+    "cifar-small": "08c26f227fe78c0e",
     "paper": "3b8ad5c27d801c80",  # the polarizing front end came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
