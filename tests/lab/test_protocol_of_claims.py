@@ -84,11 +84,29 @@ def judged_too_early(repository: Path, every: set[str], of_claims: dict[str, set
     return {key: commits for key, commits in found.items() if commits}
 
 
-def test_the_list_was_committed_before_the_records_that_it_judges():
+def needs_history() -> None:
     if git(PROJECT, "rev-parse", "--is-inside-work-tree").stdout.strip() != "true":
         pytest.skip("no git repository: nothing says what was committed first")
     if git(PROJECT, "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
         pytest.skip("a shallow clone: the commits of the records are not in it; git fetch --unshallow")
+
+
+def test_alpha_of_cifar_small_was_committed_before_a_test_image_was_attacked():
+    needs_history()
+    how = load_profile("cifar-small").chosen["main"].how
+    said = git(PROJECT, "log", "--format=%H", f"-S{how}", "--", "notebooks/profiles/cifar-small.yaml").stdout.split()
+    if not said:
+        pytest.skip("the choice of alpha is not committed yet")
+    records = [json.loads(path.read_text()) for path in PROJECT.glob("figures/cifar-small/records/*/*.json")]
+    split = {True: set(), False: set()}
+    for one in records:
+        split[one["evaluation"].get("split") == "validation"].add(one["provenance"]["commit"])
+    assert split[True]  # the selection's, which may be older
+    assert [one for one in split[False] if not is_ancestor(PROJECT, said[-1], one)] == []
+
+
+def test_the_list_was_committed_before_the_records_that_it_judges():
+    needs_history()
     if not git(PROJECT, "log", "--format=%H", "--", LIST).stdout.strip():
         pytest.skip(f"{LIST} is not committed yet")
     if git(PROJECT, "diff", "--quiet", "HEAD", "--", LIST).returncode:

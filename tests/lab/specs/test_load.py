@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[3]
 KEYS = {
     "quick": "6def5a20238a04a6",
     "mnist": "b33498c4cf596516",  # in preparation
-    "cifar-small": "ae3e16330fd6259a",
+    "cifar-small": "08c26f227fe78c0e",
     "paper": "9e5a0709d4a4f922",  # the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
