@@ -219,7 +219,7 @@ def threshold_slider(study: Study) -> str:
         above, below = shares(similarity, threshold)
         ax.set_title(f"Th = {threshold:.2f}: {above:.1%} of pairs at +1, {below:.1%} at −1", fontsize="x-small")
 
-    return _slider(figure, frame, [round(0.05 * step, 2) for step in range(1, 19)])
+    return _slider(figure, frame, [round(0.05 * step, 2) for step in range(1, 19)], "the target for each threshold")
 
 
 def alpha_slider(study: Study) -> str:
@@ -246,7 +246,8 @@ def alpha_slider(study: Study) -> str:
         words = f"α = {alpha:g}: accuracy of S^Th on {images} validation images, without and under attack"
         figure.suptitle(in_symbols(words), fontsize="small", x=0.01, ha="left")
 
-    return _slider(figure, frame, sorted(table["alpha"].dropna().unique()))
+    values = sorted(table["alpha"].dropna().unique())
+    return _slider(figure, frame, values, "accuracy without and under attack for each alpha")
 
 
 def _slopes(ax: Axes, table: pd.DataFrame, attack: str) -> list[tuple[Any, pd.DataFrame]]:
@@ -269,15 +270,15 @@ def _slopes(ax: Axes, table: pd.DataFrame, attack: str) -> list[tuple[Any, pd.Da
     return lines
 
 
-def _slider(figure: Picture, frame: Callable[[float], None], values: list[float]) -> str:
-    """HTML with a picture for each value.  frame: changes the figure to that of a value."""
+def _slider(figure: Picture, frame: Callable[[float], None], values: list[float], words: str) -> str:
+    """HTML with a picture for each value.  frame: changes the figure to that of a value.  words: for who sees none."""
     from matplotlib.animation import FuncAnimation
 
     frames = FuncAnimation(figure, frame, frames=values, interval=400, cache_frame_data=False)
     with plt.rc_context({"savefig.dpi": SLIDER_DPI}):
         html = frames.to_jshtml(default_mode="once")
     plt.close(figure)
-    return html
+    return html.replace("<img id=", f'<img alt="{words}" id=')
 
 
 def under_noise(study: Study, network: "nn.Module") -> pd.DataFrame:

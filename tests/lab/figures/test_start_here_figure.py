@@ -119,7 +119,7 @@ def test_the_slider_without_a_kernel_has_a_picture_for_each_threshold_and_is_sma
 
 
 def test_the_slider_over_alpha_shows_the_networks_of_notebook_03(study, monkeypatch):
-    monkeypatch.setattr(start_here, "_slider", lambda figure, frame, values: (figure, frame, values))
+    monkeypatch.setattr(start_here, "_slider", lambda figure, frame, values, _: (figure, frame, values))
     picture, frame, alphas = start_here.alpha_slider(study)
     assert alphas == list(study.profile.selection.alphas)
     table = figure("03_hyperparameter_selection").open("quick").table()
@@ -138,6 +138,7 @@ def test_the_slider_over_alpha_shows_the_networks_of_notebook_03(study, monkeypa
 def test_both_sliders_of_the_notebook_are_small_and_need_no_kernel(study):
     html = start_here.alpha_slider(study) + start_here.threshold_slider(study)
     assert html.count("data:image/png;base64") == len(study.profile.selection.alphas) + 18
+    assert html.count('<img alt="') == html.count("<img") == 2
     assert len(html) < 600_000
 
 
