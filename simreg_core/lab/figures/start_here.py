@@ -16,7 +16,7 @@ from simreg_core.lab.figures.kit_attacks import (
     published_curve,
     published_task,
 )
-from simreg_core.lab.recipes import headline_seeds, noise, seeds_of
+from simreg_core.lab.recipes import experiment, headline_seeds, noise, seeds_of
 from simreg_core.lab.running.plan import plan
 from simreg_core.lab.select import grid_of
 from simreg_core.lab.series import FREE_MARKERS, LOOKS, NONE, S_PIXEL, S_TH, THRESHOLD
@@ -211,13 +211,13 @@ def threshold_slider(study: Study) -> str:
     """HTML of a slider over Th that needs no kernel: a picture of the target for each of 18 thresholds."""
     similarity = shown(study).similarity.numpy()
     use_style()
-    figure, ax = plt.subplots(figsize=(2.8, 2.9), layout="constrained")
+    figure, ax = plt.subplots(figsize=(2.8, 3.1), layout="constrained")
     image = target_image(ax, similarity)
 
     def frame(threshold: float) -> None:
         image.set_data(as_target(similarity, threshold))
         above, below = shares(similarity, threshold)
-        ax.set_title(f"Th = {threshold:.2f}: {above:.1%} of pairs at +1, {below:.1%} at −1", fontsize="x-small")
+        ax.set_title(f"Th = {threshold:.2f}\n{above:.1%} of pairs at +1, {below:.1%} at −1", fontsize="small")
 
     return _slider(figure, frame, [round(0.05 * step, 2) for step in range(1, 19)], "the target for each threshold")
 
@@ -292,10 +292,10 @@ def under_noise(study: Study, network: "nn.Module") -> pd.DataFrame:
     from simreg_core.lab.measuring.subject import Attacked, evaluation_images
     from simreg_core.model import in_eval_mode
 
-    experiment, evaluation = study.experiment(NONE), noise(study.profile, "gaussian")
-    images = evaluation_images(experiment, evaluation)
+    none, evaluation = experiment(study.profile, NONE, 0), noise(study.profile, "gaussian")
+    images = evaluation_images(none, evaluation)
     with in_eval_mode(network):
-        subject = Attacked(experiment, evaluation, network, images, study.store, torch.device("cpu"))
+        subject = Attacked(none, evaluation, network, images, study.store, torch.device("cpu"))
         values = kind_of(evaluation).measure(subject).values
     return pd.DataFrame({"epsilon": [one.epsilon for one in values], "accuracy": [one.value for one in values]})
 

@@ -7,6 +7,7 @@ import pytest
 from simreg_core.lab import pretrained
 from simreg_core.lab.figures import figure, kit_attacks, start_here
 from simreg_core.lab.figures.start_here import clearest_pairs
+from simreg_core.lab.make.notebooks import NOTEBOOKS
 from simreg_core.lab.select import selection_ratios
 
 
@@ -140,6 +141,7 @@ def test_both_sliders_of_the_notebook_are_small_and_need_no_kernel(study):
     assert html.count("data:image/png;base64") == len(study.profile.selection.alphas) + 18
     assert html.count('<img alt="') == html.count("<img") == 2
     assert len(html) < 600_000
+    assert (NOTEBOOKS / "00_start_here.ipynb").stat().st_size < 1_000_000
 
 
 def test_the_slider_over_alpha_trains_nothing(tmp_path, monkeypatch):
