@@ -45,7 +45,7 @@ help:
 	@echo "make select     choose alpha and the threshold on validation images"
 	@echo "make publish    copy records beside the figures, write notebook outputs (before a commit)"
 	@echo "make lint       style, format and types"
-	@echo "make clean      remove the environment and the caches (not runs/)"
+	@echo "make clean      remove the environment and the caches (not runs/: simreg clean)"
 
 figures: $(READY)
 	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(COMPUTED)),--computed) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers '%') $(ONLY:%=--only '%')

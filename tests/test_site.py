@@ -12,6 +12,7 @@ import yaml
 from simreg_site import results
 from simreg_site.docstrings import as_rest
 from simreg_site.links import faults
+from simreg_site.reading import alternative
 
 import simreg_core
 from simreg_core.lab.figures import FIGURES
@@ -121,7 +122,7 @@ def test_a_page_that_names_what_is_missing_fails(figure, key, said, tmp_path):
 def test_faults_of_pages_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<a href="b.html#there">x</a><a href="b.html#nowhere">x</a><a href="c.html">x</a><a href="https://far.org">x</a>'
-        '<img src="d.png"><script src="https://far.org/x.js"></script>'
+        '<img src="d.png" alt="a curve"><img src="b.html"><img src="b.html" alt="b.html"><script src="https://far.org/x.js"></script>'
     )
     (tmp_path / "b.html").write_text('<p id="there">x</p><a href="#gone">x</a>')
     assert faults(tmp_path) == [
@@ -129,8 +130,28 @@ def test_faults_of_pages_are_found(tmp_path):
         "a.html: c.html does not exist",
         "a.html: d.png does not exist",
         "a.html: loads https://far.org/x.js from the network",
+        "a.html: picture b.html has no alt text",
         "b.html: #gone has no such place",
     ]
+
+
+def test_every_picture_has_words_for_those_who_cannot_see_it():
+    pages = {path: path.read_text() for path in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md"))}
+    for path in (PROJECT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        pages[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        outputs = [output["data"] for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+        pages[path] += "\n".join("".join(data.get("text/html", "")) for data in outputs)
+    pages |= {PROJECT / "gallery" / name: f"![{alternative(name)}]()" for name in results.figures_of("quick")}
+    found = 0
+    for path, text in pages.items():
+        pictures = re.findall(r"<img\b[^>]*>", text)
+        words = [re.findall(r'\balt="([^"]*)"', one) for one in pictures]
+        assert all(words), f"{path.name}: a picture without alt"
+        words = [*(one for (one,) in words), *re.findall(r"!\[([^]]*)\]\(", text)]
+        assert [one for one in words if len(one.split()) < 2 or "/" in one] == [], path.name
+        found += len(words)
+    assert found > 40
 
 
 DOCSTRING = """An attack on *nothing*, in one_line with a `code`.

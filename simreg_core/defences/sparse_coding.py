@@ -178,7 +178,7 @@ class SparseCoder(FrontEnd):
 
     @property
     def sizes(self) -> Tensor:
-        """||d||_1 of each atom, [atoms, 1, 1], in [1, sqrt(d)]."""
+        """L1 size of each atom, [atoms, 1, 1], in [1, sqrt(d)]."""
         return self.dictionary.abs().sum(dim=1).clamp_min(TINY)[:, None, None]
 
     def projections(self, x: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class SparseCoder(FrontEnd):
         return replace_gradient(chosen, signed * top(projections, min(TOP[way] * self.kept, projections.shape[1])))
 
     def quantize(self, chosen: Tensor) -> Tensor:
-        """||d||_1 times the three levels of z; with the gradient of the way in use."""
+        """The atom's L1 size times the three levels of z; with the gradient of the way in use."""
         if not self.quantizing:
             return chosen
         sizes = self.sizes

@@ -227,6 +227,36 @@ def recordings() -> None:
     publish_recordings()
 
 
+@app.command()
+def clean(
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A profile of yours whose results stay; may be given several times.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="The results of all profiles too: they are computed again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+) -> None:
+    """What lies in the folder of runs (SIMREG_RUNS) and is of no more use; removes it with --yes, or asks.
+
+    What the figures of the shipped profiles want stays, but for --everything. Published records are never touched.
+    """
+    from simreg_core.lab.make.clean import parts_of, remove, shipped_profiles
+
+    store = Store()
+    removable, stay = parts_of(store, [*shipped_profiles(), *(_profile(name)[0] for name in keep or ())])
+    removable, stay = ([*removable, *stay], []) if everything else (removable, stay)
+    for title, parts in (("can be removed", removable), ("stays", stay)):
+        print(f"{store.root}: {title}: {sum(part.megabytes for part in parts):,.1f} MB", *parts, sep="\n")
+    if not removable:
+        return
+    if not yes and not (sys.stdin.isatty() and typer.confirm("remove it?")):
+        print("nothing is removed; --yes removes it")
+        return
+    remove(removable, store)
+    print("removed")
+
+
 @app.command(name="publish")
 def publish_command(profile: ProfileOption = DEFAULT_PROFILE) -> None:
     """Copy a profile's records beside its figures and write the notebooks' outputs (before a commit)."""

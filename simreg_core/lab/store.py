@@ -76,10 +76,11 @@ class Store:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def computing(self) -> Iterator[bool]:
+    def computing(self, wait: bool = True) -> Iterator[bool]:
         """Held while a process computes or deletes here; another waits, and says for whom.  Yields whether it waited.
 
         The lock goes with its process: one that is killed leaves none behind.  Who holds it may take it again.
+        wait: where False, StoreError instead of waiting.
         """
         holder = (self.root.resolve(), threading.get_ident())
         if holder in _holders:
@@ -90,7 +91,10 @@ class Store:
             waited = not _locked(file)
             if waited:
                 file.seek(0)
-                print(f"{self.root}: process {file.read().strip() or '?'} computes here; waiting for it", flush=True)
+                said = f"{self.root}: process {file.read().strip() or '?'} computes here"
+                if not wait:
+                    raise StoreError(f"{said}; try again when it has ended")
+                print(f"{said}; waiting for it", flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             file.truncate()

@@ -104,7 +104,6 @@ def test_status_names_all_that_does_not_fit(monkeypatch, capsys, places):
     assert lines == [
         "MISSING: batch_size 1300 exceeds the 300 training images of 'digits'",
         "MISSING: 501 images are asked for, but 'digits' has 500 to attack",
-        "MISSING: 501 images are asked for, but 'breast-cancer' has 143 to attack",
     ]
 
 

@@ -204,7 +204,7 @@ def test_a_training_that_diverges_is_said():
 
 
 def test_notebook_90_is_no_figure_and_sets_what_can_be_set():
-    (path,) = NOTEBOOKS.glob("9*.ipynb")
+    (path,) = NOTEBOOKS.glob("90*.ipynb")
     assert path not in notebook_paths()
     cells = json.loads(path.read_text())["cells"]
     (parameters,) = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))

@@ -1,4 +1,4 @@
-"""Faults of built pages: links and pictures that lead nowhere, and files that would come from the network."""
+"""Faults of built pages: links and pictures that lead nowhere, pictures without words, files from the network."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,14 +8,17 @@ LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src")
 
 
 class Page(HTMLParser):
-    """A page's anchors, where its links lead, and what a browser loads with it."""
+    """A page's anchors, where its links lead, what a browser loads with it, and its pictures without words."""
 
     def __init__(self, text: str):
         super().__init__()
-        self.anchors, self.links, self.loaded = set(), set(), set()
+        self.anchors, self.links, self.loaded, self.mute = set(), set(), set(), set()
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "img" and (not given.get("alt") or given["alt"] == given.get("src")):
+            self.mute.add(given.get("src") or given.get("id"))
         for name, value in attrs:
             if name in ("id", "name") and value:
                 self.anchors.add(value)
@@ -32,6 +35,7 @@ def faults(folder: Path) -> list[str]:
     for path, page in pages.items():
         name = path.relative_to(folder)
         found += [f"{name}: loads {one} from the network" for one in page.loaded if _is_far(one)]
+        found += [f"{name}: picture {one} has no alt text" for one in page.mute]
         for link in {one for one in page.links | page.loaded if not _is_far(one) and not urlsplit(one).scheme}:
             parts = urlsplit(link)
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path

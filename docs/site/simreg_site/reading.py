@@ -38,13 +38,18 @@ class Written(SphinxDirective):
 def _figure(name: str, group: str | None = None) -> str:
     """A picture that leads to its notebook, and its verdicts.  group: of these claims only."""
     text = "\n".join(f"- {line}" for line in caption(ROOT, name, group=group))
-    return f"[![{first_heading(name)}](/figures/quick/{name}.png)](/notebooks/{name}.ipynb)\n\n{text}\n"
+    return f"[![{alternative(name)}](/figures/quick/{name}.png)](/notebooks/{name}.ipynb)\n\n{text}\n"
 
 
 def first_heading(notebook: str) -> str:
     """The title of a notebook."""
     text = (ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8")
     return re.search(r'"# ([^"\\]+)', text).group(1)
+
+
+def alternative(notebook: str) -> str:
+    """What stands for a notebook's picture where that cannot be seen."""
+    return f"Figure of notebook {notebook[:2]}: {first_heading(notebook)}"
 
 
 class Gallery(Written):
@@ -96,7 +101,10 @@ ICONS = re.compile(r'<link rel="stylesheet"\s+href="https://[^"]*font-awesome[^"
 
 
 def mend_outputs(app: Sphinx, doctree: nodes.document) -> None:
-    """What notebooks' outputs lack on a page: a kernel, and icons that would come from the network (see site.css)."""
+    """What notebooks' outputs lack on a page: words for pictures, a kernel, icons that would come from the network."""
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt"):  # Sphinx would write the file's name
+            image["alt"] = f"Output of the notebook {Path(app.env.docname).name}"
     for html in doctree.findall(nodes.raw):
         if "font-awesome" in html.astext():
             html[:] = [nodes.Text(ICONS.sub("", html.astext()))]

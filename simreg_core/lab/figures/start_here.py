@@ -1,26 +1,38 @@
 """Figure 00: the whole idea in one look: pairs of images, the target, two networks' similarity, and what it does."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.figures.kit import PAGE, Axes, Picture, mark, plt, summarize, use_style
-from simreg_core.lab.figures.kit_attacks import accuracy_curves, main_looks, published_curve
-from simreg_core.lab.recipes import headline_seeds, noise, seeds_of
-from simreg_core.lab.series import NONE, S_PIXEL, S_TH, THRESHOLD
+from simreg_core.lab.figures.kit import PAGE, Axes, Picture, in_symbols, mark, plt, sequence, summarize, use_style
+from simreg_core.lab.figures.kit_attacks import (
+    ATTACK_NAMES,
+    PUBLISHED_WORDS,
+    accuracy_curves,
+    main_looks,
+    published_curve,
+    published_task,
+)
+from simreg_core.lab.recipes import experiment, headline_seeds, noise, seeds_of
+from simreg_core.lab.running.plan import plan
+from simreg_core.lab.select import grid_of
+from simreg_core.lab.series import FREE_MARKERS, LOOKS, NONE, S_PIXEL, S_TH, THRESHOLD
 from simreg_core.lab.specs import PairSimilarityEvaluation, Profile
 from simreg_core.lab.study import Block, Figure, Study
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 SHOWN_SIMILARITIES = (1.0, 0.8, 0.4, 0.0, -0.4, -0.8)
 THRESHOLDS = (0.2, 0.4, 0.6, 0.8)
 NEAR = 0.05  # similarities that look alike
 PAIR_IMAGES = 40  # whose similarities are shown as matrices
 PAIRS = "pairs"  # a group
+SLIDER_DPI = 120  # of pictures that a notebook holds: with both sliders it has to stay below 1 MB
+TARGET_WORDS = {1: ("target +1", "#b2182b"), 0: ("target 0", "0.4"), -1: ("target −1", "#2166ac")}
 S_CNN = r"$S^{\mathrm{CNN}}$"
 IDEA = (
     "The idea: images that are alike as pixels (S above Th) should evoke similar responses in a network (target +1),\n"
@@ -76,28 +88,40 @@ def shown(study: Study) -> Shown:
 
 
 def draw(study: Study, protocol: str) -> Picture:
-    """Pairs of images; below, the target, the similarity of two networks, and their accuracy under noise."""
+    """Pairs of images; below, the target and the similarity of two networks; right, their accuracy under noise."""
     use_style()
-    figure = plt.figure(figsize=(PAGE, 4.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.35, 1))
+    figure = plt.figure(figsize=(PAGE, 3.8), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.3, 1))
+    top, bottom = left.subfigures(2, 1, height_ratios=(1.2, 1))
     own = shown(study)
-    _pairs(top, own.images.mean(dim=1).numpy(), own.similarity.numpy())
-    *places, right = bottom.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.3))
-    for ax, (title, matrix, series) in zip(places, matrices(study), strict=True):
+    _pairs(top, own.images.mean(dim=1).numpy(), own.similarity.numpy(), study.profile.regularizer.threshold)
+    for ax, (title, matrix, series) in zip(bottom.subplots(1, 4), matrices(study), strict=True):
         image = target_image(ax, matrix)
         ax.set_title(title, fontsize="small")
         mark(image, *series)
-    places[0].set_ylabel(f"{len(matrix)} test images,\nby class", fontsize="small")
-    bottom.text(0.01, 0.01, "similarity: blue −1, white 0, red +1", fontsize="x-small")
-    looks = {series: look for series, look in main_looks(study.circumstances.task).items() if series in study.series}
-    accuracy_curves(right, study.table(), looks, "gaussian", protocol)
-    right.set(ylabel="accuracy")
-    dashed = any(len(published_curve(look, "gaussian")) for look in looks.values())
-    curves = right.get_legend_handles_labels()
-    below = bottom.legend(*curves, loc="lower center", ncols=2, fontsize="x-small", title_fontsize="x-small")
-    below.set_title("right; dashed: published" if dashed else "right")
+    words = f"2  Similarities of {len(matrix)} test images, by class: blue −1, white 0, red +1"
+    _heading(bottom, words)
+    ax = right.subplots()
+    noise_panel(ax, study, protocol)
+    ax.set_title("")
+    _heading(right, "3  Under Gaussian noise")
+    right.legend(*ax.get_legend_handles_labels(), loc="outside lower center", fontsize="x-small")
     figure.suptitle(IDEA, fontsize="small", x=0.01, ha="left")
     return figure
+
+
+def _heading(figure: Any, words: str) -> None:
+    figure.suptitle(words, fontsize="small", x=0.02, ha="left")
+
+
+def noise_panel(ax: Axes, study: Study, protocol: str = "released") -> None:
+    """Accuracy of none and S^Th against the strength of Gaussian noise, published curves dashed; without a legend."""
+    task = study.circumstances.task
+    looks = {series: look for series, look in main_looks(task).items() if series in study.series}
+    accuracy_curves(ax, study.table(), looks, "gaussian", protocol)
+    ax.set_ylabel("accuracy")
+    if any(len(published_curve(look, "gaussian")) for look in looks.values()):
+        ax.plot([], [], color="0.5", lw=0.8, ls="--", label=PUBLISHED_WORDS[published_task(task)])
 
 
 def matrices(study: Study) -> list[tuple[str, np.ndarray, tuple[str, ...]]]:
@@ -151,7 +175,7 @@ def clearest_pairs(
     return pairs
 
 
-def _pairs(figure: Any, images: np.ndarray, similarity: np.ndarray) -> None:
+def _pairs(figure: Any, images: np.ndarray, similarity: np.ndarray, threshold: float) -> None:
     """Pairs one above the other, as they are compared: the mean image taken off, each scaled to its own contrast.
 
     images: [n, h, w].  similarity: [n, n].
@@ -165,10 +189,11 @@ def _pairs(figure: Any, images: np.ndarray, similarity: np.ndarray) -> None:
             ax.imshow(compared[index] / reach, cmap="PuOr_r", vmin=-1, vmax=1)
             ax.set(xticks=(), yticks=())
             ax.spines[:].set_visible(False)
-        sign = f"{similarity[i, j]:+.2f}".replace("-", "−")
-        axes[0, column].set_title(f"S = {sign}", fontsize="medium")
-    words = "Pairs of images, the mean image taken off: orange is brighter than the mean image, violet is darker"
-    figure.supxlabel(words, fontsize="small")
+        sign, target = f"{similarity[i, j]:+.2f}", int(as_target(similarity[i, j], threshold))
+        axes[0, column].set_title(f"S = {sign}".replace("-", "−"), fontsize="small")
+        words, colour = TARGET_WORDS[target]
+        axes[1, column].set_xlabel(words, fontsize="small", color=colour)
+    _heading(figure, "1  Pairs of images without the mean image: orange is brighter than it, violet is darker")
 
 
 def as_target(similarity: np.ndarray, threshold: float) -> np.ndarray:
@@ -184,23 +209,95 @@ def target_image(ax: Axes, matrix: np.ndarray):
 
 def threshold_slider(study: Study) -> str:
     """HTML of a slider over Th that needs no kernel: a picture of the target for each of 18 thresholds."""
-    from matplotlib.animation import FuncAnimation
-
     similarity = shown(study).similarity.numpy()
     use_style()
-    figure, ax = plt.subplots(figsize=(2.8, 2.9), layout="constrained")
+    figure, ax = plt.subplots(figsize=(2.8, 3.1), layout="constrained")
     image = target_image(ax, similarity)
 
-    def frame(threshold: float) -> tuple:
+    def frame(threshold: float) -> None:
         image.set_data(as_target(similarity, threshold))
         above, below = shares(similarity, threshold)
-        ax.set_title(f"Th = {threshold:.2f}: {above:.1%} of pairs at +1, {below:.1%} at −1", fontsize="x-small")
-        return (image,)
+        ax.set_title(f"Th = {threshold:.2f}\n{above:.1%} of pairs at +1, {below:.1%} at −1", fontsize="small")
 
-    frames = FuncAnimation(figure, frame, frames=[round(0.05 * step, 2) for step in range(1, 19)], interval=400)
-    html = frames.to_jshtml(default_mode="once")
+    return _slider(figure, frame, [round(0.05 * step, 2) for step in range(1, 19)], "the target for each threshold")
+
+
+def alpha_slider(study: Study) -> str:
+    """HTML of a slider over alpha that needs no kernel: accuracy without and under attack, for each alpha and Th.
+
+    Drawn from the records of notebook 03's networks, on validation images. Where one of them is missing, the HTML says
+    so: nothing is trained for a slider.
+    """
+    grid = Study("03_hyperparameter_selection", study.profile, grid_of(study.profile))
+    if plan(grid.measurements(), study.store):
+        return "<p>Notebook 03 trains the networks of this slider, and this profile's are not all there yet.</p>"
+    table = grid.table()
+    attacks = list(table["attack"].unique())
+    use_style()
+    figure, axes = plt.subplots(1, len(attacks), figsize=(6, 2.5), layout="constrained", sharey=True)
+    lines = [line for ax, attack in zip(axes, attacks, strict=True) for line in _slopes(ax, table, attack)]
+    axes[0].set(ylabel="accuracy", ylim=(0, 1))
+    figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    images = int(table["attempted"].min())
+
+    def frame(alpha: float) -> None:
+        for line, ends in lines:
+            line.set_ydata(ends.loc[alpha])
+        words = f"α = {alpha:g}: accuracy of S^Th on {images} validation images, without and under attack"
+        figure.suptitle(in_symbols(words), fontsize="small", x=0.01, ha="left")
+
+    values = sorted(table["alpha"].dropna().unique())
+    return _slider(figure, frame, values, "accuracy without and under attack for each alpha")
+
+
+def _slopes(ax: Axes, table: pd.DataFrame, attack: str) -> list[tuple[Any, pd.DataFrame]]:
+    """A line from the accuracy without an attack to that under the largest, of none and of each Th, means over seeds.
+
+    Returns the line of each Th, still without heights, and those: a row for each alpha, [alphas, 2].
+    """
+    own = table[table["attack"] == attack]
+    thresholds = sorted(own["threshold"].dropna().unique())
+    none = own[own["series"] == NONE].groupby("epsilon")["value"].mean()
+    ax.plot([0, 1], none, "o-", color=LOOKS[NONE].colour, label="none")
+    lines = []
+    for threshold, colour, marker in zip(thresholds, sequence(len(thresholds)), FREE_MARKERS, strict=False):
+        ends = own[own["threshold"] == threshold].pivot_table(index="alpha", columns="epsilon", values="value")
+        (line,) = ax.plot([0, 1], [np.nan] * 2, marker=marker, color=colour, label=f"{S_TH}, Th = {threshold:g}")
+        lines.append((line, ends))
+    ax.set_xticks([0, 1], ["0", f"{none.index.max():g}"])
+    ax.set(xlabel="ε", xlim=(-0.15, 1.15))
+    ax.set_title(ATTACK_NAMES[attack], fontsize="small")
+    return lines
+
+
+def _slider(figure: Picture, frame: Callable[[float], None], values: list[float], words: str) -> str:
+    """HTML with a picture for each value.  frame: changes the figure to that of a value.  words: for who sees none."""
+    from matplotlib.animation import FuncAnimation
+
+    frames = FuncAnimation(figure, frame, frames=values, interval=400, cache_frame_data=False)
+    with plt.rc_context({"savefig.dpi": SLIDER_DPI}):
+        html = frames.to_jshtml(default_mode="once")
     plt.close(figure)
-    return html
+    return html.replace("<img id=", f'<img alt="{words}" id=')
+
+
+def under_noise(study: Study, network: "nn.Module") -> pd.DataFrame:
+    """Accuracy of a network of yours under the noise of the figure: the same images, the same draws.
+
+    network: pixels [n, c, h, w] in [0, 1] in, logits out.  Returns epsilon and accuracy.
+    """
+    import torch
+
+    from simreg_core.lab.measuring.registry import kind_of
+    from simreg_core.lab.measuring.subject import Attacked, evaluation_images
+    from simreg_core.model import in_eval_mode
+
+    none, evaluation = experiment(study.profile, NONE, 0), noise(study.profile, "gaussian")
+    images = evaluation_images(none, evaluation)
+    with in_eval_mode(network):
+        subject = Attacked(none, evaluation, network, images, study.store, torch.device("cpu"))
+        values = kind_of(evaluation).measure(subject).values
+    return pd.DataFrame({"epsilon": [one.epsilon for one in values], "accuracy": [one.value for one in values]})
 
 
 def shares(similarity: np.ndarray, threshold: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOKS = PROJECT / "notebooks"
+PAPER = "https://arxiv.org/abs/2410.03952"
 AT_ONCE = 3  # kernels, which wait now and then
 
 
@@ -36,7 +37,9 @@ def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
 
 
 def links(path: Path) -> str:
-    """The last cell of a notebook: the notebooks before and after it, all of them, and the figure's module."""
+    """The last cell of a notebook: the notebooks before and after it, all of them, the paper's figure, the figure's
+    module, and all figures with their verdicts, a page of the site.
+    """
     from simreg_core.lab.figures import FIGURES  # here: what only runs notebooks needs no figure
 
     paths = notebook_paths()
@@ -45,8 +48,10 @@ def links(path: Path) -> str:
     parts.append("[all notebooks](00_start_here.ipynb#where-to-go-from-here)")
     parts += [f"[{one.stem} →]({one.name})" for one in paths[place + 1 :][:1]]
     if path.stem in FIGURES:
-        module = FIGURES[path.stem].sources[0]
-        parts.append(f"[the figure's module](../simreg_core/{module})")
+        sources = [claim.source for claim in FIGURES[path.stem].claims if claim.source.startswith(("v2 ", "A."))]
+        parts += [f"[the paper, {source}]({PAPER})" for source in sources[:1]]
+        parts.append(f"[the figure's module](../simreg_core/{FIGURES[path.stem].sources[0]})")
+    parts.append("[all figures and verdicts](../docs/site/gallery.md)")
     return " · ".join(parts)
 
 

@@ -4,8 +4,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from simreg_core.lab.figures import figure, start_here
+from simreg_core.lab import pretrained
+from simreg_core.lab.figures import figure, kit_attacks, start_here
 from simreg_core.lab.figures.start_here import clearest_pairs
+from simreg_core.lab.make.notebooks import NOTEBOOKS
+from simreg_core.lab.select import selection_ratios
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Figure 00 of quick, from the committed records only."""
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
+    return figure("00_start_here").open("quick")
 
 
 def patterns():
@@ -41,12 +51,34 @@ def test_pairs_are_shown_with_their_mean_image_taken_off():
     centred = (images - images.mean(axis=0)).reshape(12, -1)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     picture = plt.figure()
-    start_here._pairs(picture, images, unit @ unit.T)
+    start_here._pairs(picture, images, unit @ unit.T, 0.3)
     above, below = np.reshape(picture.axes, (2, -1))
+    targets = set()
     for upper, lower in zip(above, below, strict=True):
         one, other = (ax.images[0].get_array().ravel() for ax in (upper, lower))
+        similarity = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
         written = float(upper.get_title().removeprefix("S = ").replace("−", "-"))
-        assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) == pytest.approx(written, abs=0.006)
+        assert similarity == pytest.approx(written, abs=0.006)
+        target = int(lower.get_xlabel().removeprefix("target ").replace("−", "-"))
+        assert target == (1 if similarity > 0.3 else -1 if similarity < -0.3 else 0)
+        targets.add(target)
+    assert targets == {1, 0, -1}
+    plt.close(picture)
+
+
+def test_the_picture_has_pairs_targets_both_networks_and_published_noise_curves(study):
+    picture = start_here.draw(study, "released")
+    titles = [ax.get_title() for ax in picture.findobj(plt.Axes)]
+    assert sum(title.startswith("S = ") for title in titles) == 6
+    assert [title.split("\n")[1] for title in titles if title.startswith(start_here.S_CNN)] == [
+        "without the loss",
+        "with the loss",
+    ]
+    dashed = [line for line in picture.findobj(plt.Line2D) if line.get_linestyle() == "--" and len(line.get_xdata())]
+    for series, look in kit_attacks.main_looks("MNIST").items():
+        published = kit_attacks.published_curve(look, "gaussian")
+        own = [line for line in dashed if line.get_color() == look.colour and len(line.get_xdata()) == len(published)]
+        assert len(own) == (series in study.series), series
     plt.close(picture)
 
 
@@ -85,3 +117,45 @@ def test_the_slider_without_a_kernel_has_a_picture_for_each_threshold_and_is_sma
     assert table.loc[0.2, "share_minus_one"] == pytest.approx((pairs < -0.2).mean())
     assert table.loc[0.2, "share_plus_one"] == pytest.approx((pairs > 0.2).mean())
     assert (table.loc[0.2] > 0).all()
+
+
+def test_the_slider_over_alpha_shows_the_networks_of_notebook_03(study, monkeypatch):
+    monkeypatch.setattr(start_here, "_slider", lambda figure, frame, values, _: (figure, frame, values))
+    picture, frame, alphas = start_here.alpha_slider(study)
+    assert alphas == list(study.profile.selection.alphas)
+    table = figure("03_hyperparameter_selection").open("quick").table()
+    ratios = selection_ratios(table, "gaussian")
+    for alpha in alphas:
+        frame(alpha)
+        none, *lines = picture.axes[0].lines
+        assert len(lines) == len(study.profile.selection.thresholds)
+        shown = [tuple(line.get_ydata() / none.get_ydata()) for line in lines]
+        own = ratios[ratios["alpha"] == alpha].sort_values("threshold")
+        assert np.array(shown) == pytest.approx(own[["clean", "robust"]].to_numpy())
+        assert f"α = {alpha:g}" in picture.get_suptitle()
+    plt.close(picture)
+
+
+def test_both_sliders_of_the_notebook_are_small_and_need_no_kernel(study):
+    html = start_here.alpha_slider(study) + start_here.threshold_slider(study)
+    assert html.count("data:image/png;base64") == len(study.profile.selection.alphas) + 18
+    assert html.count('<img alt="') == html.count("<img") == 2
+    assert len(html) < 600_000
+    assert (NOTEBOOKS / "00_start_here.ipynb").stat().st_size < 1_000_000
+
+
+def test_the_slider_over_alpha_trains_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMREG_RECORDS", str(tmp_path))
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path))
+    assert "Notebook 03 trains the networks" in start_here.alpha_slider(figure("00_start_here").open("quick"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_the_reader_is_measured_as_those_of_the_figure(study):
+    network = pretrained("quick", "S^Th").train()
+    measured = start_here.under_noise(study, network)
+    assert network.training
+    table = study.table()
+    own = table[(table["series"] == "S^Th") & (table["seed"] == 0) & (table["attack"] == "gaussian")]
+    assert measured["epsilon"].tolist() == own["epsilon"].tolist()
+    assert measured["accuracy"].to_numpy() == pytest.approx(own["value"].to_numpy(), abs=2 / 500)  # other kernels

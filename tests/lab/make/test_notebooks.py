@@ -97,16 +97,42 @@ def test_after_a_notebook_that_fails_no_kernel_is_left(run):
         os.kill(int(Path("pid").read_text()), 0)
 
 
+def cells_of(path: Path, tag: str) -> list:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if tag in cell.metadata.get("tags", [])]
+
+
 def test_every_notebook_ends_with_its_links_and_they_lead_somewhere():
     paths = notebooks.notebook_paths()
-    for path in paths:
+    others = sorted(NOTEBOOKS.glob("9*.ipynb"))
+    for path in (*paths, *others):
         last = nbformat.read(path, as_version=4).cells[-1]
-        assert last.metadata.tags == ["links"], path.name
-        assert last.source == notebooks.links(path), path.name
-        for target in re.findall(r"\]\(([^)#]+)", last.source):
-            assert (path.parent / target).is_file(), f"{path.name}: {target}"
-    assert notebooks.links(paths[1]).startswith("[← 00_start_here](00_start_here.ipynb) · [all notebooks]")
+        assert [last] == cells_of(path, "links"), path.name
+        targets = re.findall(r"\]\(([^)#]+)", last.source)
+        for target in targets:
+            assert target == notebooks.PAPER or (path.parent / target).is_file(), f"{path.name}: {target}"
+        assert {"00_start_here.ipynb", "../docs/site/gallery.md"} <= set(targets), path.name
+        assert any(target.startswith("../simreg_core/") for target in targets), path.name
+        assert path in others or last.source == notebooks.links(path), path.name
+    second = notebooks.links(paths[1])
+    assert second.startswith("[← 00_start_here](00_start_here.ipynb) · [all notebooks]")
+    assert f"[the paper, v2 Fig. 2]({notebooks.PAPER})" in second
     assert "→" not in notebooks.links(paths[-1])
+
+
+def test_what_a_notebook_asks_to_try_next_is_a_parameter_and_no_yaml():
+    for path in (*notebooks.notebook_paths(), *NOTEBOOKS.glob("9*.ipynb")):
+        notebook, room = nbformat.read(path, as_version=4), {}
+        (parameters,) = cells_of(path, "parameters")
+        exec(parameters.source, room)
+        names = {name for name in room if not name.startswith("__")}
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        asked = text.split("**Try next.**", 1)[1].split("\n\n")[0]
+        if names == {"profile"}:  # nothing else can be changed without a profile of one's own
+            continue
+        assert names & set(re.findall(r"`(\w+)(?: = [^`]*)?`", asked)), f"{path.name}: {asked}"
+        assert ".yaml" not in asked, path.name
+        values = dict(re.findall(r"`(\w+) = ([^`]*)`", asked))
+        assert values.keys() <= names, f"{path.name}: {asked}"
 
 
 def test_another_pythons_kernel_of_the_same_name_is_not_taken(run, tmp_path, monkeypatch):
