@@ -33,9 +33,6 @@ PARTIAL, POLARIZING, SPARSE, HAH = SYSTEMS
 LENET, UNIT_VGG = "none (LeNet)", "none (unit VGG)"
 # systems with a classifier of their own, and the same undefended
 OWN_BASES: dict[str, str] = {POLARIZING: LENET, HAH: UNIT_VGG}
-    POLARIZING: LENET,
-    HAH: UNIT_VGG,
-}  # systems with a classifier of their own, and the same undefended
 Rows = dict[str, Callable[[int], Experiment]]  # the network of each row, by its seed
 
 
