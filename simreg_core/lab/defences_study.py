@@ -6,10 +6,11 @@ Hebbian networks of 23.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from simreg_core.lab.figures import hebbian, polarizing
-from simreg_core.lab.recipes import boundary, experiment, fgsm, first_free_seed, noise, of_variant
+from simreg_core.lab.recipes import boundary, defended, experiment, fgsm, first_free_seed, noise, of_variant
 from simreg_core.lab.series import NEURAL, NONE, PIXEL, THRESHOLD
 from simreg_core.lab.sparse_study import DETERMINISTIC, OF_THE_SOURCE, experiment as of_sparse
 from simreg_core.lab.specs import (
@@ -18,13 +19,13 @@ from simreg_core.lab.specs import (
     CodeAttacksEvaluation,
     CorruptionEvaluation,
     CostEvaluation,
-    DefenceSpec,
     DefencesStudy,
     DefencesTask,
     Evaluation,
     Experiment,
     FrontEndEvaluation,
     Profile,
+    SpecError,
     build,
 )
 from simreg_core.lab.study import Block
@@ -59,8 +60,7 @@ def rows_of(profile: Profile, own: DefencesTask) -> Rows:
     rows: Rows = {name: _of_target(base, name) for name in (NONE, PIXEL, THRESHOLD)}
     if own.variant is None or own.neural_alpha is not None:
         rows[NEURAL] = _of_target(base, NEURAL)
-    defences = own.defences if own.variant is not None else {**profile.defences, **own.defences}
-    rows |= {name: _of_defence(base, spec) for name, spec in defences.items()}
+    rows |= {name: partial(defended, base, spec) for name, spec in defences_of(profile, own).items()}
     systems: dict[str, Callable[[Profile, DefencesTask], Rows]] = {
         PARTIAL: _partial, POLARIZING: _polarizing, SPARSE: _sparse, HAH: _hebbian,
     }  # fmt: skip
@@ -69,16 +69,35 @@ def rows_of(profile: Profile, own: DefencesTask) -> Rows:
     return rows
 
 
+def defences_of(profile: Profile, own: DefencesTask) -> dict[str, AnyDefence]:
+    """The rules and front ends of a task, by the names of their rows."""
+    return own.defences if own.variant is not None else {**profile.defences, **own.defences}
+
+
+def task_profile(profile: Profile, name: str) -> Profile:
+    """`base_of` of a task by its name.  Raises SpecError for a task that the profile does not have."""
+    return base_of(profile, _task(profile, name))
+
+
+def defence_of(profile: Profile, task: str | None, name: str) -> AnyDefence:
+    """A rule or front end by its name.  task: None: of notebook 14.  Raises SpecError where there is none."""
+    known = profile.defences if task is None else defences_of(profile, _task(profile, task))
+    if name not in known:
+        raise SpecError(f"unknown defence '{name}'; allowed: {', '.join(known)}")
+    return known[name]
+
+
+def _task(profile: Profile, name: str) -> DefencesTask:
+    study = profile.all_defences
+    known = {} if study is None else {own.name: own for own in study.tasks}
+    if name not in known:
+        allowed = ", ".join(known) or f"none, as '{profile.name}' has no all_defences"
+        raise SpecError(f"unknown task '{name}'; allowed: {allowed}")
+    return known[name]
+
+
 def _of_target(base: Profile, target: str) -> Callable[[int], Experiment]:
     return lambda seed: experiment(base, target, seed)
-
-
-def _of_defence(base: Profile, spec: AnyDefence) -> Callable[[int], Experiment]:
-    """A rule, or a front end, as in notebook 14."""
-    if isinstance(spec, DefenceSpec):
-        return lambda seed: experiment(base, NONE, seed).changed(adversarial=spec)
-    network = base.network.changed(front_end=spec)
-    return lambda seed: experiment(base, NONE, seed).changed(network=network)
 
 
 def _partial(base: Profile, own: DefencesTask) -> Rows:
