@@ -279,6 +279,14 @@ def claims_page_command() -> None:
     write_claims_page()
 
 
+@app.command(name="defences-pages")
+def defences_pages_command() -> None:
+    """Write docs/all-defences.md and docs/which.md from the figures of quick; publishing does so too."""
+    from simreg_core.lab.make.defences_pages import write_defences_pages
+
+    write_defences_pages()
+
+
 def main() -> None:
     """Run a command; a known error is one line on standard error and exit status 2, a crash says where Python was."""
     for stream in (sys.stdout, sys.stderr):

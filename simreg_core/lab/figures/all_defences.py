@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from simreg_core.lab.claims import interval_of
@@ -19,8 +20,9 @@ from simreg_core.lab.defences_gains import (
     ordered,
 )
 from simreg_core.lab.defences_study import OWN_BASES, experiments
-from simreg_core.lab.figures.kit import PAGE, Axes, Picture, finding, mark, mpl, plt, use_style
-from simreg_core.lab.figures.kit_gains import dot_with_interval
+from simreg_core.lab.figures.kit import PAGE, SEEDS, Axes, Picture, finding, mark, mpl, plt, use_style
+from simreg_core.lab.figures.kit_forest import scale_effects
+from simreg_core.lab.figures.kit_gains import INTERVALS, mean_interval_of
 from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.series import LOOKS, NONE, Look, looks_of
 from simreg_core.lab.specs import DefencesTask
@@ -38,12 +40,13 @@ def draw(study: Study, protocol: str) -> Picture:
     """For each task two strips of panels that share their rows, sorted by accuracy under the strongest attack.
 
     A grey line is the undefended network, a grey ring that of a defence with a classifier of its own. A bar in the
-    panel of the strongest attack is the certified share. At the right stands how many records of a row are flagged.
+    panel of the strongest attack is the certified share, right or wrong. At the right stands how many
+    records of a row are flagged.
     """
     use_style()
     table, tasks = study.table(), study.profile.all_defences.tasks
     rows = {own.name: ordered(table, own.name) for own in tasks}
-    looks = looks_of(dict.fromkeys(name for names in rows.values() for name in names))
+    looks = looks_of(name for name in table["series"].unique() if name not in OWN_BASES.values())
     values = {own.name: cells(table, own.name) for own in tasks}
     heights = [ROW * len(names) + REST for names in rows.values() for _ in STRIPS]
     figure = plt.figure(figsize=(PAGE, sum(heights) + 1.1))
@@ -73,20 +76,19 @@ def _title(own: DefencesTask, table: pd.DataFrame) -> str:
 
 def _panel(ax: Axes, found: Cells, column: Column, names: list[str], looks: dict[str, Look]) -> None:
     """A column: mean, 95 % interval and seeds of each row, the first on top."""
+    for place in range(0, len(names), 2):  # leads the eye from the label to the last column
+        ax.axhspan(place - 0.5, place + 0.5, color="0.955", lw=0, zorder=0)
+    shown = {name: (place, found[column.key, name]) for place, name in enumerate(names) if len(found[column.key, name])}
+    if shown:
+        _dots(ax, shown, looks)
     for place, name in enumerate(names):
-        if place % 2 == 0:  # leads the eye from the label to the last column
-            ax.axhspan(place - 0.5, place + 0.5, color="0.955", lw=0, zorder=0)
-        values = found[column.key, name]
-        if len(values):
-            dot_with_interval(ax, place, values, looks[name], name, across=True, aside=0.3)
-        else:
-            words = "quantized" if name in WITHOUT_AUTOATTACK else "not measured"
+        if name not in shown:
+            quantized = column.key == "autoattack" and name in WITHOUT_AUTOATTACK
+            words = "quantized" if quantized else "not measurable" if column.ratio else "not measured"
             ax.text(0.5, place, words, transform=ax.get_yaxis_transform(), **_small("center"))
-        if name in OWN_BASES and not column.ratio:
-            base = found[column.key, OWN_BASES[name]]
-            if len(base):
-                ring = {"mfc": "none", "mec": LOOKS[NONE].colour, "ms": 4.5, "ls": "", "zorder": 2.2}
-                mark(ax.plot(base.mean(), place, "o", **ring)[0], OWN_BASES[name])
+        if name in OWN_BASES and not column.ratio and len(base := found[column.key, OWN_BASES[name]]):
+            ring = {"mfc": "none", "mec": LOOKS[NONE].colour, "ms": 4.5, "ls": "", "zorder": 2.2}
+            mark(ax.plot(base.mean(), place, "o", **ring)[0], OWN_BASES[name])
         if column.key == "worst":
             _certified(ax, found["certified", name], place)
     _undefended(ax, found[column.key, NONE], column)
@@ -98,15 +100,30 @@ def _panel(ax: Axes, found: Cells, column: Column, names: list[str], looks: dict
     ax.set_xlabel("÷ undefended" if column.ratio else "accuracy", fontsize="x-small", labelpad=1)
 
 
+def _dots(ax: Axes, shown: dict[str, tuple[int, pd.Series]], looks: dict[str, Look]) -> None:
+    """Mean, 95 % interval and, just below, seeds of each row; as few artists as can be, since panels are many.
+
+    shown: place and values of each row.
+    """
+    intervals = {name: mean_interval_of(values) for name, (_, values) in shown.items()}
+    colours = [looks[name].colour for name in shown]
+    places, values = zip(*shown.values(), strict=True)
+    lows, highs = ([each[side] for each in intervals.values()] for side in (1, 2))
+    ax.hlines(places, lows, highs, colors=colours, lw=1.6, zorder=2, gid=INTERVALS)
+    for name, (place, _) in shown.items():
+        ax.plot(intervals[name][0], place, looks[name].marker, color=looks[name].colour, ms=5, zorder=2.5, gid=name)
+    counts = [len(own) for own in values]
+    at = np.repeat(np.array(places) + 0.3, counts)
+    colour = [one for one, count in zip(colours, counts, strict=True) for _ in range(count)]
+    ax.scatter(np.concatenate([*values]), at, s=3, c=colour, alpha=0.6, lw=0, zorder=1.5, gid=SEEDS)
+
+
 def _undefended(ax: Axes, values: pd.Series, column: Column) -> None:
     """The line of the undefended network, and the axis."""
     if column.ratio:
         ax.axvline(1, color=LOOKS[NONE].colour, lw=0.8, zorder=1)
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(base=2, numticks=5))
-        ax.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-        ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-        ax.margins(x=0.12)
+        ax.update_datalim([(0.8, 0), (2, 0)])  # a difference of a hundredth shall not fill the panel
+        scale_effects(ax, is_ratio=True)
         return
     if len(values):
         ax.axvline(values.mean(), color=LOOKS[NONE].colour, lw=0.8, zorder=1)

@@ -15,7 +15,8 @@ BOTH_WAYS = 3  # a pass forwards, and about two more backwards
 def cost(subject: Attacked) -> Measured:
     """Multiply-adds of an image's pass, parameters, and multiply-adds of the whole training.
 
-    Counted are convolutions and matrix products, wherever in the network, not normalization, ReLU or sorting.
+    Counted are convolutions and matrix products, wherever in the network, not normalization or ReLU; what a rule does
+    beside them counts as many passes as the rule says.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         subject.network(subject.pixels[:1])

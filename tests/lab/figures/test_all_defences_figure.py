@@ -3,9 +3,8 @@
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
-from made_up import SIZE, made_up
+from made_up_defences import ROWS, SEEDS, study_of, table_of
 
 from simreg_core.lab import sparse_gains
 from simreg_core.lab.claims import CONTRADICTED, DIRECTION, judge
@@ -16,7 +15,6 @@ from simreg_core.lab.defences_gains import (
     DIGITS,
     OWN_PGD,
     PHOTOGRAPHS,
-    STRUCTURAL,
     WITHOUT_AUTOATTACK,
     WORST,
     cells,
@@ -40,12 +38,9 @@ from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.measuring.registry import kind_of
 from simreg_core.lab.series import NEURAL, NONE, PIXEL, THRESHOLD
 from simreg_core.lab.specs import ADVERSARIAL, NOISE, Experiment, SpecError, load_profile
-from simreg_core.lab.study import COMPARED
 from simreg_core.lab.training.rules import FRONT_ENDS, RULES
 
 NAME = "24_all_defences"
-SEEDS = 5
-ROWS = (NONE, PIXEL, THRESHOLD, NEURAL, ADVERSARIAL, "TRADES", NOISE, "blur", *STRUCTURAL)
 GROUPS = (DIGITS, PHOTOGRAPHS)
 
 
@@ -172,50 +167,6 @@ def test_names_are_those_of_other_figures():
     assert OWN_PGD[HAH] == ": ".join(WAYS[0])
 
 
-def strengths(good: bool) -> dict[str, float]:
-    """Accuracy under the strongest attack; bad: S^Th is the worst of all but adversarial training."""
-    values = {NONE: 0.1, PIXEL: 0.2, THRESHOLD: 0.4, NEURAL: 0.25, ADVERSARIAL: 0.8, "TRADES": 0.75, NOISE: 0.35}
-    values |= {"blur": 0.12, PARTIAL: 0.3, POLARIZING: 0.22, SPARSE: 0.05, HAH: 0.15, LENET: 0.08, UNIT_VGG: 0.05}
-    return values if good else {**values, THRESHOLD: 0.0, ADVERSARIAL: -0.1, SPARSE: 0.3}
-
-
-def table_of(good: bool = True, groups=GROUPS) -> pd.DataFrame:
-    rows = []
-
-    def add(attack, metric, value, **fields):
-        empty = dict.fromkeys(("condition", "epsilon", "role", "corruption", "severity", "repeat"))
-        fixed = {"protocol": "strict", "attempted": 100, "failed": 0, "chance": 0.1}
-        rows.append({**empty, **fixed, "attack": attack, "metric": metric, "value": value, **fields})
-
-    for group in groups:
-        for seed in range(SEEDS):
-            for name, own in strengths(good).items():
-                one, value = {"group": group, "series": name, "seed": seed}, max(own + 0.01 * seed, 0.0)
-                noisy = 0.3 + 0.5 * (own if good or name != THRESHOLD else -0.4)
-                for attack in ("gaussian", "fgsm"):
-                    for epsilon in (0.0, 0.5):
-                        share = 0.95 - 0.2 * value if epsilon == 0 else noisy
-                        add(attack, "accuracy", share, epsilon=epsilon, **one)
-                add("boundary", SIZE, 0.01 * (1 + value), repeat=0, **{**one, "protocol": "released"})
-                for severity in (0, 3):
-                    corruption = "fog" if severity else None
-                    add("corruption", "accuracy", 0.9 - 0.1 * severity, severity=severity, corruption=corruption, **one)
-                passes = 4.0 if name in (ADVERSARIAL, "TRADES") else 1.5
-                add("cost", "multiply_adds", 2e6, **one)
-                add("cost", "training_multiply_adds", 2e6 * (1 if name in (NONE, LENET, UNIT_VGG) else passes), **one)
-                add("cost", "parameters", 1e4, **one)
-                attack = "code_attacks" if name == SPARSE else "front_end"
-                at = {**one, "epsilon": 0.1, "role": COMPARED}
-                conditions = {OWN_PGD.get(name, "PGD"): value + 0.05, WORST: value}
-                if name not in WITHOUT_AUTOATTACK:
-                    conditions["AutoAttack, reduced"] = value + 0.02
-                for condition, share in conditions.items():
-                    add(attack, "accuracy", share, condition=condition, **at)
-                if name == POLARIZING:
-                    add(attack, "certified", 0.1, **at)
-    return pd.DataFrame(rows)
-
-
 def test_claims_hold_where_they_should_and_fail_where_they_should_not():
     for good in (True, False):
         table = table_of(good)
@@ -243,13 +194,6 @@ def test_a_defence_that_surely_withstands_more_contradicts_the_claim():
     better = (table["series"] == HAH) & (table["condition"] == WORST) & (table["group"] == DIGITS)
     table.loc[better, "value"] = [0.9, 0.91, 0.92, 0.9, 0.9]
     assert verdict() == CONTRADICTED
-
-
-def study_of(table: pd.DataFrame):
-    study = made_up(NAME, table)
-    warned = SimpleNamespace(arrays={}, warnings=("one",))
-    study.__dict__["_records"] = ((DIGITS, POLARIZING, warned), (DIGITS, POLARIZING, warned))
-    return study
 
 
 def test_the_picture_has_every_row_in_the_same_order_in_all_columns():
