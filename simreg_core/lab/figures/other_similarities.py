@@ -29,13 +29,17 @@ WORDS = {  # labels of rows, where the group's name says the rest
 }  # fmt: skip
 
 
-TABLE_BOUNDARIES = 100  # cases of a table under the boundary attack, at most; noise and FGSM attack all: there are few
+TABLE_CASES = 100  # a table has few cases: where a profile asks for more images, all cases are attacked, but for the
+# boundary attack, which takes so many
 
 
 def _of_table(profile: Profile) -> Profile:
-    table = of_variant(profile, profile.studies.tabular)
-    boundaries = min(table.studies.boundary_images, TABLE_BOUNDARIES)
-    return table.changed(studies=table.studies.changed(test_images=None, boundary_images=boundaries))
+    table, few = of_variant(profile, profile.studies.tabular), profile.studies.test_images
+    sizes = {
+        "test_images": few if few is not None and few <= TABLE_CASES else None,
+        "boundary_images": min(profile.studies.boundary_images, TABLE_CASES),
+    }
+    return table.changed(studies=table.studies.changed(**sizes))
 
 
 def experiments(profile: Profile) -> tuple[Block, ...]:
