@@ -36,7 +36,7 @@ from simreg_core.lab.figures import figure
 from simreg_core.lab.figures.hebbian import WAYS
 from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.measuring.registry import kind_of
-from simreg_core.lab.series import NEURAL, NONE, PIXEL, THRESHOLD
+from simreg_core.lab.series import NEURAL, NONE, PIXEL, TARGETS, THRESHOLD
 from simreg_core.lab.specs import ADVERSARIAL, NOISE, Experiment, SpecError, load_profile
 from simreg_core.lab.training.rules import FRONT_ENDS, RULES
 
@@ -60,7 +60,7 @@ def test_every_defence_that_there_is_is_a_row_of_both_tasks(own):
     assert set(rows) == {*ROWS, LENET, UNIT_VGG}
     assert methods_of(of_seed(0) for of_seed in rows.values()) == {*RULES, *FRONT_ENDS}
     targets = {one.regularizer.target for of_seed in rows.values() if (one := of_seed(0)).regularizer is not None}
-    assert targets == {"pixel", "threshold", "neural"}
+    assert targets == TARGETS.keys() - {"zero", "shuffled", "shuffled_neural"}  # controls, no defences
     tasks = {of_seed(0).task for of_seed in rows.values()}
     assert len(tasks) == 1  # the same data for all
 
