@@ -9,10 +9,12 @@ from simreg_core.lab.claims import OURS, Claim, Statistic
 from simreg_core.lab.defences_study import HAH, OWN_BASES, PARTIAL, POLARIZING, SPARSE
 from simreg_core.lab.gains import SIZE, mean_over
 from simreg_core.lab.series import NEURAL, NONE, PIXEL, THRESHOLD
-from simreg_core.lab.specs import ADVERSARIAL
+from simreg_core.lab.specs import ADVERSARIAL, MAIN_SETTING
 from simreg_core.lab.study import COMPARED
 
 DIGITS, PHOTOGRAPHS = "digits", "photographs"
+# of S^Th, by the profile's names; where it has no such, its main one
+SETTINGS = {DIGITS: MAIN_SETTING, PHOTOGRAPHS: "photographs, ResNet10"}
 STRUCTURAL = (PARTIAL, POLARIZING, SPARSE, HAH)
 WORST, PGD = "worst", "PGD"  # conditions of `FrontEndEvaluation` and `CodeAttacksEvaluation`
 AUTOATTACKS = ("AutoAttack", "AutoAttack, reduced")
@@ -21,7 +23,7 @@ OWN_PGD = {  # the way in which PGD follows the gradient of what has one of its 
     SPARSE: "smooth, 2T atoms",
     HAH: "threshold: exact",
 }
-WITHOUT_AUTOATTACK = {name: "quantized: no gradient of its own" for name in (POLARIZING, SPARSE)}
+WITHOUT_AUTOATTACK = (POLARIZING, SPARSE)  # they quantize: the gradients that it follows are not their own
 Measure = Callable[[pd.DataFrame], pd.DataFrame]  # of a table: values by seed, a column for each (task, row)
 
 
@@ -209,6 +211,7 @@ def _over_adversarial(group: str) -> Claim:
         ),
         protocols=("strict",),
         attack=WORST,
+        setting=SETTINGS[group],
         note="Worst over all attacks, image by image.",
     )
 

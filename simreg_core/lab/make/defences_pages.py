@@ -26,7 +26,7 @@ This page is written from the numbers of [notebook 24](../notebooks/{FIGURE}.ipy
 """
 LEGEND = """Means over training seeds with half the width of their 95 % t-interval; rows are sorted by accuracy under
 the strongest attack known for each, worst image by image. Gaussian noise and transferred FGSM: mean over the grid of ε;
-corruptions: mean over all at all severities. Boundary size, training cost, inference cost and parameters are divided
+corruptions: mean over all of them. Boundary size, training cost, inference cost and parameters are divided
 by those of the undefended network of the same classifier, which is named where it is not *none*; cost is counted in
 multiply-adds. Flags: records in which a check finds that an attack may not have worked. AutoAttack is not made where a
 network quantizes, since the gradients it follows are not the network's own. Certified: the share of images whose
