@@ -20,7 +20,7 @@ from simreg_core.lab.defences_gains import (
     ordered,
 )
 from simreg_core.lab.defences_study import OWN_BASES, experiments
-from simreg_core.lab.figures.kit import PAGE, SEEDS, Axes, Picture, finding, mark, mpl, plt, use_style
+from simreg_core.lab.figures.kit import CHANCE, PAGE, SEEDS, Axes, Picture, finding, mark, mpl, plt, use_style
 from simreg_core.lab.figures.kit_forest import scale_effects
 from simreg_core.lab.figures.kit_gains import INTERVALS, mean_interval_of
 from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
@@ -54,7 +54,10 @@ def draw(study: Study, protocol: str) -> Picture:
     for place, own in enumerate(tasks):
         for strip, keys in zip(strips[2 * place :], STRIPS, strict=False):
             axes = strip.subplots(1, len(keys), sharey=True)
+            chance = table.loc[table["group"] == own.name, "chance"].max()
             for ax, key in zip(axes, keys, strict=True):
+                if not BY_KEY[key].ratio:
+                    ax.axvline(chance, color="0.6", lw=0.8, ls=":", zorder=0.5, gid=CHANCE)
                 _panel(ax, values[own.name], BY_KEY[key], rows[own.name], looks)
             _name_rows(axes[0], rows[own.name], looks)
         _flags(axes[-1], study, own.name, rows[own.name])
@@ -166,12 +169,13 @@ def _small(ha: str) -> dict[str, Any]:
 def _legend(figure: Picture) -> None:
     line, grey = mpl.lines.Line2D, LOOKS[NONE].colour
     handles = [
-        line([], [], color="0.4", marker="o", ms=5, lw=1.6, label="mean and 95 % interval; small: seeds"),
+        line([], [], color="0.4", marker="o", ms=5, lw=1.6, label="mean, 95 % interval; small: seeds"),
         line([], [], color=grey, lw=0.8, label="none"),
+        line([], [], color="0.6", lw=0.8, ls=":", label="chance"),
         line([], [], color=grey, marker="o", mfc="none", ms=4.5, ls="", label="its own classifier, undefended"),
         line([], [], color="k", marker="|", ms=8, mew=1.6, ls="", label="certified share"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="x-small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize="x-small")
 
 
 def numbers(study: Study) -> pd.DataFrame:
