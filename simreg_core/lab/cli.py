@@ -9,13 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from simreg_core.lab import recipes, series
+from simreg_core.lab.defences_study import defence_of, task_profile
 from simreg_core.lab.folders import published_folder, settle_folders
 from simreg_core.lab.make.computed import draw_computed
 from simreg_core.lab.make.figures import compute_missing, make_figures
 from simreg_core.lab.make.notebooks import DrawingError
 from simreg_core.lab.make.publish import publish, publish_recordings
 from simreg_core.lab.running.plan import plan
-from simreg_core.lab.select import chosen_pair, grid_of, matched_alpha, matched_grid, selection_ratios
+from simreg_core.lab.select import (
+    chosen_pair,
+    grid_of,
+    matched_alpha,
+    matched_defences,
+    matched_grid,
+    matched_strength,
+    selection_ratios,
+)
 from simreg_core.lab.specs import (
     Experiment,
     Profile,
@@ -34,6 +43,7 @@ DEFAULT_PROFILE = "quick"  # with a GPU too: the paper's size takes hundreds of 
 EXECUTORS = ("local", "ray")
 ATTACKS = (*NOISE_NAMES, "fgsm", "boundary")
 TARGETS = {"none": series.NONE, **series.TARGETS}
+MATCHED = ("zero", "shuffled", "pixel", "neural")  # targets whose alpha is chosen for S^Th's clean accuracy
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="quick, paper, or the path of a YAML file.")]
 TargetOption = Annotated[str, typer.Option(help=f"One of: {', '.join(TARGETS)}.")]
@@ -191,31 +201,53 @@ def select(
     threshold: Annotated[list[float] | None, typer.Option(help="Th of the grid; may be given several times.")] = None,
     target: TargetOption = "threshold",
     matched: Annotated[
-        bool, typer.Option("--matched", help="The alpha of a control whose clean accuracy is nearest to S^Th's.")
+        bool, typer.Option("--matched", help="The strength at which clean accuracy is nearest to S^Th's.")
     ] = False,
+    task: Annotated[str | None, typer.Option(help="A task of notebook 24; with --matched.")] = None,
+    defence: Annotated[str | None, typer.Option(help="A defence of notebook 14 or 24; with --matched.")] = None,
+    strength: Annotated[list[float] | None, typer.Option(help="Of the defence; may be given several times.")] = None,
     without_gpu: WithoutGpuOption = False,
 ) -> None:
     """Choose alpha (and the threshold, of S^Th) on validation images, by the paper's criterion."""
-    if matched and target not in ("zero", "shuffled"):
-        raise SpecError(f"--matched goes with target 'zero' or 'shuffled', got '{target}'")
+    _check_matched(matched, target, task, defence, strength)
     chosen, _ = _profile(profile)
-    base = recipes.base_of(chosen, images, colour, corruptions, variant, architecture, similarity)
+    base = (
+        task_profile(chosen, task)
+        if task is not None
+        else recipes.base_of(chosen, images, colour, corruptions, variant, architecture, similarity)
+    )
     if learning_rate is not None:
         base = base.changed(optimization=base.optimization.changed(learning_rate=learning_rate))
     values = {"alphas": tuple(alpha or ()), "thresholds": tuple(threshold or ())}
     given = {name: numbers for name, numbers in values.items() if numbers}
     base = base.changed(selection=base.selection.changed(**given))
-    if matched:
+    if defence is not None:
+        blocks, strengths = matched_defences(base, defence, defence_of(chosen, task, defence), strength or ())
+        nearest, accuracies = matched_strength(Study("selection", base, blocks).run(without_gpu).table(), strengths)
+    elif matched:
         study = Study("selection", base, matched_grid(base, _target(target)))
         nearest, accuracies = matched_alpha(study.run(without_gpu).table())
+    if matched:
         print(accuracies.to_string(index=False, float_format="%.3f"))
-        print(f"chosen: alpha = {nearest:g}")
+        print(f"chosen: {'alpha' if defence is None else 'strength'} = {nearest:g}")
         return
     grid = Study("selection", base, grid_of(base, _target(target)))
     table = grid.run(without_gpu).table()
     print(selection_ratios(table).to_string(index=False, float_format="%.3f"))
     pair = chosen_pair(table)
     print("none is accepted" if pair is None else f"chosen: alpha = {pair[0]:g}, Th = {pair[1]:g}")
+
+
+def _check_matched(
+    matched: bool, target: str, task: str | None, defence: str | None, strength: list[float] | None
+) -> None:
+    """Options that go with --matched only, and with each other.  Raises SpecError."""
+    if (task or defence or strength) and not matched:
+        raise SpecError("--task, --defence and --strength go with --matched")
+    if (defence is None) != (not strength):
+        raise SpecError("--defence and --strength go together")
+    if matched and defence is None and target not in MATCHED:
+        raise SpecError(f"--matched goes with target {', '.join(MATCHED)}, got '{target}'")
 
 
 @app.command()
@@ -282,6 +314,14 @@ def claims_page_command() -> None:
     from simreg_core.lab.make.claims_page import write_claims_page
 
     write_claims_page()
+
+
+@app.command(name="defences-pages")
+def defences_pages_command() -> None:
+    """Write docs/all-defences.md and docs/which.md from the figures of quick; publishing does so too."""
+    from simreg_core.lab.make.defences_pages import write_defences_pages
+
+    write_defences_pages()
 
 
 def main() -> None:

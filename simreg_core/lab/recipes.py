@@ -7,8 +7,10 @@ import numpy as np
 
 from simreg_core.lab.series import NEURAL, NONE, PIXEL, SHUFFLED_NEURAL, TARGETS, THRESHOLD
 from simreg_core.lab.specs import (
+    AnyDefence,
     Architecture,
     BoundaryEvaluation,
+    DefenceSpec,
     Evaluation,
     Experiment,
     FgsmEvaluation,
@@ -61,6 +63,14 @@ def _target_fields(profile: Profile, target: str) -> dict | None:
 def seeds_of(profile: Profile, target: str, seeds: int, /, **regularizer) -> tuple[Experiment, ...]:
     """An experiment for each of the seeds 0 to `seeds` - 1; otherwise as `experiment`."""
     return tuple(experiment(profile, target, seed, **regularizer) for seed in range(seeds))
+
+
+def defended(profile: Profile, spec: AnyDefence, seed: int) -> Experiment:
+    """The profile's unregularized network, trained by a rule or behind a front end."""
+    none = experiment(profile, NONE, seed)
+    if isinstance(spec, DefenceSpec):
+        return none.changed(adversarial=spec)
+    return none.changed(network=profile.network.changed(front_end=spec))
 
 
 def targets_of(profile: Profile, seeds: int) -> dict[str, tuple[Experiment, ...]]:

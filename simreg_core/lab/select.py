@@ -1,14 +1,17 @@
 """Choosing alpha and Th on validation images: the grid, the paper's criterion, and whether other attacks agree."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from simreg_core.lab.recipes import fgsm, noise, seeds_of
+from simreg_core.lab.recipes import defended, fgsm, noise, seeds_of
 from simreg_core.lab.series import NONE, THRESHOLD
-from simreg_core.lab.specs import Evaluation, Profile
+from simreg_core.lab.specs import AnyDefence, AnyExperiment, DefenceSpec, Evaluation, Profile, SpecError
 from simreg_core.lab.study import Block
 from simreg_core.names import ACCEPTED_CLEAN_RATIO, NOISE_NAMES
+
+STRENGTHS = {"pgd": "epsilon", "trades": "beta", "gaussian": "epsilon", "blur": "sigma"}  # a field of each defence
 
 
 def grid_of(profile: Profile, target: str = THRESHOLD) -> tuple[Block, ...]:
@@ -32,27 +35,60 @@ def _ends_on_validation(attack: Any) -> Evaluation:
 
 
 def matched_grid(profile: Profile, target: str) -> tuple[Block, ...]:
-    """A control over the alphas of the grid, and the profile's S^Th, without noise and with most on VALIDATION images.
+    """A target over the alphas of the grid, and the profile's S^Th, without noise and with most on VALIDATION images.
 
     target: a label of `series.TARGETS`, such as 'all targets 0'.
     """
-    grid = profile.selection
-    series = {THRESHOLD: seeds_of(profile, THRESHOLD, grid.seeds)}
-    for alpha in grid.alphas:
-        series[f"{target}, α = {alpha:g}"] = seeds_of(profile, target, grid.seeds, alpha=alpha)
-    return (Block(series, (_ends_on_validation(noise(profile, "gaussian")),)),)
+    seeds = profile.selection.seeds
+    alphas = {f"{target}, α = {alpha:g}": alpha for alpha in profile.selection.alphas}
+    return _beside_threshold(
+        profile, {label: seeds_of(profile, target, seeds, alpha=alpha) for label, alpha in alphas.items()}
+    )
+
+
+def matched_defences(
+    profile: Profile, name: str, spec: AnyDefence, strengths: Iterable[float]
+) -> tuple[tuple[Block, ...], dict[str, float]]:
+    """As `matched_grid`, a defence at each of these strengths; and the strengths by the names of their curves.
+
+    Raises SpecError for a defence without a strength, or a strength that cannot be.
+    """
+    kind = spec.method if isinstance(spec, DefenceSpec) else spec.kind
+    if kind not in STRENGTHS:
+        raise SpecError(f"'{name}' ({kind}) has no strength to choose; those of {', '.join(STRENGTHS)} have one")
+    series, found = {}, {}
+    for strength in strengths:
+        own, label = spec.changed(**{STRENGTHS[kind]: strength}), f"{name}, {STRENGTHS[kind]} = {strength:g}"
+        series[label] = tuple(defended(profile, own, seed) for seed in range(profile.selection.seeds))
+        found[label] = strength
+    return _beside_threshold(profile, series), found
+
+
+def _beside_threshold(profile: Profile, series: Mapping[str, tuple[AnyExperiment, ...]]) -> tuple[Block, ...]:
+    threshold = {THRESHOLD: seeds_of(profile, THRESHOLD, profile.selection.seeds)}
+    return (Block({**threshold, **series}, (_ends_on_validation(noise(profile, "gaussian")),)),)
 
 
 def matched_alpha(table: pd.DataFrame) -> tuple[float, pd.DataFrame]:
-    """The alpha at which a control's clean accuracy is nearest to S^Th's, and the accuracies of all.
+    """`matched_strength` of a table of `matched_grid`, whose strengths are alphas."""
+    alphas = table.groupby("series")["alpha"].first().to_dict()
+    return matched_strength(table, alphas, "alpha")
 
-    table: of `matched_grid`.  Returns the alpha, and series, alpha, clean (mean over seeds) and distance from S^Th's.
+
+def matched_strength(
+    table: pd.DataFrame, strengths: Mapping[str, float], name: str = "strength"
+) -> tuple[float, pd.DataFrame]:
+    """The strength at which clean accuracy is nearest to S^Th's, and the accuracies of all.
+
+    table: with S^Th, and the series that `strengths` names.
+    Returns the strength, and series, strength (as `name`), clean (mean over seeds) and distance from S^Th's.
     """
     clean = table[(table["epsilon"] == 0) & (table["metric"] == "accuracy")]
-    means = clean.groupby("series", sort=False).agg(alpha=("alpha", "first"), clean=("value", "mean"))
+    means = clean.groupby("series", sort=False).agg(clean=("value", "mean"))
+    means.insert(0, name, pd.Series(strengths))
     means["distance"] = (means["clean"] - means.loc[THRESHOLD, "clean"]).abs()
     nearest = means.drop(THRESHOLD)["distance"].idxmin()
-    return float(means.loc[nearest, "alpha"]), means.reset_index()
+    return float(means.loc[nearest, name]), means.reset_index()
 
 
 def selection_ratios(table: pd.DataFrame, attack: str = "gaussian") -> pd.DataFrame:

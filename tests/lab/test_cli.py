@@ -58,6 +58,17 @@ def places(tmp_path, monkeypatch):
         ),
         (["select", "--architecture", "resnet50"], "unknown architecture 'resnet50'; allowed: torchvision-resnet18"),
         (["select", "--learning-rate", "inf"], "learning_rate: got inf"),
+        (["select", "--matched"], "--matched goes with target zero, shuffled, pixel, neural, got 'threshold'"),
+        (["select", "--defence", "blur", "--strength", "1"], "--task, --defence and --strength go with --matched"),
+        (["select", "--matched", "--defence", "blur"], "--defence and --strength go together"),
+        (
+            ["select", "--matched", "--defence", "hope", "--strength", "1"],
+            "unknown defence 'hope'; allowed: adversarial training, noise augmentation, blur",
+        ),
+        (
+            ["select", "--matched", "--target", "pixel", "--task", "digits"],
+            "unknown task 'digits'; allowed: none, as 'quick' has no all_defences",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_status_two(monkeypatch, capsys, places, arguments, message):

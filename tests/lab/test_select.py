@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from simreg_core.lab import select
+from simreg_core.lab import recipes, select
 from simreg_core.lab.figures import figure
+from simreg_core.lab.specs import DefenceSpec, SpecError
 
 
 def selection_table(alpha=None, threshold=None, **accuracies):
@@ -63,6 +64,37 @@ def test_the_matched_grid_is_of_the_control_on_validation_images(tiny):
     assert [one[0].regularizer.alpha for one in block.series.values()] == [tiny.regularizer.alpha, 0.1, 0.2]
     assert [one[0].regularizer.target for one in block.series.values()] == ["threshold", "zero", "zero"]
     assert {(one.split, one.epsilons) for one in block.evaluations} == {("validation", (0.0, 0.3))}
+
+
+def test_the_grid_of_a_defence_is_its_strengths_on_validation_images(tiny):
+    (block,), strengths = select.matched_defences(tiny, "blur", tiny.defences["blur"], (0.5, 2))
+    assert strengths == {"blur, sigma = 0.5": 0.5, "blur, sigma = 2": 2}
+    assert list(block.series) == ["S^Th", *strengths]
+    assert [one[0].network.blur for one in list(block.series.values())[1:]] == [0.5, 2]
+    assert {(one.split, one.epsilons) for one in block.evaluations} == {("validation", (0.0, 0.3))}
+    spec = tiny.defences["TRADES"]
+    (block,), strengths = select.matched_defences(tiny, "TRADES", spec, (1, 6))
+    assert [one[0].adversarial.beta for one in list(block.series.values())[1:]] == [1, 6]
+    assert block.series["TRADES, beta = 6"][0] == recipes.defended(tiny, spec, 0)  # that of figure 14
+
+
+def test_a_defence_without_a_strength_has_no_grid(tiny):
+    spec = DefenceSpec.of({"method": "polarizing", "threshold": 0.5})
+    with pytest.raises(
+        SpecError, match="'polarizing' \\(polarizing\\) has no strength to choose; those of pgd, trades"
+    ):
+        select.matched_defences(tiny, "polarizing", spec, (0.1,))
+    with pytest.raises(SpecError, match="epsilon"):
+        select.matched_defences(tiny, "noise", tiny.defences["noise augmentation"], (2.0,))
+
+
+def test_the_matched_strength_is_that_of_the_nearest_clean_accuracy():
+    table = selection_table(**{"S^Th": (0.70, 0.6), "weak": (0.8, 0.6), "strong": (0.68, 0.1)}).assign(
+        metric="accuracy"
+    )
+    strength, accuracies = select.matched_strength(table, {"weak": 0.1, "strong": 0.4})
+    assert strength == 0.4
+    assert accuracies.columns.tolist() == ["series", "strength", "clean", "distance"]
 
 
 def test_rank_correlations_of_attacks_that_agree_and_that_do_not():

@@ -95,7 +95,7 @@ def forest_column(
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set_ylim(places[-1] + 0.6, min([*places, *headings]) - 0.6)
-    _scale(ax, is_ratio=line == 1)
+    scale_effects(ax, is_ratio=line == 1)
     ax.set_xlabel(xlabel, fontsize="small")
     ax.set_title(column, fontsize="medium", pad=11 if below else None)
     remark = {"ha": "center", "va": "bottom", "fontsize": "x-small", "color": "0.5"}
@@ -226,7 +226,7 @@ def _places(rows: Sequence[Row]) -> tuple[list[float], dict[float, str]]:
     return places, headings
 
 
-def _scale(ax: Axes, is_ratio: bool) -> None:
+def scale_effects(ax: Axes, is_ratio: bool) -> None:
     """Limits and ticks: of ratios in equal steps of a factor, since half and double are equally far from 1."""
     ax.margins(x=0.06)
     ax.tick_params(axis="x", labelsize="small")

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from simreg_core.lab import recipes
 from simreg_core.lab.claims import OURS, Claim, mean_interval
 from simreg_core.lab.figures.kit import (
     PAGE,
@@ -27,7 +28,6 @@ from simreg_core.lab.series import LOOKS, NONE, THRESHOLD, Look, looks_of
 from simreg_core.lab.specs import (
     ADVERSARIAL,
     NOISE,
-    DefenceSpec,
     Experiment,
     MinimumNormEvaluation,
     Profile,
@@ -41,14 +41,9 @@ AUTOATTACKS = ("AutoAttack", "AutoAttack, reduced")  # whichever a profile has: 
 
 def defended(profile: Profile) -> dict[str, tuple[Experiment, ...]]:
     """None, S^Th, and the profile's defences, by seed."""
-    none = seeds_of(profile, NONE, profile.seeds)
-    series = {NONE: none, THRESHOLD: seeds_of(profile, THRESHOLD, profile.seeds)}
+    series = {name: seeds_of(profile, name, profile.seeds) for name in (NONE, THRESHOLD)}
     for label, spec in profile.defences.items():
-        if isinstance(spec, DefenceSpec):
-            series[label] = tuple(one.changed(adversarial=spec) for one in none)
-        else:
-            network = profile.network.changed(front_end=spec)
-            series[label] = tuple(one.changed(network=network) for one in none)
+        series[label] = tuple(recipes.defended(profile, spec, seed) for seed in range(profile.seeds))
     return series
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from simreg_core.lab.figures.pixel_vs_neural import recorded_blocks
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.folders import figures_folder, published_folder
+from simreg_core.lab.make.defences_pages import write_defences_pages
 from simreg_core.lab.make.figures import measurements_of, paths_of, studies_of
 from simreg_core.lab.make.index import write_index
 from simreg_core.lab.make.notebooks import links, run_notebooks, shown, write_notebook
@@ -57,7 +58,8 @@ def _copy_records(measurements: Iterable[Measurement], store: Store, folder: Pat
 def publish(profile: Profile) -> None:
     """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
 
-    The notebooks keep the outputs of their own default profile, quick; so does the table of claims in the README.
+    The notebooks keep the outputs of their own default profile, quick; so do the table of claims in the README and the
+    pages of docs/ that are written from figures.
     Raises StoreError where the store lacks a record.
     """
     store, studies = Store(), studies_of(profile)
@@ -69,6 +71,7 @@ def publish(profile: Profile) -> None:
     if profile.name == "quick":
         run_notebooks(paths_of(profile), lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
         put_claims_into(PROJECT / "README.md", figures_folder(profile))
+        write_defences_pages()
 
 
 def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:

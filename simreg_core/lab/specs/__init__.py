@@ -1,5 +1,6 @@
 """Frozen, validated specifications: what is trained, what is measured, how big a study is. Each has a stable key."""
 
+from simreg_core.lab.specs.all_defences import SYSTEMS, CostEvaluation, DefencesStudy, DefencesTask, PartialChoice
 from simreg_core.lab.specs.base import (
     COMPUTATION_VERSION,
     INSTALLED,
@@ -124,6 +125,7 @@ __all__ = [
     "PROFILES",
     "PROJECT",
     "SHORT",
+    "SYSTEMS",
     "TABLE_SETTING",
     "AnyDefence",
     "AnyEvaluation",
@@ -138,8 +140,11 @@ __all__ = [
     "Condition",
     "CorruptionEvaluation",
     "CorruptionSpectraEvaluation",
+    "CostEvaluation",
     "Count",
     "DefenceSpec",
+    "DefencesStudy",
+    "DefencesTask",
     "Design",
     "EpsilonEnd",
     "EpsilonEnds",
@@ -168,6 +173,7 @@ __all__ = [
     "OtherSimilarity",
     "PairSimilarityEvaluation",
     "Parent",
+    "PartialChoice",
     "PartialNetwork",
     "PartialStudy",
     "PolarizationEvaluation",

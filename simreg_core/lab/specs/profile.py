@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from simreg_core.lab.specs.all_defences import SYSTEMS, DefencesStudy
 from simreg_core.lab.specs.base import (
     Alpha,
     Count,
@@ -290,7 +291,8 @@ class Profile(Spec):
         architecture or a similarity; 'colour ' or 'corruptions ' before the name of one for these tasks. What is not
         named was chosen as without these words, or as 'main' was; 'table' is that of 18. A setting that the criterion
         did not accept has no verdict.
-    partial, polarizing, sparse_coding, hebbian: of notebooks 20 to 23; None: the profile does not have it.
+    partial, polarizing, sparse_coding, hebbian, all_defences: of notebooks 20 to 24; None: the profile does not have
+        it.
     needs_gpu: computing it without one takes an explicit flag.
     """
 
@@ -314,6 +316,7 @@ class Profile(Spec):
     polarizing: PolarizingStudy | None = None
     sparse_coding: SparseStudy | None = None
     hebbian: HebbianStudy | None = None
+    all_defences: DefencesStudy | None = None
     needs_gpu: bool = False
 
     @property
@@ -347,3 +350,19 @@ class Profile(Spec):
         for name in self.chosen or ():
             if name not in known:
                 yield f"chosen names '{name}', which is no setting; allowed: {', '.join(dict.fromkeys(known))}"
+        yield from self._defences_lack()
+
+    def _defences_lack(self) -> Iterator[str]:
+        """What the study of notebook 24 needs of the profile's others."""
+        studies = {"polarizing": self.polarizing, "sparse coding": self.sparse_coding, "HaH": self.hebbian}
+        variants = [one.name for one in self.studies.variants]
+        for own in () if self.all_defences is None else self.all_defences.tasks:
+            if own.variant not in (None, *variants):
+                yield f"all_defences names variant '{own.variant}'; allowed: {', '.join(variants)}"
+            for name in own.systems:
+                if name in studies and studies[name] is None:
+                    yield f"all_defences compares '{name}' on {own.name}, of which the profile has no study"
+            rows = ("S^pixel", "S^neural", *SYSTEMS, *self.defences, *own.defences)
+            for row in own.matched:
+                if row not in rows:
+                    yield f"all_defences.matched names '{row}', which is no row of {own.name}"

@@ -13,9 +13,9 @@ PROJECT = Path(__file__).parents[3]
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
     "quick": "6def5a20238a04a6",
-    "mnist": "b33498c4cf596516",  # in preparation
+    "mnist": "86ee739517ccf7f5",  # in preparation
     "cifar-small": "08c26f227fe78c0e",
-    "paper": "9e5a0709d4a4f922",  # the polarizing and sparse-coding front ends and Hebbian networks came since
+    "paper": "abc36a8d7f409f95",  # the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
     "neural": "07e2b6d4fab8aae6",

@@ -1,0 +1,188 @@
+"""docs/all-defences.md and docs/which.md, written from the figures' numbers: nothing of them is written by hand."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
+from simreg_core.lab.defences_gains import CLAIMS, COLUMNS, WITHOUT_AUTOATTACK
+from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.files import write_text
+from simreg_core.lab.specs import PROJECT
+
+FIGURE = "24_all_defences"
+QUICK = PROJECT / "figures" / "quick"
+PAGES = {name: PROJECT / "docs" / f"{name}.md" for name in ("all-defences", "which")}
+NOT_YET = """**It is not computed yet**: the quick profile has no notebook 24, which is in preparation.
+`make figures PROFILE=mnist ONLY=24_all_defences` computes it, in a profile of its own.
+"""
+TABLE_HEAD = f"""# All defences side by side
+
+This page is written from the numbers of [notebook 24](../notebooks/{FIGURE}.ipynb) by
+`python -m simreg_core defences-pages`; edit neither table nor numbers. [Which should I use?](which.md)
+
+"""
+LEGEND = """Means over training seeds with half the width of their 95 % t-interval; rows are sorted by accuracy under
+the strongest attack known for each, worst image by image. Gaussian noise and transferred FGSM: mean over the grid of ε;
+corruptions: mean over all of them. Boundary size, training cost, inference cost and parameters are divided
+by those of the undefended network of the same classifier, which is named where it is not *none*; cost is counted in
+multiply-adds. Flags: records in which a check finds that an attack may not have worked. AutoAttack is not made where a
+network quantizes, since the gradients it follows are not the network's own. Certified: the share of images whose
+class, right or wrong, no attack of this size can change, where a defence says so.
+"""
+WHICH_HEAD = """# Which should I use?
+
+This page is written from the figures of the quick profile by `python -m simreg_core defences-pages`, and says only what
+their numbers bear: small networks on 5,000 digits, small attacks. On your task, measure:
+[notebook 90](../notebooks/90_your_own_network.ipynb) takes your network and images.
+
+"""
+NOT_COMPUTED = f"""Not computed yet: photographs, TRADES, partial adversarial training, the polarizing and the
+sparse-coding front end, Hebbian networks, strengths matched in clean accuracy, and what each costs. They are the rows
+and columns of [notebook 24](../notebooks/{FIGURE}.ipynb), and of [the table](all-defences.md) made from it."""
+QUESTIONS = (  # (claim, its figure, the question that it answers)
+    ("clean", "02_attack_curves", "Does S^Th keep clean accuracy (asked: 0.85 of it)?"),
+    ("gaussian", "02_attack_curves", "Does S^Th help under Gaussian noise?"),
+    ("over-noise", "14_white_box", "More than training on noisy images?"),
+    ("fgsm", "02_attack_curves", "Does S^Th help under transferred FGSM?"),
+    ("transfer", "14_white_box", "Under stronger transferred attacks?"),
+    ("adaptive", "14_white_box", "Under attacks made on other S^Th networks?"),
+    ("white-box", "14_white_box", "Does S^Th help under white-box PGD?"),
+    ("over-adversarial", "14_white_box", "As much as adversarial training, within 0.02?"),
+    ("autoattack", "14_white_box", "Does S^Th help under AutoAttack?"),
+    ("over-pixel", "02_attack_curves", "Does S^Th help under noise more than S^pixel?"),
+    ("corruptions", "05_common_corruptions", "Does S^Th help most under corruptions of high frequency?"),
+)
+HELPS = {  # claims of S^Th over none, and the attack of each
+    "gaussian": "Gaussian noise",
+    "fgsm": "transferred FGSM",
+    "white-box": "white-box PGD",
+    "autoattack": "AutoAttack",
+}
+ATTACKS = ("PGD", "AutoAttack, reduced", "Square")  # of figure 14
+DEFENCES = ("S^Th", "adversarial training", "noise augmentation", "blur")  # likewise
+
+
+def table_page(folder: Path = QUICK) -> str:
+    """The text of docs/all-defences.md.  folder: of a profile's figures."""
+    path = folder / f"{FIGURE}.csv"
+    if not path.is_file():
+        return TABLE_HEAD + NOT_YET
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["tasks"]
+    parts = [_table([row for row in rows if row["task"] == task], task, own) for task, own in said.items()]
+    return TABLE_HEAD + LEGEND + "\n" + "\n".join(parts)
+
+
+def _table(rows: list[dict[str, str]], task: str, said: Mapping) -> str:
+    """A task: its table, and how strengths were chosen."""
+    found = {(row["defence"], row["quantity"]): row for row in rows}
+    names = dict.fromkeys((row["defence"], row["compared_with"]) for row in rows)
+    seeds = max(int(float(row["seeds"])) for row in rows if row["seeds"])
+    heads = ["defence", *(column.title.lower() for column in COLUMNS), "flags"]
+    lines = [
+        f"## {task.capitalize()}",
+        "",
+        f"Attacks along a gradient: L∞, ε = {said['epsilon']:g}. n = {seeds} seeds.",
+    ]
+    lines += ["", "| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    for name, base in names:
+        label = name if base in ("none", name) else f"{name} (÷ {base.removeprefix('none ').strip('()')})"
+        values = [_cell(found.get((name, column.key)), name, column.key) for column in COLUMNS]
+        flags = f"{float(found[name, 'flags']['mean']):g}"
+        lines.append("| " + " | ".join([label, *values, flags]) + " |")
+    lines += ["", "Strength matched to S^Th's clean accuracy on validation images:"]
+    lines += [f"- {name}: {how}" for name, how in said["matched"].items()] or ["none yet; see the clean accuracies."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Mapping[str, str] | None, name: str, key: str) -> str:
+    """'0.93 ± 0.02'; '0.93' of too few seeds, or where all agree."""
+    if row is None:
+        return "quantized" if key == "autoattack" and name in WITHOUT_AUTOATTACK else "–"
+    mean = float(row["mean"])
+    half = (float(row["high"]) - float(row["low"])) / 2 if row["low"] and row["high"] else math.nan
+    return f"{mean:.2f}" if math.isnan(half) or half < 5e-4 else f"{mean:.2f} ± {half:.2f}"
+
+
+def which_page(folder: Path = QUICK) -> str:
+    """The text of docs/which.md.  folder: of a profile's figures."""
+    claims = {name: _claims(folder, name) for name in (*dict.fromkeys(name for _, name, _ in QUESTIONS), FIGURE)}
+    lines = [WHICH_HEAD + "## What is measured", "", "| question | here | effect [95 % interval] | n | notebook |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    lines += [_answer(question, claims[name].get(key), name) for key, name, question in QUESTIONS]
+    lines += ["", *_so(claims["02_attack_curves"], claims["14_white_box"]), ""]
+    lines += _matrix(claims["14_white_box"])
+    lines += ["", "## All defences on two tasks", ""]
+    if claims[FIGURE]:
+        lines += ["| question | here | effect [95 % interval] | n | notebook |", "| --- | --- | --- | --- | --- |"]
+        lines += [_answer(one.text, claims[FIGURE].get(one.key), FIGURE) for one in CLAIMS]
+        lines += ["", "Every number, with what each defence costs: [all defences side by side](all-defences.md)."]
+    else:
+        lines.append(NOT_COMPUTED)
+    return "\n".join(lines) + "\n"
+
+
+def _claims(folder: Path, name: str) -> dict[str, dict]:
+    """The verdicts of a figure by key; none where it is not computed."""
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return {}
+    return {one["key"]: one for one in json.loads(path.read_text(encoding="utf-8"))["claims"]}
+
+
+def _answer(question: str, one: Mapping | None, name: str) -> str:
+    link = f"[{FIGURES[name].number}](../notebooks/{name}.ipynb)"
+    if one is None:
+        return f"| {question} | not computed yet | | | {link} |"
+    return f"| {question} | {_words(one)} | {number(one)} | {one['n']} | {link} |"
+
+
+def _words(one: Mapping) -> str:
+    """The verdict as an answer."""
+    if one["verdict"] in HOLDS:
+        return "yes"
+    return {CONTRADICTED: "no", NO_EFFECT: "no difference"}.get(one["verdict"], "open")
+
+
+def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict]) -> Iterator[str]:
+    """What a user may conclude, a line for each verdict that allows one."""
+    answers = {key: _words(one) for key, one in (*curves.items(), *white_box.items())}
+    yield "## What follows"
+    yield ""
+    if answers.get("over-adversarial") == "no":
+        yield "- Against an attacker who follows your network's gradient: adversarial training, not S^Th."
+    if answers.get("over-adversarial") == "yes":
+        yield "- Against an attacker who follows your network's gradient S^Th does as well as adversarial training."
+    if answers.get("over-noise") == "no":
+        yield "- Against noise: train on noisy images, not with S^Th."
+    if answers.get("over-noise") == "yes":
+        yield "- Against noise S^Th helps more than training on noisy images."
+    if answers.get("adaptive") == "no":
+        yield "- Under attacks made on other S^Th networks, S^Th is less accurate than no defence."
+    helped = [words for key, words in HELPS.items() if answers.get(key) == "yes"]
+    if helped:
+        yield f"- S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
+    yield "- How defences compare at equal clean accuracy is not known: these are at the strengths of notebook 14."
+
+
+def _matrix(white_box: Mapping[str, dict]) -> list[str]:
+    """Gains over none of the defences of notebook 14 under the attacks that are set side by side there."""
+    found = {(name, attack): white_box.get(f"{name}-{attack}") for name in DEFENCES for attack in ATTACKS}
+    if not any(found.values()):
+        return []
+    lines = ["Gains in accuracy over none at one ε, on digits ([notebook 14](../notebooks/14_white_box.ipynb)):", ""]
+    lines += ["| defence | " + " | ".join(ATTACKS) + " |", "| --- " * (len(ATTACKS) + 1) + "|"]
+    for name in DEFENCES:
+        cells = [number(one) if (one := found[name, attack]) else "–" for attack in ATTACKS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def write_defences_pages() -> None:
+    """Write docs/all-defences.md and docs/which.md."""
+    for name, page in (("all-defences", table_page()), ("which", which_page())):
+        write_text(PAGES[name], page)
