@@ -16,7 +16,7 @@ def test_after(): pass
 """,
     "test_b.py": """
 import time
-def test_slow(): time.sleep(1)
+def test_slow(): time.sleep(4)  # until the process that replaces the dead one has begun, on a busy machine too
 def test_next(): pass
 """,
     "test_c.py": """
