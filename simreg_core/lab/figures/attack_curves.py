@@ -166,4 +166,6 @@ def draw(study: Study, protocol: str) -> Picture:
     return figure
 
 
-FIGURE = Figure("02_attack_curves", experiments, CLAIMS, draw, numbers=lambda study: with_gains(study.table()))
+FIGURE = Figure(
+    "02_attack_curves", experiments, CLAIMS, draw, numbers=lambda study: with_gains(study.table()), named=True
+)

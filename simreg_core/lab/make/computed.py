@@ -22,19 +22,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 WIDTH = 125  # letters of a line, as of `finding`
+SHARE = 1 / 3  # of a figure's series, without which it says too little to be drawn
 
 
 @dataclass(frozen=True)
 class PartOfStudy(Study):
     """A study with the networks that are measured in full.
 
-    lacking: what the others are, in words.
+    lacking: what the others are, in words.  absent: series without any.
     """
 
     lacking: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def _judge(self, protocol: str | None) -> list[Verdict]:
-        """The verdicts on the claims whose series are there."""
+        """The verdicts on the claims whose series are there.
+
+        Where a series is absent, a claim on all of them would be judged on some, so it is left out.
+        """
+        if self.absent and not self.figure.named:
+            return []
         if self.figure.judge is not None:
             return self.figure.judge(self, protocol)
         table = self.table()
@@ -73,8 +80,9 @@ def part_of(study: Study) -> PartOfStudy:
         if series:
             blocks.append(replace(block, series=series))
     words = tuple(f"{label} ({wanted - there} of {wanted})" for label, (there, wanted) in lacking.items())
+    absent = tuple(label for label, (there, _) in lacking.items() if not there)
     fields = {name: getattr(study, name) for name in Study.__dataclass_fields__}
-    return PartOfStudy(**{**fields, "blocks": tuple(blocks)}, lacking=words)
+    return PartOfStudy(**{**fields, "blocks": tuple(blocks)}, lacking=words, absent=absent)
 
 
 def _is_measured(store: Store, experiment, block: Block) -> bool:
@@ -94,6 +102,10 @@ def draw_computed(profile: Profile, only: Sequence[str] = ()) -> None:
             own = part_of(study)
             if not any(True for _ in own.measurements()):
                 print(f"{own.name}: nothing is computed yet", flush=True)
+                continue
+            if len(own.series) < SHARE * len(study.series):
+                there = f"{len(own.series)} of {len(study.series)} series"
+                print(f"{own.name}: too little is computed to draw it: {there}", flush=True)
                 continue
             try:
                 plt.close(own.draw())

@@ -12,6 +12,7 @@ from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import load_profile
 
 CURVES, SPECTRA, OTHERS = "02_attack_curves", "06_frequency_spectra", "12_other_tasks_and_depths"
+COUNTS, PARTS = "08_image_count_study", "11_target_components"
 QUICK = load_profile("quick")
 
 
@@ -22,7 +23,7 @@ def begin(tmp_path, monkeypatch):
     def begun(name, wanted):
         (study,) = studies_of(QUICK, [name])
         for one, evaluation in study.measurements():
-            if wanted(NONE if one.regularizer is None else one.regularizer.target, one.seed, evaluation):
+            if wanted(NONE if one.regularizer is None else one.regularizer.target, one, evaluation):
                 place = study.store.record_place(one, evaluation)
                 folder = tmp_path / "records" / "quick" / "records" / place.parent.name
                 folder.mkdir(parents=True, exist_ok=True)
@@ -37,8 +38,8 @@ def begin(tmp_path, monkeypatch):
 def test_what_is_computed_is_drawn_and_judged_and_nothing_is_computed(begin, tmp_path, capsys):
     folder = begin(
         CURVES,
-        lambda target, seed, evaluation: (
-            target in (NONE, "threshold") and (seed < 4 or (seed == 4 and evaluation.attack == "gaussian"))
+        lambda target, one, evaluation: (
+            target in (NONE, "threshold") and (one.seed < 4 or (one.seed == 4 and evaluation.attack == "gaussian"))
         ),
     )
     draw_computed(QUICK, [CURVES, SPECTRA])
@@ -61,11 +62,26 @@ def test_what_is_computed_is_drawn_and_judged_and_nothing_is_computed(begin, tmp
 
 
 def test_a_figure_that_needs_more_is_named_and_left_out(begin, capsys):
-    folder = begin(OTHERS, lambda target, seed, evaluation: target in (NONE, "threshold") and seed < 3)
+    folder = begin(OTHERS, lambda target, one, evaluation: target in (NONE, "threshold") and one.seed < 3)
     draw_computed(QUICK, [OTHERS])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{OTHERS}: too little is computed to draw it: no measurement of series 'S^pixel' with ")
     assert not list(folder.glob(f"{OTHERS}.*"))
+
+
+def test_a_claim_on_all_series_is_not_judged_on_some(begin, capsys):
+    def of_all_images(target, one, evaluation):
+        return one.seed < 3 and (target == NONE or (target == "threshold" and one.regularizer.count == 1000))
+
+    folder = begin(COUNTS, of_all_images)
+    draw_computed(QUICK, [COUNTS, PARTS])
+    lines = capsys.readouterr().out.splitlines()
+    lacking = "none (5 of 8), N = 10 (8 of 8), N = 100 (8 of 8), N = 1000 (5 of 8)"
+    assert lines[0].endswith(f"; lacks {lacking}")
+    assert lines[1] == f"{PARTS}: too little is computed to draw it: 2 of 11 series"
+    made = json.loads((folder / f"{COUNTS}.json").read_text())
+    assert made["claims"] == []
+    assert {one["seed"] for one in made["records"]} == {0, 1, 2}
 
 
 def test_to_compute_again_is_refused(monkeypatch, capsys):
