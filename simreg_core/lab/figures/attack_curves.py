@@ -26,7 +26,8 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 
 
 def _clean_ratio(table: pd.DataFrame) -> pd.Series:
-    return accuracy(table, THRESHOLD, "gaussian", "zero") / accuracy(table, NONE, "gaussian", "zero")
+    regularized, plain = paired(*(accuracy(table, name, "gaussian", "zero") for name in (THRESHOLD, NONE)))
+    return regularized / plain
 
 
 def _clean_loss(table: pd.DataFrame) -> pd.Series:
