@@ -81,9 +81,10 @@ def headline_table(rows: list[dict], profile: str, others: Mapping[str, list[dic
         if row["group"] != "headline":
             continue
         cells = [f"[{row['claim']}](notebooks/{row['notebook']}.ipynb)", _published(row)]
-        for own in columns.values():
+        for name, own in columns.items():
             found = next((one for one in own if one["key"] == row["key"]), None)
-            cells.append("" if found is None else _short_cell(found))
+            unmeasured = found is None or (name != profile and found["n"] is None)  # of another profile it says little
+            cells.append("" if unmeasured else _short_cell(found))
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
