@@ -94,7 +94,7 @@ def table_rows(root: Path) -> list[tuple[str, ...]]:
             for claim in figure.claims:
                 if claim.key in known:
                     rows.append(_cells(known[claim.key], profile, name))
-                elif name in own:
+                elif name in own and profile == "quick":  # another may not be computed to its end
                     raise MissingResult(f"figures/{profile}/claims.json has no claim '{claim.key}' of {name}")
     return rows
 
