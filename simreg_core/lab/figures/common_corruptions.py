@@ -20,7 +20,7 @@ from simreg_core.lab.figures.kit import (
 )
 from simreg_core.lab.figures.kit_attacks import PUBLISHED_SETS, set_looks
 from simreg_core.lab.figures.kit_forest import Effect, Row, forest_column, forest_legend, height_of, images_in_words
-from simreg_core.lab.gains import by_seed, mean_over, regularized
+from simreg_core.lab.gains import by_seed, mean_over, paired, regularized
 from simreg_core.lab.image_files import CIFAR10_SIZE, has_cifar10_c
 from simreg_core.lab.recipes import headline_seeds, seeds_of, sets_of, under_corruptions
 from simreg_core.lab.series import NONE, Look
@@ -56,9 +56,7 @@ def corrupted(table: pd.DataFrame) -> pd.DataFrame:
 
 def group_gain(table: pd.DataFrame, series: str, group: str, severity: int = BARS_SEVERITY) -> pd.Series:
     """Gain in accuracy by seed, mean over the corruptions of a frequency group ('low', 'medium', 'high')."""
-    own = table[table["corruption"].isin(GROUPS[group])]
-    one, other = (by_seed(own, name, metric="accuracy", severity=severity) for name in (series, NONE))
-    return one - other
+    return _gain(table, series, GROUPS[group], severity)
 
 
 def _high_group_leads(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -144,10 +142,10 @@ def corruption_rows(table: pd.DataFrame, looks: dict[str, Look]) -> list[Row]:
     return rows
 
 
-def _gain(table: pd.DataFrame, series: str, names: tuple[str, ...]) -> pd.Series:
-    """Gain in accuracy by seed at the severity that is shown, mean over corruptions."""
+def _gain(table: pd.DataFrame, series: str, names: tuple[str, ...], severity: int = BARS_SEVERITY) -> pd.Series:
+    """Gain in accuracy by seed, mean over corruptions."""
     own = table[table["corruption"].isin(names)]
-    one, other = (by_seed(own, name, metric="accuracy", severity=BARS_SEVERITY) for name in (series, NONE))
+    one, other = paired(*(by_seed(own, name, metric="accuracy", severity=severity) for name in (series, NONE)))
     return one - other
 
 
