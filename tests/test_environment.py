@@ -170,7 +170,8 @@ def section(title: str) -> str:
 
 def claims_found() -> list[dict]:
     """The effects of every claim of every figure, and those beside them."""
-    claims = [one for path in QUICK.glob("[0-9]*.json") for one in json.loads(path.read_text()).get("claims", [])]
+    paths = QUICK.parent.glob("*/[0-9]*.json")
+    claims = [one for path in paths for one in json.loads(path.read_text()).get("claims", [])]
     return [*claims, *(beside for one in claims for beside in one["also"])]
 
 

@@ -93,7 +93,7 @@ def _short_cell(row: dict) -> str:
     """Verdict and effect; the number of seeds where it is smaller than planned."""
     if row["n"] is None:
         return row["verdict"]
-    few = f", n = {row['n']} of {row['planned']}" if _has_few(row) else ""
+    few = f", {row['n']}/{row['planned']} seeds" if _has_few(row) else ""
     return f"**{row['verdict']}**{_flags(row['flagged'])}, {number(row)}{few}"
 
 

@@ -57,7 +57,7 @@ def test_the_table_of_the_readme_says_verdict_and_effect():
     assert lines[0] == "| claim | published | quick | recorded |"
     assert len(lines) == 12
     (gaussian,) = (line for line in lines if "raises accuracy under Gaussian noise]" in line)
-    assert gaussian.endswith("| **direction holds** (⚠ 1 records flagged), 0.100 [0.100, 0.100], n = 4 of 16 |  |")
+    assert gaussian.endswith("| **direction holds** (⚠ 1 records flagged), 0.100 [0.100, 0.100], 4/16 seeds |  |")
     assert gaussian.startswith("| [S^Th raises accuracy under Gaussian noise](notebooks/02_attack_curves.ipynb) | 0.15")
     unmeasured = [row for row in rows if row["group"] == "headline" and row["verdict"] == "not measured"]
     assert sum("| not measured |" in line for line in lines) == len(unmeasured) > 0
