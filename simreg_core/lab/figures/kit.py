@@ -176,7 +176,9 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
         if key not in claims:
             raise LookupError(f"{study.name} has no claim '{key}'; allowed: {', '.join(claims)}")
         if key not in found:
-            lines.append(f"Not measured under protocol {study.protocol}: “{claims[key].text}”")
+            unmeasured = f"Not measured under protocol {study.protocol}"
+            words = "Not judged yet" if getattr(study, "absent", ()) else unmeasured  # see `make.computed.PartOfStudy`
+            lines.append(f"{words}: “{claims[key].text}”")
             continue
         one = found[key]
         sentence = SENTENCES[one.verdict].format(claim=one.claim, margin=one.margin or 0)

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from simreg_core.lab.cli import main
-from simreg_core.lab.make.computed import draw_computed
+from simreg_core.lab.figures.kit import finding
+from simreg_core.lab.make.computed import draw_computed, part_of
 from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import load_profile
@@ -79,6 +80,8 @@ def test_a_claim_on_all_series_is_not_judged_on_some(begin, capsys):
     lacking = "none (5 of 8), N = 10 (8 of 8), N = 100 (8 of 8), N = 1000 (5 of 8)"
     assert lines[0].endswith(f"; lacks {lacking}")
     assert lines[1] == f"{PARTS}: too little is computed to draw it: 2 of 11 series"
+    (study,) = studies_of(QUICK, [COUNTS])
+    assert finding(part_of(study), "count-suffices").startswith("Not judged yet: “A middle number of images")
     made = json.loads((folder / f"{COUNTS}.json").read_text())
     assert made["claims"] == []
     assert {one["seed"] for one in made["records"]} == {0, 1, 2}
