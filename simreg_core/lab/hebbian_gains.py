@@ -45,6 +45,7 @@ def of(table: pd.DataFrame, series: str, attack: str, metric: str = "accuracy", 
 
 
 def clean(series: str) -> Measure:
+    """Accuracy without noise, by seed."""
     return lambda table: of(table, series, "hebbian", epsilon=0.0)
 
 
@@ -59,6 +60,7 @@ def attacked(series: str, condition: str = WORST) -> Measure:
 
 
 def attacked_l2(series: str) -> Measure:
+    """Accuracy under PGD of an L2 size, by seed."""
     return lambda table: of(table, series, "white_box", condition=L2)
 
 
@@ -100,6 +102,7 @@ def by_count(table: pd.DataFrame, attack: str, **where: Any) -> pd.DataFrame:
 
 
 def minus(one: Measure, other: Measure) -> Measure:
+    """The difference of two measures, by seed."""
     return lambda table: one(table) - other(table)
 
 

@@ -14,7 +14,7 @@ from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.make.notebooks import shown
 from simreg_core.lab.make.verdicts import write_claims
 from simreg_core.lab.recipes import headline_seeds
-from simreg_core.lab.specs import Profile
+from simreg_core.lab.specs import AnyExperiment, Profile
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import Block, Study
 
@@ -85,7 +85,7 @@ def part_of(study: Study) -> PartOfStudy:
     return PartOfStudy(**{**fields, "blocks": tuple(blocks)}, lacking=words, absent=absent)
 
 
-def _is_measured(store: Store, experiment, block: Block) -> bool:
+def _is_measured(store: Store, experiment: AnyExperiment, block: Block) -> bool:
     return all(store.has_record(experiment, evaluation) for evaluation in block.evaluations)
 
 
@@ -100,7 +100,7 @@ def draw_computed(profile: Profile, only: Sequence[str] = ()) -> None:
     with alone_in(folder, "draws"):
         for study in studies_of(profile, only):
             own = part_of(study)
-            if not any(True for _ in own.measurements()):
+            if not next(own.measurements(), None):
                 print(f"{own.name}: nothing is computed yet", flush=True)
                 continue
             if len(own.series) < SHARE * len(study.series):
