@@ -12,8 +12,8 @@ PROJECT = Path(__file__).parents[3]
 
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
-    "quick": "6def5a20238a04a6",
-    "mnist": "86ee739517ccf7f5",  # in preparation
+    "quick": "c7da7c811eae6c01",
+    "mnist": "7ed49356fd301d39",  # in preparation
     "cifar-small": "08c26f227fe78c0e",
     "paper": "abc36a8d7f409f95",  # the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
