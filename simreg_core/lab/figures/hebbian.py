@@ -108,7 +108,8 @@ def rules(study: HebbianStudy) -> dict[str, dict[str, Any]]:
         MEAN: {"normalization": "mean"},
         FREE: {"flow": "free"},
         ADVERSARIAL: {
-            **none, "images": "adversarial", "strength": study.epsilon, "steps": study.adversarial_steps,
+            **none, "images": "adversarial", "strength": study.adversarial_epsilon or study.epsilon,
+            "steps": study.adversarial_steps,
         },
         NOISE: {**none, "images": "noisy", "strength": study.noise_strength},
         BLUR: {**none, "images": "blurred", "strength": study.blur_strength},
