@@ -94,13 +94,17 @@ def test_a_random_network_is_attacked_over_draws_and_without_its_dropout(opened)
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("l2", 0.5), ("l1", 4.0)])
-def test_other_norms(opened, sparse, norm, epsilon):
+def test_other_norms(opened, sparse, norm, epsilon, monkeypatch):
     attackers = (CodeAttacker(name="CE", phases=((SMOOTH,),), method="apgd-ce"),)
     evaluation = CodeAttacksEvaluation(
         norm=norm, epsilon=epsilon, attackers=attackers, steps=3, restarts=1, images=20, surrogates=(sparse(none=True),)
     )
+    calls, apgd = [], code_attacks.attacks.apgd
+    noted = lambda network, *given, **how: (calls.append(how.get("early_leave", True)), apgd(network, *given, **how))[1]  # noqa: E731
+    monkeypatch.setattr(code_attacks.attacks, "apgd", noted)
     found = by_condition(code_attacks.code_attacks(opened(evaluation)), epsilon)
     assert set(found) == {f"{name}, {norm.upper()}" for name in ("CE", "from surrogate 1", "worst")}
+    assert calls == [True, False]  # what is transferred is pushed on, whatever the surrogate says
 
 
 class Masked(nn.Module):
