@@ -210,7 +210,7 @@ def _attackers_of(study: SparseStudy, series: str) -> tuple[tuple[CodeAttacker, 
         attackers, curves = (CodeAttacker(name=AUTHORS, phases=((HALF_KEPT,),)), *PLAIN), (AUTHORS,)
     if study.all_attackers:
         return attackers, curves
-    few = tuple(one for one in attackers if one.name in OF_THE_SOURCE)
+    few = tuple(one for one in attackers if one.name in (*OF_THE_SOURCE, ANNEALED))
     return few, tuple(name for name in curves if name in OF_THE_SOURCE)
 
 

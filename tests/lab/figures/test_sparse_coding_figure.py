@@ -38,7 +38,15 @@ from simreg_core.lab.sparse_gains import (
     details,
     with_kept,
 )
-from simreg_core.lab.sparse_study import DETERMINISTIC, UNSUPERVISED, experiment, random_attackers, rules_of
+from simreg_core.lab.sparse_study import (
+    ANNEALED,
+    DETERMINISTIC,
+    UNSUPERVISED,
+    experiment,
+    random_attackers,
+    rules_of,
+    series_of,
+)
 from simreg_core.lab.specs import ADVERSARIAL, PROJECT, CodeAttacksEvaluation, SpecError, load_profile
 from simreg_core.lab.study import COMPARED
 
@@ -148,6 +156,19 @@ def test_names_are_those_of_what_is_measured(tiny):
     assert experiment(tiny, own, 0, UNSUPERVISED).adversarial.quantizer == "off"
 
 
+@pytest.mark.parametrize("everyone", [True, False])
+def test_every_number_of_coefficients_meets_the_attackers_that_are_set_side_by_side(tiny, everyone):
+    """Of the worst over all attackers a curve against T would have more of them at one T."""
+    study = figure(NAME).study(tiny.changed(sparse_coding=tiny.sparse_coding.changed(all_attackers=everyone)))
+    compared = {SPARSE, *(name for name in series_of(study.profile.sparse_coding, study.profile.sparse_coding.tasks[0])
+                          if name.startswith("T = "))}  # fmt: skip
+    for block in study.blocks:
+        (name,) = block.series
+        if name in compared:
+            attackers = {one.name for one in block.evaluations[0].attackers}
+            assert attackers >= {AUTHORS, ALL_ATOMS, ANNEALED}, name
+
+
 def test_few_coefficients_are_learned_at_the_source_s_larger_rate():
     own = load_profile("paper").sparse_coding.tasks[0]
     rates = {kept: rules_of(own)[with_kept(kept)].get("learning_rate", own.learning_rate) for kept in own.sweep}
@@ -191,9 +212,10 @@ def table_of(good: bool) -> pd.DataFrame:
                 value = 0.4 + (0.1 if good else -0.1) * sign + more
                 add(name, seed, "code_attacks", "accuracy", value, condition, epsilon, COMPARED)
         for name in ("T = 1",):
-            for condition in (AUTHORS, ALL_ATOMS, WORST):
+            for condition in (AUTHORS, ALL_ATOMS, ANNEALED):
                 add(name, seed, "code_attacks", "accuracy", 0.3, condition, EPSILON, COMPARED)
-        add(SPARSE, seed, "code_attacks", "accuracy", 0.45, ALL_ATOMS, EPSILON, COMPARED)
+        for condition in (ALL_ATOMS, ANNEALED):
+            add(SPARSE, seed, "code_attacks", "accuracy", 0.45, condition, EPSILON, COMPARED)
         for draws, value in ((1, 0.6), (100, 0.5)) if good else ((1, 0.5), (100, 0.6)):
             add(RANDOM, seed, "code_attacks", "accuracy", value + more, DRAWS, EPSILON, COMPARED, draws)
         for name in (SPARSE, CENTRED, RANDOM):
