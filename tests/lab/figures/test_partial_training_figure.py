@@ -48,6 +48,16 @@ def test_mnist_has_what_the_claims_need():
     assert own.seeds == PLANNED_SEEDS["dissertation"]
     assert all(one.cuts[0] <= 4 and len(one.cuts) == 4 for one in own.networks)
     assert [one.network.name for one in own.networks] == ["vgg", "resnet10"]
+    paper = load_profile("paper").partial
+    assert [one.network.name for one in paper.networks] == ["resnet18", "vgg16"]
+    assert (paper.steps, paper.attack_steps, paper.layer_steps, paper.seeds) == (10, 100, 100, own.seeds)
+    assert paper.epsilon == pytest.approx(8 / 255, abs=1e-6)
+    for one, modules in zip(paper.networks, (41, 27), strict=True):
+        assert one.cuts[0] <= 4
+        assert one.cuts[-1] == modules - 1
+        assert one.singles[-1] == modules - 1
+    rates = [paper.optimization.learning_rate_at(epoch) for epoch in (0, 74, 75, 79)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
 
 
 @pytest.mark.parametrize(
