@@ -68,6 +68,7 @@ def apgd(
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of zero gradients: pgd counts them
-                found = attack.perturb(images[part].float(), labels[part], best_loss=not early_leave).detach().to(images)
+                found = attack.perturb(images[part].float(), labels[part], best_loss=not early_leave)
+            found = found.detach().to(images)
             adversarial[part] = torch.where(found == images[part].float(), images[part], found)
     return never_fails(images, adversarial)
