@@ -161,7 +161,7 @@ def _attacks(study: HebbianStudy, series: str, surrogates: tuple[Experiment, ...
     """Where there is a threshold, all ways of an attacker; curves of what is compared most, and AutoAttack of what the
     claims set side by side: a worst case with it is no match for one without."""
     sizes: dict[str, Any] = {name: getattr(study, name) for name in ("images", "steps", "restarts", "queries")}
-    names = ("epsilons", "few_steps") if series in (STANDARD, HAH, ADVERSARIAL) else ()
+    names: tuple[str, ...] = ("epsilons", "few_steps") if series in (STANDARD, HAH, ADVERSARIAL) else ()
     names += ("autoattack_images", "autoattack_budget") if series in (STANDARD, HAH, ADVERSARIAL, *ABLATIONS) else ()
     sizes |= {name: getattr(study, name) for name in names}
     ways = WAYS if surrogates else ()
