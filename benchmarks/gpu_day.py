@@ -2,7 +2,7 @@
 
 In order: benchmarks (once a device), each path of the code at small size (once a device and commit), then what is
 missing of the profiles. At the end it says the hours left. Each step is a process of the Python that runs this, which
-needs torch and the other packages of the extra 'lab', in whatever versions, and no network.
+needs torch and the other packages of the extra 'lab' but Jupyter's, in whatever versions, and no network.
 """
 
 import argparse
@@ -16,8 +16,11 @@ from pathlib import Path
 from time import monotonic
 
 PROJECT = Path(__file__).parents[1]
-# what computing imports
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "PIL", "pydantic", "safetensors", "typer", "yaml")
+# what computing imports, at once or with the first attack or image set that needs it
+PACKAGES = (
+    *("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "PIL", "pydantic", "safetensors", "typer"),
+    *("yaml", "tqdm", "sklearn", "skimage", "mlxtend", "foolbox", "eagerpy", "pyautoattack"),
+)
 SECONDS_TO_STOP = 15.0  # that a process has between Ctrl-C and its end
 SHARE = 0.5  # of the time, at most, for benchmarks, and for the check: the profiles shall get some of it
 AT_THE_END = 60.0  # seconds for saying what is left

@@ -69,8 +69,8 @@ def architecture(
 ) -> Normalized:
     """An untrained network of another kind: pixels [0, 1] in, [b, in_channels, h, w], logits out, [b, num_classes].
 
-    name: 'torchvision-resnet18', 'vgg', 'convnext', 'vit', 'mlp', 'lenet', 'unit-vgg' or 'unit-vgg16'.  LAYERS has
-        the layers to be compared.
+    name: 'torchvision-resnet18', 'vgg', 'vgg16', 'convnext', 'vit', 'mlp', 'lenet', 'unit-vgg' or 'unit-vgg16'.
+        LAYERS has the layers to be compared.
     size: (h, w) of the images; 'vit' and 'mlp' take no other.  in_channels: 1 for gray, 3 for colour.
     width: channels of the first stage, or units of every layer of 'vit' and 'mlp'; WIDTHS has the defaults.
     shift, gain: the network sees gain * (pixel - shift).
@@ -114,15 +114,22 @@ def _resnet18(size: tuple[int, int], in_channels: int, num_classes: int, width: 
     return _NarrowResNet18(num_classes, width)
 
 
-def _vgg(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
-    """VGG11 with batch norm, without its last pooling (images are small) and its two wide linear layers."""
-    channels = [count if count == "M" else count * width // 64 for count in cfgs["A"][:-1]]
-    body = nn.Sequential()
-    body.add_module("features", make_layers(channels, batch_norm=True))
-    body.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
-    body.add_module("flatten", nn.Flatten())
-    body.add_module("classifier", nn.Linear(channels[-1], num_classes))
-    return body
+def _vgg(plan: str) -> Callable[[tuple[int, int], int, int, int], nn.Module]:
+    """A VGG with batch norm, without its last pooling (images are small) and its two wide linear layers.
+
+    plan: of torchvision: 'A', VGG11, or 'D', VGG16.
+    """
+
+    def make(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
+        channels = [count if count == "M" else count * width // 64 for count in cfgs[plan][:-1]]
+        body = nn.Sequential()
+        body.add_module("features", make_layers(channels, batch_norm=True))
+        body.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+        body.add_module("flatten", nn.Flatten())
+        body.add_module("classifier", nn.Linear(channels[-1], num_classes))
+        return body
+
+    return make
 
 
 def _convnext(size: tuple[int, int], in_channels: int, num_classes: int, width: int) -> nn.Module:
@@ -159,7 +166,8 @@ def _unit_vgg(name: str) -> Callable[[tuple[int, int], int, int, int], nn.Module
 
 _BODIES: dict[str, Callable[[tuple[int, int], int, int, int], nn.Module]] = {
     "torchvision-resnet18": _resnet18,
-    "vgg": _vgg,
+    "vgg": _vgg("A"),
+    "vgg16": _vgg("D"),
     "convnext": _convnext,
     "vit": _vit,
     "mlp": _mlp,

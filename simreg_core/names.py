@@ -63,7 +63,9 @@ PATCH = 4  # pixels a side, of ViT
 HEADS = 2
 TRANSFORMER_LAYERS = 3
 HIDDEN_LAYERS = 4  # of the MLP
-ArchitectureName = Literal["torchvision-resnet18", "vgg", "convnext", "vit", "mlp", "lenet", "unit-vgg", "unit-vgg16"]
+ArchitectureName = Literal[
+    "torchvision-resnet18", "vgg", "vgg16", "convnext", "vit", "mlp", "lenet", "unit-vgg", "unit-vgg16"
+]
 # channels of each block, times the width, and 'M' for 2x2 max-pooling; the last is the source's VGG16
 UNIT_PLANS: dict[str, tuple[int | str, ...]] = {
     "unit-vgg": (1, 1, "M", 2, 2, "M", 4, 4, 4),
@@ -75,6 +77,7 @@ LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
     "torchvision-resnet18": ("body.relu", "body.layer1", "body.layer2", "body.layer3", "body.layer4"),
     # the last ReLU before each pooling, and the last of all
     "vgg": ("body.features.2", "body.features.6", "body.features.13", "body.features.20", "body.features.27"),
+    "vgg16": ("body.features.5", "body.features.12", "body.features.22", "body.features.32", "body.features.42"),
     "convnext": ("body.features.0", "body.features.1", "body.features.3", "body.features.5"),
     "vit": ("body.conv_proj", *(f"body.encoder.layers.encoder_layer_{index}" for index in range(TRANSFORMER_LAYERS))),
     "mlp": tuple(f"body.{3 * index + 2}" for index in range(HIDDEN_LAYERS)),  # each ReLU
@@ -85,11 +88,11 @@ LAYERS: dict[str, tuple[str, ...]] = {  # by `ArchitectureName`
 OF_ONE_SIZE = ("vit", "mlp")  # they take images only of the size that they were made for
 # narrow enough to train on 16x16 patches in seconds
 WIDTHS = {"torchvision-resnet18": 8, "vgg": 8, "convnext": 16, "vit": 32, "mlp": 128, "lenet": 8}
-WIDTHS |= {"unit-vgg": 8, "unit-vgg16": 64}
+WIDTHS |= {"vgg16": 8, "unit-vgg": 8, "unit-vgg16": 64}
 _MULTIPLE = {"vit": HEADS}  # of the others 1
 # smallest height and width
 _SIDES = {"torchvision-resnet18": 1, "vgg": 16, "convnext": 16, "vit": PATCH, "mlp": 1, "lenet": 16}
-_SIDES |= {"unit-vgg": 4, "unit-vgg16": 4}
+_SIDES |= {"vgg16": 16, "unit-vgg": 4, "unit-vgg16": 4}
 
 
 def check_fit(name: str, size: tuple[int, int], width: int) -> None:

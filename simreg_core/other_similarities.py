@@ -79,7 +79,7 @@ def untrained_similarity(images: Tensor, seed: int = 0) -> Tensor:
     images = check_images(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ResNet(BLOCKS["resnet18"], images.shape[1], 10, WIDTH).to(images).eval()
+        network = ResNet(BLOCKS["resnet18"], images.shape[1], 10, WIDTH).to(images.device, images.dtype).eval()
     batches = [network.features(part) for part in images.split(250)]
     similarity = torch.zeros(len(images), len(images), dtype=images.dtype, device=images.device)
     for maps in zip(*batches, strict=True):

@@ -1,12 +1,15 @@
 """The main job from an empty store: every figure drawn, resumed after kill -9, nothing computed twice."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +26,7 @@ from simreg_core.lab.store import Store
 
 LAYERS = ("10_layer_weights", "layer_weights")  # a figure that shares no record with others, and what it measures
 STEPS, MOST_STEPS = 450, {"13_protocol_audit": 650}  # that a figure adds; of batches, both ways
+KILLS = int(os.environ.get("SIMREG_KILLS", "0"))  # at random moments, beside those at chosen ones
 NETWORKS, MOST_NETWORKS = 25, {"23_hebbian_networks": 30}  # 15 kinds of them, which differ in the rule
 NOTEBOOKS = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("[0-8]*.ipynb")))
 # executed here: two, and those that nbval does not execute, since quick does not have their figures. The cells of the
@@ -70,12 +74,12 @@ def csv(folder: Path, name: str) -> bytes:
     return (folder / "figures" / "tiny" / f"{name}.csv").read_bytes()
 
 
-def wait_for(pattern: str, folder: Path, count: int) -> None:
+def wait_for(moment: Callable[[], bool], folder: Path) -> None:
     for _ in range(3000):
-        if len(list(folder.glob(pattern))) >= count:
+        if moment():
             return
         time.sleep(0.1)
-    pytest.fail(f"never saw {count} of {pattern}: {(folder / 'log').read_text()}")
+    pytest.fail(f"it never came: {(folder / 'log').read_text()}")
 
 
 @pytest.fixture(scope="module")
@@ -134,20 +138,81 @@ def test_a_second_run_computes_and_draws_nothing(undisturbed):
     assert before == after
 
 
+in_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked up in /proc")
+
+
+def kill(process: subprocess.Popen, folder: Path) -> None:
+    """As the system does; the processes that it has begun, workers or kernels, must end by themselves."""
+    assert processes_of(folder)  # that of the command, which may just have begun
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 60
+    while left := processes_of(folder):
+        assert time.monotonic() < until, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Commands of the processes that compute or draw in a folder: all inherit its environment."""
+    mark, found = f"SIMREG_RUNS={folder / 'runs'}".encode(), []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if mark in (place / "environ").read_bytes().split(b"\0"):
+                found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def assert_as_undisturbed(folder: Path, name: str, expected: bytes) -> None:
+    finish(folder, name)
+    assert csv(folder, name) == expected
+    assert not [path for path in folder.rglob(".*.*") if path.suffix.lstrip(".").isdigit()]
+
+
+@in_proc
 def test_killed_runs_end_with_the_same_csvs(undisturbed, tmp_path):
     folder, name = tmp_path / "killed", "02_attack_curves"
     moments = (
-        ("runs/experiments/*/resume.safetensors", 1),  # while training
-        ("runs/records/*/*.json", 4),  # while attacking
+        lambda: any(folder.glob("runs/experiments/*/resume.safetensors")),  # while training
+        lambda: len(list(folder.glob("runs/records/*/*.json"))) >= 4,  # while attacking
+        lambda: any("ipykernel" in command for command in processes_of(folder)),  # while drawing
     )
-    for pattern, count in moments:
+    for moment in moments:
         process = started(folder, name)
-        wait_for(pattern, folder, count)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    finish(folder, name)
-    assert csv(folder, name) == csv(undisturbed[0], name)
-    assert not [path for path in folder.rglob(".*.*") if path.suffix.lstrip(".").isdigit()]
+        wait_for(moment, folder)
+        kill(process, folder)
+    assert_as_undisturbed(folder, name, csv(undisturbed[0], name))
+
+
+@in_proc
+@pytest.mark.skipif(not KILLS, reason="run by hand with SIMREG_KILLS=20")
+def test_kills_at_random_moments_change_no_csv(tmp_path):
+    """Half of them while computing, half while drawing what is computed."""
+    name, moment = "02_attack_curves", random.Random(KILLS)
+    began = time.monotonic()
+    finish(tmp_path / "drawing", name)
+    seconds = {"computing": time.monotonic() - began}
+    expected = csv(tmp_path / "drawing", name)
+    again = {"computing": "runs", "drawing": "figures"}  # what is removed, so that there is something to do
+    shutil.rmtree(tmp_path / "drawing" / "figures")
+    began = time.monotonic()
+    finish(tmp_path / "drawing", name)
+    seconds["drawing"] = time.monotonic() - began
+    for number in range(KILLS):
+        doing = ("computing", "drawing")[number % 2]
+        folder, killed = tmp_path / doing, False
+        while not killed:
+            if doing == "drawing":
+                shutil.rmtree(folder / "figures", ignore_errors=True)
+            process = started(folder, name)
+            try:
+                assert process.wait(moment.uniform(0, seconds[doing])) == 0, (folder / "log").read_text()
+            except subprocess.TimeoutExpired:
+                kill(process, folder)
+                killed = True
+            else:  # it was done before; the next one begins anew
+                shutil.rmtree(folder / again[doing])
+    for doing in seconds:
+        assert_as_undisturbed(tmp_path / doing, name, expected)
 
 
 @pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" not in os.environ, reason="one of all those that are drawn above")

@@ -7,10 +7,12 @@ import random
 import re
 import warnings
 import zlib
+from contextlib import nullcontext
 
 import pytest
 import torch
 from attacks.test_door import ATTACKS, linear
+from fake_gpu import GPU, fake_gpu
 from torch import Tensor, nn
 
 from simreg_core import (
@@ -30,6 +32,7 @@ def in_inference_mode(x: Tensor) -> Tensor:
         return x.clone()
 
 
+ON_GPU = "on a GPU"  # all else is on the CPU
 # the same values, otherwise stored or of another type: the plain result, or a ValueError
 SAME = {
     "channels last": lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x,
@@ -42,6 +45,7 @@ SAME = {
     "double": lambda x: x.double(),
     "half": lambda x: x.half(),
     "bfloat16": lambda x: x.bfloat16(),
+    ON_GPU: lambda x: x.to(GPU),
     "array": lambda x: x.numpy(),
     "list": lambda x: x.tolist(),
     "list of tensors": lambda x: list(x),
@@ -80,8 +84,8 @@ def fuzz(name: str, call, value: Tensor, named: str, same: dict = SAME, wrong: d
         mode = chance.choice(MODES)
         problem = f"{form} under {mode.__name__}"
         try:
-            with mode():
-                found = plain(call(make(value)))
+            with mode(), fake_gpu() if form == ON_GPU else nullcontext():
+                found = [one.cpu() for one in plain(call(make(value)))]
         except ValueError as error:
             if not re.search(rf"{named}|inference_mode", str(error)):
                 problems.append(f"{problem}: the message names nothing: {error}")
@@ -125,6 +129,7 @@ def test_images_of_attacks(name, pixels):
 
 
 LABELS = {
+    ON_GPU: lambda y: y.to(GPU),
     "list": lambda y: y.tolist(),
     "array": lambda y: y.numpy(),
     "every second": lambda y: torch.stack([y, y], dim=-1)[..., 0],

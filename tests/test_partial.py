@@ -58,9 +58,11 @@ def test_the_paper_s_network_has_the_cuts_of_the_source():
     other = [*in_order(torchvision_resnet18(), torch.zeros(1, 3, 32, 32))]
     assert len(other) == 41
     assert other.index("layer2.0.downsample.0") == other.index("layer2.0.bn2") + 1
+    vgg = [*in_order(architecture("vgg16", (16, 16), width=1), IMAGE)]
+    assert (len(vgg), vgg[-1]) == (27, "body.classifier")
 
 
-@pytest.mark.parametrize("name", ["vgg", "convnext", "vit", "mlp"])
+@pytest.mark.parametrize("name", ["vgg", "vgg16", "convnext", "vit", "mlp"])
 def test_every_parameter_of_any_network_has_one_place(name):
     network = architecture(name, (16, 16)).train()
     order = in_order(network, IMAGE)

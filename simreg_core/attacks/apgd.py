@@ -22,6 +22,7 @@ def apgd(
     loss: str = "ce",
     steps: int = 100,
     restarts: int = 1,
+    early_leave: bool = True,
     seed: int,
     batch_size: int = 256,
 ) -> AttackResult:
@@ -31,6 +32,9 @@ def apgd(
         and it begins in larger balls, as in AutoAttack.
     epsilon: under 'l1' the sum of all changes, up to the number of pixels.
     loss: 'ce', or 'dlr', the difference of logits ratio, which the scale of the logits does not change.
+    early_leave: only images that the network classifies rightly are attacked, and those that are not fooled come back
+        as they were. False for a transfer: every image comes back where its loss was largest; under 'l1' the walk then
+        stays in the ball from its beginning.
     Raises ValueError as the package says, for an unknown norm or loss, and under 'dlr' for fewer than 3 classes.
     """
     from pyautoattack.autopgd_base import APGDAttack
@@ -47,7 +51,8 @@ def apgd(
         if loss == "dlr" and model.classes < 3:
             raise ValueError(f"the loss 'dlr' needs at least 3 classes, got {model.classes}; use 'ce'")
         adversarial = images.clone()
-        attacked = attackable(model, images, labels, batch_size)
+        everyone = torch.arange(len(images), device=images.device)
+        attacked = attackable(model, images, labels, batch_size) if early_leave else everyone
         for index, part in enumerate(attacked.split(batch_size) if epsilon > 0 else ()):
             door.finite_gradient(model, images[part], labels[part])
             attack = APGDAttack(
@@ -59,10 +64,11 @@ def apgd(
                 seed=seed + index,
                 loss=loss,
                 device=images.device,
-                use_largereps=norm == "l1",
+                use_largereps=norm == "l1" and early_leave,
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of zero gradients: pgd counts them
-                found = attack.perturb(images[part].float(), labels[part]).detach().to(images)
+                found = attack.perturb(images[part].float(), labels[part], best_loss=not early_leave)
+            found = found.detach().to(images)
             adversarial[part] = torch.where(found == images[part].float(), images[part], found)
     return never_fails(images, adversarial)

@@ -14,16 +14,16 @@ def gaussian_noise(images: Tensor, epsilon: float, *, protocol: str, generator: 
     protocol: 'released' scales by the range of all images and clamps to the range of each image;
         'strict' clamps to [0, 1].
     generator: on the device of the images.
-    Raises ValueError for an epsilon, protocol or pixels outside their bounds.
+    Raises ValueError for an epsilon, protocol or pixels outside their bounds, and a generator of another device.
     """
-    images = checked(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol, generator)
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     return _add_noise(images, noise, epsilon, protocol)
 
 
 def uniform_noise(images: Tensor, epsilon: float, *, protocol: str, generator: torch.Generator) -> AttackResult:
     """Adds U(-epsilon, epsilon) to every pixel. Arguments and errors as `gaussian_noise`."""
-    images = checked(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol, generator)
     noise = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype) * 2 - 1
     return _add_noise(images, noise, epsilon, protocol)
 
@@ -34,13 +34,23 @@ def salt_and_pepper_noise(images: Tensor, epsilon: float, *, protocol: str, gene
     Under 'strict' a hit pixel becomes 1 or 0; under 'released' its image's largest or smallest value.
     Arguments and errors as `gaussian_noise`.
     """
-    images = checked(images, epsilon, protocol)
+    images = _checked(images, epsilon, protocol, generator)
     chance = torch.rand(images.shape, generator=generator, device=images.device)
     sign = torch.randint(0, 2, images.shape, generator=generator, device=images.device) * 2 - 1
     return _add_noise(images, (chance < epsilon) * sign.to(images), 1.0, protocol)
 
 
 NOISES = dict(zip(NOISE_NAMES, (gaussian_noise, uniform_noise, salt_and_pepper_noise), strict=True))
+
+
+def _checked(images: Tensor, epsilon: float, protocol: str, generator: torch.Generator) -> Tensor:
+    images = checked(images, epsilon, protocol)
+    if generator.device.type != images.device.type:
+        raise ValueError(
+            f"generator must be on the images' device, {images.device}, got one on {generator.device}; "
+            f"torch.Generator('{images.device}') makes one"
+        )
+    return images
 
 
 def _add_noise(images: Tensor, noise: Tensor, epsilon: float, protocol: str) -> AttackResult:

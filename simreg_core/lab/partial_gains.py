@@ -93,6 +93,11 @@ def _better_fit(metric: str) -> Measure:
     return measure
 
 
+def fit(table: pd.DataFrame, group: str) -> pd.Series:
+    """R² of an exponential through the loss of A1N2 under PGD against the cut, by seed."""
+    return _fits(table, group, "cross_entropy")["exponential"]
+
+
 def _few_layers(table: pd.DataFrame, group: str) -> pd.Series:
     reached = of_network(table, group, "A2N1", "cross_entropy", PGD, cut=FIRST)
     return of_network(table, group, "A1", "cross_entropy", PGD) / reached
@@ -108,6 +113,14 @@ def _with_depth(table: pd.DataFrame, group: str) -> pd.Series:
     own = drops(table, group)
     depth = pd.Series(own.columns, index=own.columns).rank()
     return -own.rank(axis=1).apply(lambda row: row.corr(depth) if row.nunique() > 1 else 0.0, axis=1)
+
+
+def early_growth(table: pd.DataFrame, group: str) -> pd.Series:
+    """How many times more PSR_N / PSR_A grows in the first half of the convolutions than in the second, own PGD."""
+    psr = [of_layers(table, group, code, "psr_db", "own attack") for code in ("N1", "A1")]
+    gap = (psr[0] - psr[1]).to_numpy()
+    middle = gap[:, [(gap.shape[1] - 1) // 2, gap.shape[1] // 2]].mean(axis=1)  # of both halves
+    return pd.Series(10 ** ((2 * middle - gap[:, 0] - gap[:, -1]) / 20), index=psr[0].index)
 
 
 def _psr(condition: str) -> Measure:

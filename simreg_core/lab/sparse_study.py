@@ -33,6 +33,7 @@ from simreg_core.lab.study import Block
 
 UNSUPERVISED = "unsupervised"  # a surrogate only: the source's PW-T
 SMOOTH, HALF_KEPT = ("quantizer", "tanh4"), ("selection", "top 2T")
+FEW_KEPT = 2  # with as few the source trains at the largest learning rate of the random variant
 ANNEALED, WHOLE, LEARNED = "annealed", "whole front end as identity", "whole front end learned"
 # of networks without random numbers; the first is the source's (appendix B), 'all atoms' what its code calls baseline
 DETERMINISTIC = (
@@ -67,14 +68,24 @@ PLAIN = (
 
 def random_attackers(draws: int) -> tuple[CodeAttacker, ...]:
     """Of networks that drop coefficients at random; the first two, and the whole as the identity, are the source's."""
-    kept = ("selection", "kept")
+    kept, mean = ("selection", "kept"), ("dropout", "mean")
     return (
         CodeAttacker(name=EOT, phases=((SMOOTH, kept, ("draw", "plain")),), draws=draws),
         CodeAttacker(name="averaged draws of length 1", phases=((SMOOTH, kept, ("draw", "unit")),), draws=draws),
         CodeAttacker(name=WHOLE, phases=((("coder", "identity"), ("draw", "unit")),), draws=draws),
-        CodeAttacker(name="through the mean of draws", phases=((SMOOTH, HALF_KEPT, ("dropout", "mean")),)),
+        CodeAttacker(name="through the mean of draws", phases=((SMOOTH, HALF_KEPT, mean),)),
+        CodeAttacker(
+            name="annealed, through that mean",
+            phases=tuple((("quantizer", f"tanh{steepness}"), HALF_KEPT, mean) for steepness in (2, 4, 8, 32)),
+        ),
+        CodeAttacker(name=LEARNED, phases=((("coder", "learned"),),)),
         CodeAttacker(name="from the copy without dropout", phases=((SMOOTH, HALF_KEPT),), mean=True),
         CodeAttacker(name="from that copy as identity", phases=((("coder", "identity"),),), mean=True),
+        CodeAttacker(
+            name="from that copy, all atoms, decoder unbounded",
+            phases=((SMOOTH, ("selection", "all"), ("decoder", "unbounded")),),
+            mean=True,
+        ),
     )
 
 
@@ -87,7 +98,8 @@ WITH_CODES = (SPARSE, CENTRED, RANDOM, LOST)
 def rules_of(own: SparseTask) -> dict[str, dict]:
     """What differs from `SPARSE` in each series with a front end."""
     random = {"kept": own.random_kept, "dropout": own.dropout, "draws": own.draws}
-    random["learning_rate"] = own.random_learning_rate
+    few = {"learning_rate": own.random_learning_rate}
+    random |= few
     return {
         SPARSE: {},
         UNQUANTIZED: {"quantizer": "off"},
@@ -95,7 +107,7 @@ def rules_of(own: SparseTask) -> dict[str, dict]:
         RANDOM: random,
         LOST: {**random, "signs": "lost"},
         UNSUPERVISED: {"quantizer": "off", "training": "unsupervised", "learning_rate": own.random_learning_rate},
-        **{with_kept(kept): {"kept": kept} for kept in own.sweep},
+        **{with_kept(kept): {"kept": kept, **(few if kept <= FEW_KEPT else {})} for kept in own.sweep},
     }
 
 
@@ -198,7 +210,7 @@ def _attackers_of(study: SparseStudy, series: str) -> tuple[tuple[CodeAttacker, 
         attackers, curves = (CodeAttacker(name=AUTHORS, phases=((HALF_KEPT,),)), *PLAIN), (AUTHORS,)
     if study.all_attackers:
         return attackers, curves
-    few = tuple(one for one in attackers if one.name in OF_THE_SOURCE)
+    few = tuple(one for one in attackers if one.name in (*OF_THE_SOURCE, ANNEALED))
     return few, tuple(name for name in curves if name in OF_THE_SOURCE)
 
 

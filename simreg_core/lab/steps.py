@@ -134,6 +134,7 @@ def random_regularizer(network, experiment: Experiment, count: int, generator: t
     # random pixels are never similar: targets and pairs that such images have; linear CKA takes no equal targets
     target = "pixel" if spec.similarity == "linear_cka" else "zero"
     free = spec.changed(
-        pairs="all", low_threshold=None, augment_once="none", target=target, neural=None, matrix=None, count=count
-    )
+        pairs="all", low_threshold=None, augment_once="none", target=target, target_similarity=None, neural=None,
+        matrix=None, count=count,
+    )  # fmt: skip
     return build_regularizer(network, free, random_set, seed=0, store=Store())

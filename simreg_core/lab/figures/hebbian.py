@@ -108,7 +108,8 @@ def rules(study: HebbianStudy) -> dict[str, dict[str, Any]]:
         MEAN: {"normalization": "mean"},
         FREE: {"flow": "free"},
         ADVERSARIAL: {
-            **none, "images": "adversarial", "strength": study.epsilon, "steps": study.adversarial_steps,
+            **none, "images": "adversarial", "strength": study.adversarial_epsilon or study.epsilon,
+            "steps": study.adversarial_steps,
         },
         NOISE: {**none, "images": "noisy", "strength": study.noise_strength},
         BLUR: {**none, "images": "blurred", "strength": study.blur_strength},
@@ -157,11 +158,12 @@ def _layers(profile: Profile) -> HebbianEvaluation:
 
 
 def _attacks(study: HebbianStudy, series: str, surrogates: tuple[Experiment, ...]) -> FrontEndEvaluation:
-    """Where there is a threshold, all ways of an attacker; curves and AutoAttack of what is compared most."""
+    """Where there is a threshold, all ways of an attacker; curves of what is compared most, and AutoAttack of what the
+    claims set side by side: a worst case with it is no match for one without."""
     sizes: dict[str, Any] = {name: getattr(study, name) for name in ("images", "steps", "restarts", "queries")}
-    if series in (STANDARD, HAH, ADVERSARIAL):
-        names = ("epsilons", "few_steps", "autoattack_images", "autoattack_budget")
-        sizes |= {name: getattr(study, name) for name in names}
+    names: tuple[str, ...] = ("epsilons", "few_steps") if series in (STANDARD, HAH, ADVERSARIAL) else ()
+    names += ("autoattack_images", "autoattack_budget") if series in (STANDARD, HAH, ADVERSARIAL, *ABLATIONS) else ()
+    sizes |= {name: getattr(study, name) for name in names}
     ways = WAYS if surrogates else ()
     return FrontEndEvaluation(epsilon=study.epsilon, ways=ways, surrogates=surrogates, protocol="strict", **sizes)
 

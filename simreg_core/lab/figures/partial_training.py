@@ -32,6 +32,8 @@ from simreg_core.lab.partial_gains import (
     claim,
     curve,
     drops,
+    early_growth,
+    fit,
     of_layers,
     of_network,
     over,
@@ -121,7 +123,8 @@ def _not_masked(table: pd.DataFrame, group: str) -> pd.Series:
 
 
 def details(table: pd.DataFrame) -> list[Claim]:
-    """The positive control, each code at its first cut, and whether what is mixed is only masked."""
+    """The positive control, each code at its first cut, whether what is mixed is only masked, and what the claims of
+    loss and PSR say beside what the table of claims asks: a good fit, and growth in early layers first."""
     statistic = "accuracy under the worst attack"
     control = claim(
         "partial-control",
@@ -152,7 +155,28 @@ def details(table: pd.DataFrame) -> list[Claim]:
         for code in CODES
         if code in set(table["code"])
     ]
-    return [control, masked, *codes]
+    fits = claim(
+        "partial-fit",
+        "An exponential describes the loss of A1N2",
+        "R² of an exponential, cross-entropy under PGD against the cut",
+        fit,
+        {},
+        scale="share",
+        threshold=0.95,
+        main=False,
+    )
+    first = claim(
+        "partial-psr-early",
+        "PSR of the natural network runs ahead in early layers first",
+        "PSR natural over adversarial: growth over the first half of the convolutions over that of the second, own PGD",
+        early_growth,
+        {},
+        scale="ratio",
+        threshold=1.0,
+        attack="layers",
+        main=False,
+    )
+    return [control, masked, *codes, fits, first]
 
 
 def draw(study: Study, protocol: str) -> Picture:

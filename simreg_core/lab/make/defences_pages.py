@@ -38,6 +38,10 @@ This page is written from the figures of the quick profile by `python -m simreg_
 their numbers bear: small networks on 5,000 digits, small attacks. On your task, measure:
 [notebook 90](../notebooks/90_your_own_network.ipynb) takes your network and images.
 
+*S^Th* is a network trained with the paper's regularizer and its thresholded targets, *none* the same network without
+it; the [glossary](glossary.md) has the other words. An effect is a difference in accuracy between networks with the
+same seed, in the first row a ratio, with its 95 % t-interval over n seeds. *Open*: the seeds do not decide.
+
 """
 NOT_COMPUTED = f"""Not computed yet: photographs, TRADES, partial adversarial training, the polarizing and the
 sparse-coding front end, Hebbian networks, strengths matched in clean accuracy, and what each costs. They are the rows
@@ -45,12 +49,12 @@ and columns of [notebook 24](../notebooks/{FIGURE}.ipynb), and of [the table](al
 QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("clean", "02_attack_curves", "Does S^Th keep clean accuracy (asked: 0.85 of it)?"),
     ("gaussian", "02_attack_curves", "Does S^Th help under Gaussian noise?"),
-    ("over-noise", "14_white_box", "More than training on noisy images?"),
+    ("over-noise", "14_white_box", "Does it help under noise more than training on noisy images?"),
     ("fgsm", "02_attack_curves", "Does S^Th help under transferred FGSM?"),
-    ("transfer", "14_white_box", "Under stronger transferred attacks?"),
-    ("adaptive", "14_white_box", "Under attacks made on other S^Th networks?"),
+    ("transfer", "14_white_box", "Does it help under stronger transferred attacks?"),
+    ("adaptive", "14_white_box", "Does it help under attacks made on other S^Th networks?"),
     ("white-box", "14_white_box", "Does S^Th help under white-box PGD?"),
-    ("over-adversarial", "14_white_box", "As much as adversarial training, within 0.02?"),
+    ("over-adversarial", "14_white_box", "Does it withstand PGD as well as adversarial training, within 0.02?"),
     ("autoattack", "14_white_box", "Does S^Th help under AutoAttack?"),
     ("over-pixel", "02_attack_curves", "Does S^Th help under noise more than S^pixel?"),
     ("corruptions", "05_common_corruptions", "Does S^Th help most under corruptions of high frequency?"),
@@ -166,7 +170,7 @@ def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict]) -> Iterator[s
     helped = [words for key, words in HELPS.items() if answers.get(key) == "yes"]
     if helped:
         yield f"- S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
-    yield "- How defences compare at equal clean accuracy is not known: these are at the strengths of notebook 14."
+    yield "- How defences compare at equal clean accuracy is not known: each has the strength that notebook 14 gave it."
 
 
 def _matrix(white_box: Mapping[str, dict]) -> list[str]:

@@ -207,11 +207,9 @@ def _transferred(
             if norm == "linf":
                 walked = attacks.pgd(surrogate, pixels, labels, epsilon, early_leave=False, steps=steps, seed=seed)
                 found[own] = walked.adversarial
-            elif not correct(surrogate, pixels, labels).any():
-                found[own] = pixels
             else:
                 found[own] = attacks.apgd(
-                    surrogate, pixels, labels, epsilon, norm=norm, steps=steps, seed=seed
+                    surrogate, pixels, labels, epsilon, norm=norm, early_leave=False, steps=steps, seed=seed
                 ).adversarial
     return found
 

@@ -39,6 +39,7 @@ class HebbianStudy(Spec):
     noise_strength, blur_strength: of augmentation; chosen on validation images for the clean accuracy of HaH.
     epsilon: of adversarial training, and where all L-infinity attacks are made.  epsilons: more of them, for curves.
     l2: of PGD.  adversarial_steps: of PGD in training.  seeds: of each curve.
+    adversarial_epsilon: of adversarial training where it is another, as in table 5.2 (8/255, attacked at 2/255).
     Under noise as many images are seen as by `studies.test_images`.
     images, steps, restarts, queries, few_steps, autoattack_images, autoattack_budget: see `FrontEndEvaluation`.
     minimum_images, minimum_steps: see `MinimumNormEvaluation`.
@@ -63,6 +64,7 @@ class HebbianStudy(Spec):
     epsilons: Epsilons
     l2: Annotated[Float, Field(gt=0)]
     adversarial_steps: Count
+    adversarial_epsilon: EpsilonEnd | None = None
     seeds: Seeds
     images: Count | None = None
     steps: Count = 40

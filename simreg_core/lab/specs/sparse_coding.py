@@ -163,7 +163,7 @@ class SparseStudy(Spec):
     random_images, random_draws, random_steps: of the attacks on random networks, whose gradients are averaged.
     draw_counts, draw_steps: numbers of draws that are set side by side.
     norm_steps: of Auto-PGD under L2 and L1.  learned_steps: see `CodeAttacksEvaluation`.
-    all_attackers: else those of the source only, which is for tests.
+    all_attackers: else those of the source and the annealed walk only, which is for tests.
     code_images: whose codes are looked at.  query_images, query_steps: of HopSkipJump; None: it is not made.
     """
 

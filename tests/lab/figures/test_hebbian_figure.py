@@ -91,6 +91,21 @@ def test_mnist_and_paper_have_what_the_claims_need():
     assert paper.alphas[:6] == (4.5e-3, 2.5e-3, 1.3e-3, 1e-3, 0.8e-3, 0.5e-3)
 
 
+def test_what_the_claims_set_side_by_side_meets_the_same_kinds_of_attack():
+    for block in figure(NAME).study(load_profile("mnist")).blocks:
+        ((name, _),) = block.series.items()
+        for own in block.evaluations:
+            if isinstance(own, FrontEndEvaluation):
+                assert (own.autoattack_images is not None) == (name in (STANDARD, HAH, ADVERSARIAL, *ABLATIONS))
+
+
+def test_adversarial_training_has_the_source_s_epsilon():
+    mnist, paper = (load_profile(name).hebbian for name in ("mnist", "paper"))
+    assert rules(paper)[ADVERSARIAL]["strength"] == pytest.approx(8 / 255, abs=1e-6)  # table 5.2
+    assert paper.epsilon == pytest.approx(2 / 255, abs=1e-5)  # table 5.1
+    assert rules(mnist)[ADVERSARIAL]["strength"] == mnist.epsilon
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

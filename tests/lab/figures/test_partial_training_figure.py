@@ -48,6 +48,16 @@ def test_mnist_has_what_the_claims_need():
     assert own.seeds == PLANNED_SEEDS["dissertation"]
     assert all(one.cuts[0] <= 4 and len(one.cuts) == 4 for one in own.networks)
     assert [one.network.name for one in own.networks] == ["vgg", "resnet10"]
+    paper = load_profile("paper").partial
+    assert [one.network.name for one in paper.networks] == ["resnet18", "vgg16"]
+    assert (paper.steps, paper.attack_steps, paper.layer_steps, paper.seeds) == (10, 100, 100, own.seeds)
+    assert paper.epsilon == pytest.approx(8 / 255, abs=1e-6)
+    for one, modules in zip(paper.networks, (41, 27), strict=True):
+        assert one.cuts[0] <= 4
+        assert one.cuts[-1] == modules - 1
+        assert one.singles[-1] == modules - 1
+    rates = [paper.optimization.learning_rate_at(epoch) for epoch in (0, 74, 75, 79)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01])
 
 
 @pytest.mark.parametrize(
@@ -129,8 +139,22 @@ def test_details_have_the_positive_control():
         "partial-control",
         "partial-not-masked",
         *(f"partial-{c}" for c in ("A1N2", "N1A2", "A2N1", "N2A1")),
+        "partial-fit",
+        "partial-psr-early",
     }
+    assert found["partial-fit"].tolist() == pytest.approx([1.0] * SEEDS, abs=1e-3)
+    (bent,) = (one for one in details(made_up(-1)) if one.key == "partial-fit")
+    assert (bent.measure(made_up(-1)) < bent.threshold).all()  # a loss that falls ever faster
     assert (found["partial-not-masked"] > 0).all()
+
+
+def test_growth_in_early_layers_is_set_beside_that_in_late_ones():
+    table, (early,) = made_up(1), (one for one in details(made_up(1)) if one.key == "partial-psr-early")
+    assert early.measure(table).tolist() == pytest.approx([1.0] * SEEDS)  # the gap grows by 3 dB a layer
+    own = (table["metric"] == "psr_db") & (table["code"] == "N1") & (table["layer"] == 1)
+    for more, expected in ((2.0, 10 ** (4 / 20)), (-2.0, 10 ** (-4 / 20))):
+        bent = table.assign(value=table["value"] + more * own)
+        assert early.measure(bent).tolist() == pytest.approx([expected] * SEEDS)
 
 
 def test_published_numbers_are_those_of_the_source():

@@ -29,6 +29,7 @@ from simreg_core.lab.sparse_gains import (
     RANDOM,
     SPARSE,
     SQUARE,
+    TRADES,
     TRANSFERRED,
     UNQUANTIZED,
     WORST,
@@ -37,8 +38,16 @@ from simreg_core.lab.sparse_gains import (
     details,
     with_kept,
 )
-from simreg_core.lab.sparse_study import DETERMINISTIC, UNSUPERVISED, experiment, random_attackers
-from simreg_core.lab.specs import ADVERSARIAL, CodeAttacksEvaluation, SpecError, load_profile
+from simreg_core.lab.sparse_study import (
+    ANNEALED,
+    DETERMINISTIC,
+    UNSUPERVISED,
+    experiment,
+    random_attackers,
+    rules_of,
+    series_of,
+)
+from simreg_core.lab.specs import ADVERSARIAL, PROJECT, CodeAttacksEvaluation, SpecError, load_profile
 from simreg_core.lab.study import COMPARED
 
 NAME = "22_sparse_coding_front_end"
@@ -147,6 +156,25 @@ def test_names_are_those_of_what_is_measured(tiny):
     assert experiment(tiny, own, 0, UNSUPERVISED).adversarial.quantizer == "off"
 
 
+@pytest.mark.parametrize("everyone", [True, False])
+def test_every_number_of_coefficients_meets_the_attackers_that_are_set_side_by_side(tiny, everyone):
+    """Of the worst over all attackers a curve against T would have more of them at one T."""
+    study = figure(NAME).study(tiny.changed(sparse_coding=tiny.sparse_coding.changed(all_attackers=everyone)))
+    compared = {SPARSE, *(name for name in series_of(study.profile.sparse_coding, study.profile.sparse_coding.tasks[0])
+                          if name.startswith("T = "))}  # fmt: skip
+    for block in study.blocks:
+        (name,) = block.series
+        if name in compared:
+            attackers = {one.name for one in block.evaluations[0].attackers}
+            assert attackers >= {AUTHORS, ALL_ATOMS, ANNEALED}, name
+
+
+def test_few_coefficients_are_learned_at_the_source_s_larger_rate():
+    own = load_profile("paper").sparse_coding.tasks[0]
+    rates = {kept: rules_of(own)[with_kept(kept)].get("learning_rate", own.learning_rate) for kept in own.sweep}
+    assert rates == {1: 0.05, 2: 0.05, 5: 0.02, 10: 0.02, 20: 0.02}
+
+
 def worlds(good: bool) -> dict[str, float]:
     """Accuracy under the worst attack at the epsilon of comparison; bad: everything is the other way round."""
     values = {"none": 0.02, ADVERSARIAL: 0.4, SPARSE: 0.37, UNQUANTIZED: 0.01, CENTRED: 0.2, RANDOM: 0.5, LOST: 0.4}
@@ -184,9 +212,10 @@ def table_of(good: bool) -> pd.DataFrame:
                 value = 0.4 + (0.1 if good else -0.1) * sign + more
                 add(name, seed, "code_attacks", "accuracy", value, condition, epsilon, COMPARED)
         for name in ("T = 1",):
-            for condition in (AUTHORS, ALL_ATOMS, WORST):
+            for condition in (AUTHORS, ALL_ATOMS, ANNEALED):
                 add(name, seed, "code_attacks", "accuracy", 0.3, condition, EPSILON, COMPARED)
-        add(SPARSE, seed, "code_attacks", "accuracy", 0.45, ALL_ATOMS, EPSILON, COMPARED)
+        for condition in (ALL_ATOMS, ANNEALED):
+            add(SPARSE, seed, "code_attacks", "accuracy", 0.45, condition, EPSILON, COMPARED)
         for draws, value in ((1, 0.6), (100, 0.5)) if good else ((1, 0.5), (100, 0.6)):
             add(RANDOM, seed, "code_attacks", "accuracy", value + more, DRAWS, EPSILON, COMPARED, draws)
         for name in (SPARSE, CENTRED, RANDOM):
@@ -245,6 +274,21 @@ def test_the_picture_has_every_series_and_the_published_tables():
     assert sum(line.get_gid() == "published" for line in sweep.lines) == 2
     assert "2 records flagged" in [text.get_text() for text in picture.legends[0].get_texts()]
     plt.close(picture)
+
+
+def test_random_codes_are_set_beside_trades_where_it_is_trained():
+    table = table_of(good=True)
+    key = "sparse-random-over-trades"
+    assert key not in {one.key for one in details(table)}
+    table = pd.concat([table, table[table["series"] == ADVERSARIAL].assign(series=TRADES)])
+    (one,) = (own for own in details(table) if own.key == key)
+    assert one.measure(table).tolist() == pytest.approx([0.1] * SEEDS)  # 0.5 against 0.4
+    rows = pd.read_csv(PROJECT / "figures" / "reference" / "dissertation-tables.csv")
+    rows = rows[(rows["table"] == "4.4") & (rows["column"] != "clean")].pivot(
+        index="column", columns="row", values="value"
+    )
+    least = (rows["ours"].astype(float) - rows["TRADES"].astype(float)).min() / 100
+    assert one.published == {"Imagenette": pytest.approx(least)}
 
 
 def test_published_numbers_are_those_of_the_source():

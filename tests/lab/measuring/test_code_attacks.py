@@ -12,6 +12,7 @@ from simreg_core.lab import recipes
 from simreg_core.lab.measuring import code_attacks, sparse_codes
 from simreg_core.lab.measuring.registry import kind_of
 from simreg_core.lab.measuring.subject import Attacked
+from simreg_core.lab.sparse_study import random_attackers
 from simreg_core.lab.specs import CodeAttacker, CodeAttacksEvaluation, SparseCodesEvaluation, SpecError
 from simreg_core.lab.training.artefacts import fit_artefact
 
@@ -80,12 +81,14 @@ def test_every_attacker_is_there_and_the_worst_is_per_image(opened, sparse):
 
 
 def test_a_random_network_is_attacked_over_draws_and_without_its_dropout(opened):
+    attackers = (*AVERAGING, *random_attackers(2))
     evaluation = CodeAttacksEvaluation(
-        epsilon=0.05, attackers=AVERAGING, steps=1, restarts=1, images=12, draws=(1, 3), draw_steps=1
+        epsilon=0.05, attackers=attackers, steps=1, restarts=1, images=12, draws=(1, 3), draw_steps=1, learned_steps=1
     )
     subject = opened(evaluation, dropout=0.3, kept=8, draws=3)
     found = code_attacks.code_attacks(subject)
-    assert set(by_condition(found, 0.05)) == {"averaged", "copy", "FGSM", "worst"}
+    assert set(by_condition(found, 0.05)) == {*(one.name for one in attackers), "FGSM", "worst"}
+    assert {"whole front end learned", "annealed, through that mean"} < {one.name for one in attackers}
     rows = {one.draws: one.value for one in found.values if one.draws is not None}
     assert set(rows) == {1, 3}
     assert not any("second time" in one for one in found.warnings)  # it says that it draws
@@ -94,13 +97,17 @@ def test_a_random_network_is_attacked_over_draws_and_without_its_dropout(opened)
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("l2", 0.5), ("l1", 4.0)])
-def test_other_norms(opened, sparse, norm, epsilon):
+def test_other_norms(opened, sparse, norm, epsilon, monkeypatch):
     attackers = (CodeAttacker(name="CE", phases=((SMOOTH,),), method="apgd-ce"),)
     evaluation = CodeAttacksEvaluation(
         norm=norm, epsilon=epsilon, attackers=attackers, steps=3, restarts=1, images=20, surrogates=(sparse(none=True),)
     )
+    calls, apgd = [], code_attacks.attacks.apgd
+    noted = lambda network, *given, **how: (calls.append(how.get("early_leave", True)), apgd(network, *given, **how))[1]  # noqa: E731
+    monkeypatch.setattr(code_attacks.attacks, "apgd", noted)
     found = by_condition(code_attacks.code_attacks(opened(evaluation)), epsilon)
     assert set(found) == {f"{name}, {norm.upper()}" for name in ("CE", "from surrogate 1", "worst")}
+    assert calls == [True, False]  # what is transferred is pushed on, whatever the surrogate says
 
 
 class Masked(nn.Module):
