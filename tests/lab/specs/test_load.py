@@ -12,8 +12,8 @@ PROJECT = Path(__file__).parents[3]
 
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
-    "quick": "c7da7c811eae6c01",
-    "mnist": "7ed49356fd301d39",  # in preparation
+    "quick": "ab6e02e38288ade8",
+    "mnist": "f7cb4122cfb56c2f",  # in preparation
     "cifar-small": "08c26f227fe78c0e",
     "paper": "abc36a8d7f409f95",  # the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
