@@ -15,7 +15,7 @@ KEYS = {
     "quick": "ab6e02e38288ade8",
     "mnist": "f7cb4122cfb56c2f",  # in preparation
     "cifar-small": "08c26f227fe78c0e",
-    "paper": "abc36a8d7f409f95",  # the polarizing and sparse-coding front ends and Hebbian networks came since
+    "paper": "73087ded9313c4a6",  # partial training, the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
     "neural": "07e2b6d4fab8aae6",
