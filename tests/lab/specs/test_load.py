@@ -12,8 +12,8 @@ PROJECT = Path(__file__).parents[3]
 
 # of the profiles when each was still written out in full; the studies of notebooks 17 and 18 came since
 KEYS = {
-    "quick": "ab6e02e38288ade8",
-    "mnist": "f7cb4122cfb56c2f",  # in preparation
+    "quick": "83bdd07bd8a2f162",
+    "mnist": "8ae400fc8ecf479d",  # in preparation
     "cifar-small": "08c26f227fe78c0e",
     "paper": "73087ded9313c4a6",  # partial training, the polarizing and sparse-coding front ends and Hebbian networks came since
     "recorded": "eaa0ae86e31b5e66",
