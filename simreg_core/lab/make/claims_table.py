@@ -83,7 +83,8 @@ def headline_table(rows: list[dict], profile: str, others: Mapping[str, list[dic
         cells = [f"[{row['claim']}](notebooks/{row['notebook']}.ipynb)", _published(row)]
         for name, own in columns.items():
             found = next((one for one in own if one["key"] == row["key"]), None)
-            unmeasured = found is None or (name != profile and found["n"] is None)  # of another profile it says little
+            # of another profile 'not measured' says little, and one seed has no interval
+            unmeasured = found is None or (name != profile and (found["n"] or 0) < 2)
             cells.append("" if unmeasured else _short_cell(found))
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
