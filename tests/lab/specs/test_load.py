@@ -15,7 +15,7 @@ KEYS = {
     "quick": "83bdd07bd8a2f162",
     "mnist": "8ae400fc8ecf479d",  # in preparation
     "cifar-small": "08c26f227fe78c0e",
-    "paper": "73087ded9313c4a6",  # partial training, the polarizing and sparse-coding front ends and Hebbian networks came since
+    "paper": "73087ded9313c4a6",  # the defences of notebooks 20 to 23 came since
     "recorded": "eaa0ae86e31b5e66",
     "trimmed": "935a72fa7a318df9",
     "neural": "07e2b6d4fab8aae6",
