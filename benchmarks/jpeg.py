@@ -115,7 +115,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--json", type=Path, help="where the numbers go")
     asked = parser.parse_args()
-    found = measure(asked.profile, asked.lossless, asked.copies, asked.images)
+    if asked.json and not asked.json.parent.is_dir():
+        parser.error(f"--json must be a file in an existing folder, got {asked.json}")
+    try:
+        found = measure(asked.profile, asked.lossless, asked.copies, asked.images)
+    except ValueError as error:
+        parser.error(str(error))
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found["pairs"]), f"{found['seeds']} seeds, {found['images']} images", sep="\n")
