@@ -77,7 +77,10 @@ def test_the_others_say_which_they_take(name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("resnet50", (16, 16)), "unknown architecture 'resnet50'; allowed: torchvision-resnet18, vgg, vgg16, convnext"),
+        (
+            ("resnet50", (16, 16)),
+            "unknown architecture 'resnet50'; allowed: torchvision-resnet18, vgg, vgg16, convnext",
+        ),
         (("vit", (18, 18)), "'vit' takes square images whose side is a multiple of its patch, 4; got 18x18"),
         (("vit", (16, 32)), "'vit' takes square images .* got 16x32"),
         (("vgg", (8, 8)), "'vgg' takes images of at least 16x16, got 8x8"),

@@ -87,7 +87,8 @@ def experiment(profile: Profile, own: PolarizingTask, seed: int, series: str, **
         optimization = optimization.changed(epochs=stages * study.stage_epochs)
         threshold = own.pixel_threshold if series == PIXELS else own.threshold
         rule = {"method": "polarizing", "threshold": threshold, "learning_rate": study.learning_rate}
-        rule |= {"width": study.width, **RULES[series], **changes}
+        trained = {} if series in (PIXELS, FROZEN) else {"weight": study.weight}
+        rule |= {"width": study.width, **trained, **RULES[series], **changes}
     network = Network(name="lenet", width=study.width, shift=0.0, gain=1.0)
     parts = {"task": own.task, "network": network, "optimization": optimization, "adversarial": rule or None}
     return build(Experiment, {**parts, "seed": seed, "protocol": profile.protocol})
@@ -133,7 +134,7 @@ def _attacks(
         ways = tuple(("quantizer", way) for way in study.ways)
         sizes["ways"] = ways if series == PIXELS else (*ways, WHOLE)
         sizes["annealed"] = tuple(("quantizer", way) for way in study.annealed) or None
-        sizes |= {"surrogates": (surrogate,), "certificates": (own.epsilon, *own.epsilons)}
+        sizes |= {"surrogates": (surrogate,), "certificates": (own.epsilon, *own.epsilons), "margin_loss": True}
     return FrontEndEvaluation(epsilon=own.epsilon, epsilons=own.epsilons, protocol="strict", **sizes)
 
 

@@ -22,7 +22,7 @@ from simreg_core.lab.records import Value
 from simreg_core.lab.specs import Experiment, FrontEndEvaluation, stream
 from simreg_core.lab.training import build_network
 
-WORST, SQUARE, ANNEALED, FGSM, BIM, PGD = "worst", "Square", "annealed", "FGSM", "BIM", "PGD"
+WORST, SQUARE, ANNEALED, FGSM, BIM, PGD, MARGIN = "worst", "Square", "annealed", "FGSM", "BIM", "PGD", "margin loss"
 BIM_STEPS = 20  # of the source's BIM
 BLACK_BOX = (SQUARE,)
 
@@ -108,6 +108,10 @@ def _attacked(subject: Attacked, epsilon: float) -> _Made:
         ).adversarial
         if main:
             found[BIM] = attacks.pgd(network, pixels, labels, epsilon, steps=BIM_STEPS, seed=seed).adversarial
+        if main and evaluation.margin_loss:  # cross-entropy has no gradient where the network is very sure
+            found[MARGIN] = attacks.apgd(
+                network, pixels, labels, epsilon, loss="dlr", steps=steps, restarts=restarts, seed=seed
+            ).adversarial
     if evaluation.annealed is not None:
         found[ANNEALED] = _annealed(subject, made, epsilon, steps, restarts, seed)
     for number, surrogate in enumerate(evaluation.surrogates, start=1):
@@ -198,7 +202,7 @@ def front_end_passes(evaluation: FrontEndEvaluation, images: int) -> float:
     """A gradient costs two more passes than a classification."""
     walks = max(len(evaluation.ways), 1) + (evaluation.annealed is not None)
     others = len(evaluation.surrogates)
-    steps = evaluation.steps * (evaluation.restarts * walks + others) + BIM_STEPS + 1
+    steps = evaluation.steps * (evaluation.restarts * (walks + bool(evaluation.margin_loss)) + others) + BIM_STEPS + 1
     more = len(evaluation.epsilons or ())
     few = more * ((evaluation.few_steps or 0) * (walks + others) + 1)
     return images * (3 * (steps + few) + (1 + more) * evaluation.queries + 2) + autoattack_passes(evaluation)

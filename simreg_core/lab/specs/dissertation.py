@@ -102,6 +102,7 @@ class PolarizingStudy(Spec):
 
     width: of the classifier, which is the source's 'lenet', 32 there.
     optimization: of the networks without a front end; polarizing ones have its batches, and Adam with learning_rate.
+    weight: λ at the end of stages one and two, see `PolarizedTraining`.
     stage_epochs: of each of the three stages; the quantized pixels, which have one stage, get three times as many.
     adversarial_steps, warm_up: of PGD in adversarial training, see `PGDTraining`.  seeds: of each curve.
     images, steps, restarts, queries, few_steps, autoattack_images, autoattack_budget: see `FrontEndEvaluation`.
@@ -113,6 +114,7 @@ class PolarizingStudy(Spec):
     width: Width = 32
     optimization: Optimization
     learning_rate: LearningRate = 1e-3
+    weight: Annotated[Float, Field(gt=0)] = 1.0
     stage_epochs: Count
     adversarial_steps: Count
     warm_up: Annotated[Float, Field(gt=0, lt=1)] | None = None

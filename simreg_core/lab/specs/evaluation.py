@@ -319,7 +319,7 @@ class FrontEndEvaluation(Evaluation):
 
     ways: (part, way) as in `defences.differentiated`: PGD with each; empty: PGD with the network's own gradient.
     annealed: ways that one walk takes one after another, each from where the one before it ended.
-    epsilon, steps, restarts: of PGD, L-infinity.  queries: of Square.
+    epsilon, steps, restarts: of PGD, L-infinity.  queries: of Square.  margin_loss: Auto-PGD along the first way too.
     epsilons: more of them, at which all but AutoAttack are made with `few_steps` steps, once; None: none.
     surrogates: networks that PGD is made on too, and transferred.
     certificates: the epsilons of the certified share, of a front end that certifies; None: not asked for.
@@ -337,6 +337,7 @@ class FrontEndEvaluation(Evaluation):
     few_steps: Count | None = None
     surrogates: tuple[Experiment, ...] = ()
     certificates: Epsilons | None = None
+    margin_loss: Literal[True] | None = None
     autoattack_images: Count | None = None
     autoattack_budget: tuple[Count, Count, Count] | None = None
 

@@ -10,7 +10,7 @@ from made_up import made_up
 
 from simreg_core.lab.claims import HOLDS, PLANNED_SEEDS, UNDECIDED
 from simreg_core.lab.figures import figure
-from simreg_core.lab.figures.polarizing import RULES, published_table
+from simreg_core.lab.figures.polarizing import RULES, experiment, published_table
 from simreg_core.lab.make.figures import paths_of
 from simreg_core.lab.measuring import front_end as attackers, polarization
 from simreg_core.lab.measuring.registry import kind_of
@@ -82,6 +82,9 @@ def test_mnist_and_paper_have_what_the_claims_need():
     assert [task.task.images for task in mnist.tasks] == ["mnist-5k"]
     assert (mnist.images, mnist.steps, mnist.restarts) == (200, 40, 2)
     assert [task.name for task in paper.tasks] == ["MNIST", "Fashion-MNIST"]
+    (task,) = mnist.tasks
+    weights = {one: experiment(load_profile("mnist"), task, 0, one).adversarial.weight for one in RULES}
+    assert weights == {**dict.fromkeys((POLARIZING, UNQUANTIZED, DRIFT), 10), UNPOLARIZED: 0, FROZEN: 1, PIXELS: 1}
     assert (paper.steps, paper.restarts, paper.stage_epochs, paper.width) == (100, 20, 20, 32)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from simreg_core.lab import recipes
 from simreg_core.lab.measuring import front_end
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.measuring.registry import kind_of
-from simreg_core.lab.measuring.subject import Attacked
+from simreg_core.lab.measuring.subject import Attacked, correct
 from simreg_core.lab.specs import FrontEndEvaluation, SpecError
 from simreg_core.lab.training import build_network, train
 
@@ -63,11 +64,12 @@ def test_every_attacker_is_there_and_the_worst_is_per_image(polarized, settings,
         annealed=ANNEALED,
         epsilons=(0.05, 0.5),
         few_steps=1,
+        margin_loss=True,
     )
     assert [*kind_of(evaluation).lacks(experiment, evaluation, None)] == []
     record = evaluate(experiment, evaluation, store, CPU)
     curves = {*(f"{part}: {way}" for part, way in WAYS), "annealed", "from surrogate 1", "Square", "FGSM", "worst"}
-    for epsilon, names in ((0.1, {*curves, "BIM"}), (0.05, curves), (0.5, curves)):
+    for epsilon, names in ((0.1, {*curves, "BIM", "margin loss"}), (0.05, curves), (0.5, curves)):
         found = [one for one in record.values if one.metric == "accuracy" and one.epsilon == epsilon]
         accuracies = {one.condition: one.value for one in found}
         assert set(accuracies) == names
@@ -99,6 +101,23 @@ def test_a_network_without_a_front_end_is_attacked_along_its_gradient(tiny, sett
     assert set(found) == {"PGD", "FGSM", "BIM", "Square", "AutoAttack, reduced", "worst"}
     assert found["AutoAttack, reduced"].attempted == 6
     assert found["worst"].value <= found["PGD"].value
+
+
+def test_the_margin_loss_is_climbed_through_the_first_way_of_the_quantizer(opened, monkeypatch):
+    subject, calls, made, apgd = opened(margin_loss=True), [], [], front_end.attacks.apgd
+
+    def noted(network, *arguments, **how):
+        calls.append((network.front_end.way["quantizer"], how["loss"], how["steps"], how["restarts"]))
+        made.append(apgd(network, *arguments, **how).adversarial)
+        return SimpleNamespace(adversarial=made[0])
+
+    monkeypatch.setattr(front_end.attacks, "apgd", noted)
+    record = front_end.front_end(subject)
+    assert calls == [("identity", "dlr", 2, 1)]
+    (found,) = (one.value for one in record.values if one.condition == "margin loss")
+    assert found == correct(subject.network, made[0], subject.labels).double().mean()
+    both = [subject.evaluation.changed(margin_loss=on) for on in (True, None)]
+    assert kind_of(both[0]).passes(both[0], 60) - kind_of(both[1]).passes(both[1], 60) == 60 * 3 * 2
 
 
 def test_the_annealed_walk_goes_on_where_it_was_and_keeps_what_it_found(opened, monkeypatch):
