@@ -290,9 +290,12 @@ def clean(
 
 
 @app.command(name="publish")
-def publish_command(profile: ProfileOption = DEFAULT_PROFILE) -> None:
+def publish_command(
+    profile: ProfileOption = DEFAULT_PROFILE,
+    only: Annotated[list[str] | None, typer.Option(help="A notebook's name; may be given several times.")] = None,
+) -> None:
     """Copy a profile's records beside its figures and write the notebooks' outputs (before a commit)."""
-    publish(_profile(profile)[0])
+    publish(_profile(profile)[0], only or ())
 
 
 @app.command(name="publish-weights")

@@ -241,7 +241,7 @@ It takes pixels [n, {task.get("channels", 1)}, height, width] in [0, 1], {size},
 
 {network["name"]}, width {network.get("width", 64)}; {train["images"]:,} training images of '{train["set"]}', training
 seed {SEED}, torch {card["torch"]}. The numbers are accuracies on test images under the protocol `strict`; `card.json`
-has the whole specifications. A test measures the numbers again.
+has the whole specifications. A test measures the numbers again, where the images are at hand.
 """
     return "\n".join(
         [head, *_networks_table(networks), "", *_numbers_table(networks), "", "## Limits", "", *_listed(), ""]

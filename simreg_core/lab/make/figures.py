@@ -13,7 +13,9 @@ from simreg_core.lab.make.index import write_index
 from simreg_core.lab.make.notebooks import notebook_paths, run_notebooks, shown
 from simreg_core.lab.make.stale import inputs_of, is_drawn, note_drawn
 from simreg_core.lab.make.verdicts import write_claims
+from simreg_core.lab.recipes import headline_seeds, seeds_of
 from simreg_core.lab.running.plan import Measurement, Plan, by_network, plan
+from simreg_core.lab.series import NONE, THRESHOLD
 from simreg_core.lab.specs import Profile, SpecError
 from simreg_core.lab.store import Store
 from simreg_core.lab.study import Study
@@ -118,8 +120,8 @@ def compute_missing(
 
     only: names of notebooks; () for all.  without_gpu: compute a profile that needs one all the same.
     workers: how many tasks are computed at once.  executor: where; on this machine by default.
-    network_by_network: measure each network in full, and publish its records, before the next is trained; those of
-        the first notebook of `only` come first.
+    network_by_network: measure each network in full, and publish its records, before the next is trained; none and
+        S^Th come first, then those of the first notebook of `only`.
     Raises what `compute` raises, SpecError for an unknown notebook or a profile that needs a GPU where there is none.
     """
     paths_of(profile, only)
@@ -142,7 +144,9 @@ def _compute_by_network(profile: Profile, todo: Plan, store: Store, without_gpu:
 
     check_profile(profile, todo, store, without_gpu)
     costs, studies = Costs(), studies_of(profile)
-    parts = by_network(todo, check_workers(workers))
+    seeds = headline_seeds(profile)
+    compared = [one.key for target in (NONE, THRESHOLD) for one in seeds_of(profile, target, seeds)]
+    parts = by_network(todo, check_workers(workers), compared)
     for index, part in enumerate(parts):
         hours = sum(costs.seconds(rest) for rest in parts[index:]) / 3600
         print(f"{profile.name}: part {index + 1} of {len(parts)}, {hours:.1f} core-hours left", flush=True)

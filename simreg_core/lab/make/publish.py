@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,34 +42,50 @@ def publish_recordings() -> None:
     print(f"{len(measurements)} records in {shown(RECORDINGS)}", flush=True)
 
 
-def _copy_records(measurements: Iterable[Measurement], store: Store, folder: Path, studies: Iterable[Study]) -> None:
-    """Replace a folder of published records by the store's.  studies: whose figures are drawn from them."""
+def _copy_records(
+    measurements: Iterable[Measurement],
+    store: Store,
+    folder: Path,
+    studies: Iterable[Study],
+    kept: Iterable[Measurement] = (),
+) -> None:
+    """Replace a folder of published records by the store's.
+
+    studies: whose figures are drawn from them.  kept: measurements whose records stay as they are published.
+    """
     new = folder.with_name("records.new")
     shutil.rmtree(new, ignore_errors=True)
-    for source in (store.record_paths(*measurement)[0] for measurement in measurements):
-        copy = new / source.relative_to(store.root / "records")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
+    for root, group in ((store.root / "records", measurements), (folder, kept)):
+        for measurement in group:
+            place = store.record_paths(*measurement)[0].relative_to(store.root / "records")
+            (new / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / place, new / place)
     write_index(new, studies)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
 
 
-def publish(profile: Profile) -> None:
+def publish(profile: Profile, only: Sequence[str] = ()) -> None:
     """Copy the profile's records beside its figures, and write the outputs into the committed notebooks.
 
+    only: names of notebooks; () for all. The records that other notebooks need stay as they are published.
     The notebooks keep the outputs of their own default profile, quick; so do the table of claims in the README and the
     pages of docs/ that are written from figures.
-    Raises StoreError where the store lacks a record.
+    Raises SpecError for an unknown notebook, and StoreError where the store lacks a record, or one that is kept is not
+    published; nothing is replaced then.
     """
-    store, studies = Store(), studies_of(profile)
+    paths, store, studies, folder = paths_of(profile, only), Store(), studies_of(profile), published_folder(profile)
     with store.computing():
-        measurements = measurements_of(studies)
+        measurements = measurements_of(studies_of(profile, only))
+        named = {(one.key, evaluation.key) for one, evaluation in measurements}
+        kept = [one for one in measurements_of(studies) if (one[0].key, one[1].key) not in named]
         if plan(measurements, store).measurements:
             raise StoreError(f"the store lacks records of profile '{profile.name}'; run make figures RECOMPUTE=1 first")
-        _copy_records(measurements, store, published_folder(profile), studies)
+        if not all(Store(published=folder).record_paths(*one)[1].is_file() for one in kept):
+            raise StoreError(f"{shown(folder)} lacks records of notebooks that are not named; publish all notebooks")
+        _copy_records(measurements, store, folder, studies, kept)
     if profile.name == "quick":
-        run_notebooks(paths_of(profile), lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
+        run_notebooks(paths, lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
         put_claims_into(PROJECT / "README.md", figures_folder(profile))
         write_defences_pages()
 

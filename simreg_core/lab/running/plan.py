@@ -1,6 +1,6 @@
 """What is missing of measurements: found from specifications and the names of files, without torch."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from simreg_core.lab.image_files import DataError
@@ -58,16 +58,17 @@ def plan(measurements: Iterable[Measurement], store: Store, trainings: Iterable[
     return Plan(tuple(one for key, one in needed.items() if key not in done), tuple(missing.values()))
 
 
-def by_network(todo: Plan, at_once: int) -> list[Plan]:
+def by_network(todo: Plan, at_once: int, first: Collection[str] = ()) -> list[Plan]:
     """A plan cut into plans of `at_once` networks each, with all that is measured of them, in the order given.
 
+    first: keys of networks that come before all others.
     What a network depends on (predictors, surrogates) is trained with the first network that needs it.
     """
     measured: dict[str, list[Measurement]] = {}
     for experiment, evaluation in todo.measurements:
         measured.setdefault(experiment.key, []).append((experiment, evaluation))
     untrained = {one.key: one for one in todo.trainings}
-    groups = list(measured.values())
+    groups = [measured[key] for key in sorted(measured, key=lambda key: key not in first)]
     plans = []
     for start in range(0, len(groups), at_once):
         own = [measurement for group in groups[start : start + at_once] for measurement in group]

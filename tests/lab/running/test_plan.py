@@ -31,6 +31,8 @@ def test_network_by_network_everything_is_computed_once(tiny, store):
         networks[0],
     ]
     assert [len(part.measurements) for part in by_network(todo, 3)] == [6, 2]
+    last = [{one.key for one, _ in part.measurements} for part in by_network(todo, 1, first=(networks[3].key,))]
+    assert last == [{networks[at].key} for at in (3, 0, 1, 2)]
 
 
 def test_the_part_of_a_plan_is_the_plan_of_a_part(tiny, store):
