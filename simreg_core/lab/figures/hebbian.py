@@ -12,6 +12,7 @@ from simreg_core.lab.figures.kit import (
     Axes,
     Picture,
     finding,
+    flagged_handle,
     mark,
     mpl,
     plt,
@@ -228,12 +229,10 @@ def draw(study: Study, protocol: str) -> Picture:
 
 
 def _legend(figure: Picture, study: Study, looks: dict[str, Look]) -> None:
-    line, flagged = mpl.lines.Line2D, sum(bool(record.warnings) for *_, record in study.records())
+    line = mpl.lines.Line2D
     handles = [line([], [], color=look.colour, marker=look.marker, label=look.label) for look in looks.values()]
     handles.append(line([], [], **DIAMOND, mfc="0.6", label="published (CIFAR-10)"))
-    if flagged:
-        handles.append(line([], [], ls="", label=f"{flagged} records flagged"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize="x-small")
+    figure.legend(handles=[*handles, *flagged_handle(study)], loc="outside lower center", ncols=5, fontsize="x-small")
 
 
 def _curve(ax: Axes, values: pd.DataFrame, colour: object, label: str, gid: str | None = None, **style: Any) -> None:

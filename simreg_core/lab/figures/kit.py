@@ -203,6 +203,13 @@ def in_symbols(text: str) -> str:
     return text
 
 
+def flagged_handle(study: "Study") -> list:
+    """What a legend says last: how many records are flagged; nothing where none is."""
+    count = sum(bool(record.warnings) for *_, record in study.records())
+    label = f"{count} record{'s' * (count > 1)} flagged"
+    return [mpl.lines.Line2D([], [], ls="", label=label)] if count else []
+
+
 def published_legend(ax: Axes, what: str, **place) -> None:
     """A legend that says what the dashed lines are."""
     line = mpl.lines.Line2D([], [], color="0.5", lw=0.8, ls="--", label=what)

@@ -12,6 +12,7 @@ from simreg_core.lab.figures.kit import (
     Axes,
     Picture,
     finding,
+    flagged_handle,
     mark,
     mpl,
     plt,
@@ -206,13 +207,11 @@ def draw(study: Study, protocol: str) -> Picture:
 
 
 def _legend(figure: Picture, study: Study) -> None:
-    line, flagged = mpl.lines.Line2D, sum(bool(record.warnings) for *_, record in study.records())
+    line = mpl.lines.Line2D
     shown = set(study.table()["code"])
     looks = [*BASES.values(), *(look for code, look in LOOKS_OF_CODES.items() if code in shown)]
     handles = [line([], [], color=one.colour, marker=one.marker, label=one.label) for one in looks]
-    if flagged:
-        handles.append(line([], [], ls="", label=f"{flagged} records flagged"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(handles=[*handles, *flagged_handle(study)], loc="outside lower center", ncols=4, fontsize="small")
 
 
 def _codes(table: pd.DataFrame, group: str) -> list[str]:

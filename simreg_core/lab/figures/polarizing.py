@@ -11,6 +11,7 @@ from simreg_core.lab.figures.kit import (
     Axes,
     Picture,
     finding,
+    flagged_handle,
     mpl,
     plt,
     scale_of,
@@ -172,12 +173,10 @@ def draw(study: Study, protocol: str) -> Picture:
 
 
 def _legend(figure: Picture, study: Study, looks: dict[str, Look]) -> None:
-    line, flagged = mpl.lines.Line2D, sum(bool(record.warnings) for *_, record in study.records())
+    line = mpl.lines.Line2D
     handles = [line([], [], color=look.colour, marker=look.marker, label=look.label) for look in looks.values()]
     handles.append(line([], [], **DIAMOND, mfc="0.6", label="published, table 4.1"))
-    if flagged:
-        handles.append(line([], [], ls="", label=f"{flagged} records flagged"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(handles=[*handles, *flagged_handle(study)], loc="outside lower center", ncols=4, fontsize="small")
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, colour: object, label: str, gid: str | None = None, **style: Any) -> None:

@@ -11,6 +11,7 @@ from simreg_core.lab.figures.kit import (
     Axes,
     Picture,
     finding,
+    flagged_handle,
     mark,
     mpl,
     plt,
@@ -147,15 +148,13 @@ def draw(study: Study, protocol: str) -> Picture:
 
 
 def _legend(figure: Picture, study: Study, looks: dict[str, Look]) -> None:
-    line, flagged = mpl.lines.Line2D, sum(bool(record.warnings) for *_, record in study.records())
+    line = mpl.lines.Line2D
     handles = [line([], [], color=look.colour, marker=look.marker, label=look.label) for look in looks.values()]
     tasks = {task.task.images for task in study.profile.sparse_coding.tasks}
     same = tasks <= TASKS.keys()
     label = "published" if same else "published, of CIFAR-10"
     handles.append(line([], [], **DIAMOND, mfc="0.6" if same else "white", label=label))
-    if flagged:
-        handles.append(line([], [], ls="", label=f"{flagged} records flagged"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(handles=[*handles, *flagged_handle(study)], loc="outside lower center", ncols=4, fontsize="small")
 
 
 def _curve(ax: Axes, values: pd.DataFrame, colour: object, label: str, gid: str | None = None, **style: Any) -> None:

@@ -139,7 +139,7 @@ def _size(row: dict) -> str:
 
 
 def _flags(count: int) -> str:
-    return f" (⚠ {count} records flagged)" if count else ""
+    return f" (⚠ {count} record{'s' * (count > 1)} flagged)" if count else ""
 
 
 def claims_markdown(rows: list[dict], profile: str, others: Mapping[str, list[dict]] | None = None) -> str:

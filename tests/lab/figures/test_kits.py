@@ -1,6 +1,7 @@
 """Saved figures are whole and the same on every run; published curves are the digitized ones."""
 
 import json
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -9,7 +10,16 @@ import pytest
 from made_up import attack_table, made_up
 
 from simreg_core.lab.claims import HOLDS, NOT_ACCEPTED, VERDICTS
-from simreg_core.lab.figures.kit import CHANCE, SEEDS, SENTENCES, finding, save_whole, summarize, use_style
+from simreg_core.lab.figures.kit import (
+    CHANCE,
+    SEEDS,
+    SENTENCES,
+    finding,
+    flagged_handle,
+    save_whole,
+    summarize,
+    use_style,
+)
 from simreg_core.lab.figures.kit_attacks import (
     MAIN_LOOKS,
     main_looks,
@@ -164,3 +174,11 @@ def test_every_verdict_has_its_sentence_and_none_but_those_that_hold_states_the_
     assert set(SENTENCES) == {*VERDICTS, NOT_ACCEPTED}
     bare = {verdict for verdict, sentence in SENTENCES.items() if sentence.startswith("{claim}")}
     assert bare == set(HOLDS)
+
+
+@pytest.mark.parametrize(
+    ("warnings", "label"), [([()], None), ([("one",), ()], "1 record"), ([("a", "b"), ("a",)], "2 records")]
+)
+def test_a_legend_counts_the_records_that_are_flagged(warnings, label):
+    study = SimpleNamespace(records=lambda: [("", "", SimpleNamespace(warnings=own)) for own in warnings])
+    assert [one.get_label() for one in flagged_handle(study)] == ([f"{label} flagged"] if label else [])

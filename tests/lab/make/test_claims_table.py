@@ -57,7 +57,7 @@ def test_the_table_of_the_readme_says_verdict_and_effect():
     assert lines[0] == "| claim | published | quick | recorded |"
     assert len(lines) == 12
     (gaussian,) = (line for line in lines if "raises accuracy under Gaussian noise]" in line)
-    assert gaussian.endswith("| **direction holds** (⚠ 1 records flagged), 0.100 [0.100, 0.100], 4/16 seeds |  |")
+    assert gaussian.endswith("| **direction holds** (⚠ 1 record flagged), 0.100 [0.100, 0.100], 4/16 seeds |  |")
     assert gaussian.startswith("| [S^Th raises accuracy under Gaussian noise](notebooks/02_attack_curves.ipynb) | 0.15")
     unmeasured = [row for row in rows if row["group"] == "headline" and row["verdict"] == "not measured"]
     assert sum("| not measured |" in line for line in lines) == len(unmeasured) > 0
@@ -77,7 +77,7 @@ def test_flagged_records_and_what_was_not_accepted_are_said_beside_the_verdict()
     rows = table_of_claims(made(records=[{"warnings": ["zero gradients"]}, {}]))
     rows = [{**row, "left_out": ["foreign"]} if row["key"] == "gaussian" else row for row in rows]
     text = group_table(rows, "headline", "quick")
-    assert "**direction holds** (⚠ 1 records flagged)" in text
+    assert "**direction holds** (⚠ 1 record flagged)" in text
     assert "<br>not accepted: foreign" in text
 
 
