@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from simreg_core.attacks import door
+from simreg_core.lab.images import load_image_set
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.running.workers import trainer_of
 from simreg_core.lab.specs import load_profile
@@ -46,6 +47,15 @@ def tiny():
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty data folder, the user's own."""
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+    load_image_set.cache_clear()
+    yield tmp_path
+    load_image_set.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,23 @@ def of_network(
     return rows.set_index("seed")["value"].sort_index()
 
 
+def accuracy_of(
+    table: pd.DataFrame, group: str, series: str, condition: str = WORST, attacked: bool = True, *, attack: str
+) -> pd.Series:
+    """Accuracy of one kind of network by seed, at the epsilon of comparison.
+
+    group: name of the task.  attacked: else of clean images, whatever the condition.  attack: of which evaluations.
+    Raises LookupError where nothing is left.
+    """
+    rows = table[(table["attack"] == attack) & (table["group"] == group) & (table["series"] == series)]
+    rows = rows[rows["metric"] == "accuracy"]
+    compared = (rows["role"] == COMPARED) & (rows["condition"] == condition)
+    rows = rows[compared if attacked else rows["epsilon"] == 0]
+    if rows.empty:
+        raise LookupError(f"no accuracy of '{series}' of '{group}' under {condition if attacked else 'no attack'}")
+    return rows.groupby("seed")["value"].mean().sort_index()
+
+
 def curve(table: pd.DataFrame, group: str, code: str, metric: str, condition: str, attacked: bool = True):
     """Values by cut and seed, [seeds, cuts]; the columns are the cuts."""
     cuts = sorted(table.loc[(table["group"] == group) & (table["code"] == code), "cut"].dropna().unique())

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from simreg_core.lab.claims import DISSERTATION, Claim
-from simreg_core.lab.partial_gains import Measure, claim
+from simreg_core.lab.partial_gains import Measure, accuracy_of, claim
 from simreg_core.lab.protocol_of_claims import NOT_INFERIOR
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import ADVERSARIAL
@@ -21,27 +22,12 @@ UNTRAINED, STAGE_ONE, STAGE_TWO = "untrained", "after stage one", "after stage t
 CERTIFIED, OTHERS = "certified", "others"
 SOURCE = f"{DISSERTATION}, section 4.1"
 LOST = "accuracy under the worst attack"
+of_series = partial(accuracy_of, attack="front_end")
 
 
 def pgd_of(series: str) -> str:
     """The condition of the source's PGD: along the gradient, or through a quantizer as the identity."""
     return PGD if series in (NONE, ADVERSARIAL, UNQUANTIZED) else AUTHORS
-
-
-def of_series(table: pd.DataFrame, group: str, series: str, condition: str = WORST, attacked: bool = True) -> pd.Series:
-    """Accuracy of one kind of network by seed, at the epsilon of comparison.
-
-    group: name of the task.  attacked: else of clean images, whatever the condition.
-    Raises LookupError where nothing is left.
-    """
-    rows = table[(table["attack"] == "front_end") & (table["group"] == group) & (table["series"] == series)]
-    rows = rows[rows["metric"] == "accuracy"]
-    rows = (
-        rows[(rows["role"] == COMPARED) & (rows["condition"] == condition)] if attacked else rows[rows["epsilon"] == 0]
-    )
-    if rows.empty:
-        raise LookupError(f"no accuracy of '{series}' of '{group}' under {condition if attacked else 'no attack'}")
-    return rows.set_index("seed")["value"].sort_index()
 
 
 def of_filters(

@@ -1,16 +1,16 @@
 """What is measured of each seed of the sparse-coding front end, and the claims of figure 22."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from simreg_core.lab.claims import DISSERTATION, Claim
-from simreg_core.lab.partial_gains import Measure, claim
+from simreg_core.lab.partial_gains import Measure, accuracy_of, claim
 from simreg_core.lab.protocol_of_claims import NOT_INFERIOR
 from simreg_core.lab.series import NONE
 from simreg_core.lab.specs import ADVERSARIAL
-from simreg_core.lab.study import COMPARED
 
 SPARSE, RANDOM, LOST = "sparse coding", "random dropout", "random, signs lost"
 UNQUANTIZED, CENTRED, TRADES = "no quantizer", "mean removed", "TRADES"
@@ -24,6 +24,7 @@ SOURCE = f"{DISSERTATION}, section 4.2"
 APPENDIX = f"{DISSERTATION}, appendix B"
 LOSS = "accuracy under the worst attack"
 EACH = "accuracy under the source's attack on each, the same"
+of_series = partial(accuracy_of, attack="code_attacks")
 
 
 def with_kept(kept: int) -> str:
@@ -36,22 +37,6 @@ def main_attack(series: str) -> str:
     if series in (RANDOM, LOST):
         return EOT
     return PGD if series in (NONE, ADVERSARIAL, TRADES) else AUTHORS
-
-
-def of_series(table: pd.DataFrame, group: str, series: str, condition: str = WORST, attacked: bool = True) -> pd.Series:
-    """Accuracy of one kind of network by seed, at the epsilon of comparison.
-
-    group: name of the task.  attacked: else of clean images, whatever the condition.
-    Raises LookupError where nothing is left.
-    """
-    rows = table[(table["attack"] == "code_attacks") & (table["group"] == group) & (table["series"] == series)]
-    rows = rows[rows["metric"] == "accuracy"]
-    rows = (
-        rows[(rows["role"] == COMPARED) & (rows["condition"] == condition)] if attacked else rows[rows["epsilon"] == 0]
-    )
-    if rows.empty:
-        raise LookupError(f"no accuracy of '{series}' of '{group}' under {condition if attacked else 'no attack'}")
-    return rows.groupby("seed")["value"].mean().sort_index()
 
 
 def by_epsilon(table: pd.DataFrame, group: str, series: str, condition: str = WORST) -> pd.DataFrame:

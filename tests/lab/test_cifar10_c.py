@@ -10,16 +10,9 @@ from simreg_core.lab.image_files import (
     DataError,
     has_cifar10_c,
 )
-from simreg_core.lab.images import load_image_set
 from simreg_core.names import CORRUPTIONS
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    load_image_set.cache_clear()
-    yield tmp_path
-    load_image_set.cache_clear()
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture

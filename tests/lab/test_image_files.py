@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from image_trees import write_tree
 from PIL import Image
 
 from simreg_core.lab.image_files import (
@@ -16,21 +17,7 @@ from simreg_core.lab.image_files import (
 )
 from simreg_core.lab.images import load_image_set
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    load_image_set.cache_clear()
-    yield tmp_path
-    load_image_set.cache_clear()
-
-
-def write_tree(root, sizes=((8, 8), (8, 8)), classes=("cat", "dog")):
-    for class_name in classes:
-        (root / class_name).mkdir(parents=True)
-        for index, size in enumerate(sizes):
-            pixels = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / class_name / f"{index}.png")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_hidden_files_and_what_systems_leave_are_skipped(folder):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from image_trees import write_tree
 from PIL import Image
 
 from simreg_core.lab.image_files import (
@@ -11,21 +12,7 @@ from simreg_core.lab.image_files import (
 )
 from simreg_core.lab.images import load_image_set
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    load_image_set.cache_clear()
-    yield tmp_path
-    load_image_set.cache_clear()
-
-
-def write_tree(root, sizes=((8, 8), (8, 8)), classes=("cat", "dog")):
-    for class_name in classes:
-        (root / class_name).mkdir(parents=True)
-        for index, size in enumerate(sizes):
-            pixels = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / class_name / f"{index}.png")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 4000), ("validation", 1000), ("test", 1000)])

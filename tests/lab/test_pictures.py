@@ -12,13 +12,7 @@ from simreg_core.lab.image_files import (
 )
 from simreg_core.lab.images import load_image_set
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
-    load_image_set.cache_clear()
-    yield tmp_path
-    load_image_set.cache_clear()
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 RAMP = np.tile(np.linspace(0, 255, 16).round().astype(np.uint8), (12, 1))  # not square, and no side like another
