@@ -61,7 +61,7 @@ class Claim:
     protocols: under which it is measured.  conditions: it is judged where the table has one of them; empty: always.
     strict_in: where its verdict under the strict protocol is found, if it is another claim's: (notebook, key).
     attack: whose images are counted, a value of the table's column 'attack' or 'condition'.
-    setting: the choice of α and Th that it rests on, by its name in the profile.
+    setting: the choice of α and Th that it rests on, by its name in the profile; None: on none.
     prefix: before the names of settings, where the profile names the choices of another task.
     task: under whose name its effect is published; None: the profile's.
     """
@@ -84,7 +84,7 @@ class Claim:
     conditions: tuple[str, ...] = ()
     strict_in: tuple[str, str] | None = None
     attack: str | None = None
-    setting: str = MAIN_SETTING
+    setting: str | None = MAIN_SETTING
     prefix: str = ""
     task: str | None = None
 
@@ -111,8 +111,13 @@ class Circumstances:
     task: str | None = None
     chosen: Mapping[str, Choice] = field(default_factory=dict)
 
-    def choice(self, name: str, prefix: str = "") -> Choice | None:
-        """The choice of a setting; of one that is not named, that without the prefix, or of the main setting."""
+    def choice(self, name: str | None, prefix: str = "") -> Choice | None:
+        """The choice of a setting; of one that is not named, that without the prefix, or of the main setting.
+
+        None: no choice.
+        """
+        if name is None:
+            return None
         names = (prefix + name, name, MAIN_SETTING)
         return next((self.chosen[one] for one in names if one in self.chosen), None)
 

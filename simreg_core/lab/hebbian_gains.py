@@ -166,7 +166,7 @@ UNMASKED: dict[str, Measure] = {
 
 
 def _claim(key: str, text: str, statistic: str, measure: Measure, **own: Any) -> Claim:
-    return Claim(key=key, text=text, source=SOURCE, statistic=statistic, measure=measure, **own)
+    return Claim(key=key, text=text, source=SOURCE, statistic=statistic, measure=measure, setting=None, **own)
 
 
 def _beside(key: str, statistic: str, measure: Measure, published: float | None = None) -> Statistic:

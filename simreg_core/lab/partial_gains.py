@@ -191,6 +191,7 @@ def claim(key: str, text: str, statistic: str, measure: Measure, also: dict[str,
             "parts": members,
             "also": beside,
             "attack": "logits",
+            "setting": None,  # no network here is regularized
             **own,
         }
     )

@@ -155,6 +155,8 @@ def test_a_verdict_says_all_that_stands_beside_it():
     assert 0 < found.detectable < 0.02
     (found,) = verdicts([HELPS], table, "released", Circumstances("CIFAR-10"))  # this one ends at 0.1
     assert (found.verdict, found.same, found.chosen) == (REPRODUCED, 0.15, None)
+    (found,) = verdicts([replace(HELPS, setting=None)], table, "released", where)
+    assert found.chosen is None  # it rests on no choice of α and Th
     weaker = noisy(none=0, one=1)
     assert verdicts([HELPS], weaker, "released", Circumstances("CIFAR-10"))[0].verdict == SMALLER
     assert verdicts([HELPS], weaker, "released", Circumstances("photos"))[0].verdict == DIRECTION

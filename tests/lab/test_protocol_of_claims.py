@@ -32,6 +32,13 @@ def test_the_list_of_claims_is_that_of_the_figures():
     assert set(fixed.HEADLINE) <= set(of_figures)
 
 
+def test_claims_about_networks_without_a_regularizer_rest_on_no_choice_of_alpha():
+    for number in ("20", "21", "22", "23"):
+        (own,) = (one for name, one in FIGURES.items() if name.startswith(number))
+        assert own.claims
+        assert {one.setting for one in own.claims} == {None}
+
+
 def test_a_planned_claim_says_what_was_planned():
     of_figures = {one.key: (one.text, one.statistic) for own in FIGURES.values() for one in own.claims}
     for key, planned in fixed.PLANNED.items():

@@ -33,6 +33,6 @@ def _paragraph(mechanism: Mechanism, found: Mapping[str, Verdict]) -> str:
         elif one.verdict in (CONTRADICTED, NO_EFFECT):
             said.append(f"{fails} ({one.verdict}, {number(asdict(one))})")
         else:
-            said.append(f"{one.verdict} is whether {holds} ({number(asdict(one))})")
+            said.append(f"whether {holds} is {one.verdict} ({number(asdict(one))})")
     text = "; ".join(said)
-    return f"**{mechanism.name}.** {text[0].upper()}{text[1:]}. Against it would speak: {mechanism.against}."
+    return f"**{mechanism.name}.** {text[0].upper()}{text[1:]}. What would speak against it: {mechanism.against}."

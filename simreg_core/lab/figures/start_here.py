@@ -36,7 +36,7 @@ TARGET_WORDS = {1: ("target +1", "#b2182b"), 0: ("target 0", "0.4"), -1: ("targe
 S_CNN = r"$S^{\mathrm{CNN}}$"
 IDEA = (
     "The idea: images that are alike as pixels (S above Th) should evoke similar responses in a network (target +1),\n"
-    "images that are nearly each other's negative opposite responses (−1), all others unrelated ones (0)"
+    "unlike images (S below −Th) opposite responses (−1), all others unrelated responses (0)"
 )
 
 

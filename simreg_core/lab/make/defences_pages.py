@@ -43,9 +43,10 @@ it; the [glossary](glossary.md) has the other words. An effect is a difference i
 same seed, in the first row a ratio, with its 95 % t-interval over n seeds. *Open*: the seeds do not decide.
 
 """
-NOT_COMPUTED = f"""Not computed yet: photographs, TRADES, partial adversarial training, the polarizing and the
-sparse-coding front end, Hebbian networks, strengths matched in clean accuracy, and what each costs. They are the rows
-and columns of [notebook 24](../notebooks/{FIGURE}.ipynb), and of [the table](all-defences.md) made from it."""
+NOT_COMPUTED = f"""Not computed yet under the same attacks: photographs, TRADES, partial adversarial training
+(notebook 20 asks other questions of it), the polarizing and the sparse-coding front end, Hebbian networks, strengths
+matched in clean accuracy, and what each costs. They are the rows and columns of
+[notebook 24](../notebooks/{FIGURE}.ipynb), and of [the table](all-defences.md) made from it."""
 QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("clean", "02_attack_curves", "Does S^Th keep clean accuracy (asked: 0.85 of it)?"),
     ("gaussian", "02_attack_curves", "Does S^Th help under Gaussian noise?"),
@@ -55,7 +56,7 @@ QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("adaptive", "14_white_box", "Does it help under attacks made on other S^Th networks?"),
     ("white-box", "14_white_box", "Does S^Th help under white-box PGD?"),
     ("over-adversarial", "14_white_box", "Does it withstand PGD as well as adversarial training, within 0.02?"),
-    ("autoattack", "14_white_box", "Does S^Th help under AutoAttack?"),
+    ("autoattack", "14_white_box", "Does S^Th help under AutoAttack, reduced?"),
     ("over-pixel", "02_attack_curves", "Does S^Th help under noise more than S^pixel?"),
     ("corruptions", "05_common_corruptions", "Does S^Th help most under corruptions of high frequency?"),
 )
@@ -63,7 +64,7 @@ HELPS = {  # claims of S^Th over none, and the attack of each
     "gaussian": "Gaussian noise",
     "fgsm": "transferred FGSM",
     "white-box": "white-box PGD",
-    "autoattack": "AutoAttack",
+    "autoattack": "AutoAttack (reduced)",
 }
 ATTACKS = ("PGD", "AutoAttack, reduced", "Square")  # of figure 14
 DEFENCES = ("S^Th", "adversarial training", "noise augmentation", "blur")  # likewise

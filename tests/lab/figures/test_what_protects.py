@@ -125,7 +125,7 @@ def test_verdicts_and_conclusions_follow_the_numbers():
     assert text.count("\n\n") == len(MECHANISMS) - 1
     assert "**The similarity.** The targets ±1 do more than zeros (0.075 [" in text
     assert "**Decorrelation.** Asking all pairs to be dissimilar does not (no effect, " in text
-    assert text.count("Against it would speak: ") == len(MECHANISMS)
+    assert text.count("What would speak against it: ") == len(MECHANISMS)
     cell = cell_table(study).set_index(["loss", "statistics"]).loc[("zero", "shared")]
     assert list(cell["alpha"]) == [0.5, 0.5, 2.0]
     assert cell["r, seen pairs"].tolist() == ["0.600 [0.600, 0.600]"] * 3

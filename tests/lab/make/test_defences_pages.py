@@ -53,7 +53,7 @@ def test_a_page_without_records_says_so(tmp_path):
     assert "**It is not computed yet**" in table_page(tmp_path)
     which = which_page(tmp_path)
     assert which.count("not computed yet |") == len(QUESTIONS)
-    assert "Not computed yet: photographs" in which
+    assert "Not computed yet under the same attacks: photographs" in which
 
 
 def change(folder, name: str, key: str, **changes) -> None:
