@@ -66,24 +66,24 @@ def test_every_network_is_attacked_by_who_knows_it(tiny):
 
 
 def test_a_profile_without_it_says_so():
-    with pytest.raises(SpecError, match=f"profile 'quick' does not have {NAME}"):
-        paths_of(load_profile("quick"), [NAME])
+    with pytest.raises(SpecError, match=f"profile 'cifar-small' does not have {NAME}"):
+        paths_of(load_profile("cifar-small"), [NAME])
     with pytest.raises(SpecError, match=f"profile 'cifar-small' does not have {NAME}: its 'polarizing' is null"):
         figure(NAME).open("cifar-small")
 
 
-def test_mnist_and_paper_have_what_the_claims_need():
-    mnist, paper = (load_profile(name).polarizing for name in ("mnist", "paper"))
-    for own in (mnist, paper):
+def test_quick_and_paper_have_what_the_claims_need():
+    quick, paper = (load_profile(name).polarizing for name in ("quick", "paper"))
+    for own in (quick, paper):
         assert own.seeds == PLANNED_SEEDS["dissertation"]
         assert {(task.threshold, task.epsilon) for task in own.tasks} <= {(0.5, 0.3), (0.3, 0.1)}
         assert all(max(task.epsilons) == 0.5 for task in own.tasks)  # where every image can be gray
         assert all(len(published_table(task.task.images)) == 3 for task in own.tasks)
-    assert [task.task.images for task in mnist.tasks] == ["mnist-5k"]
-    assert (mnist.images, mnist.steps, mnist.restarts) == (200, 40, 2)
+    assert [task.task.images for task in quick.tasks] == ["mnist-5k"]
+    assert (quick.images, quick.steps, quick.restarts) == (200, 40, 2)
     assert [task.name for task in paper.tasks] == ["MNIST", "Fashion-MNIST"]
-    (task,) = mnist.tasks
-    weights = {one: experiment(load_profile("mnist"), task, 0, one).adversarial.weight for one in RULES}
+    (task,) = quick.tasks
+    weights = {one: experiment(load_profile("quick"), task, 0, one).adversarial.weight for one in RULES}
     assert weights == {**dict.fromkeys((POLARIZING, UNQUANTIZED, DRIFT), 10), UNPOLARIZED: 0, FROZEN: 1, PIXELS: 1}
     assert (paper.steps, paper.restarts, paper.stage_epochs, paper.width) == (100, 20, 20, 32)
 
