@@ -59,6 +59,9 @@ QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("autoattack", "14_white_box", "Does S^Th help under AutoAttack, reduced?"),
     ("over-pixel", "02_attack_curves", "Does S^Th help under noise more than S^pixel?"),
     ("corruptions", "05_common_corruptions", "Does S^Th help most under corruptions of high frequency?"),
+    ("polarizing-helps", "21_polarizing_front_end", "Does a polarizing front end help under attacks that know it?"),
+    ("polarizing-below-adversarial", "21_polarizing_front_end", "Does adversarial training help more than it?"),
+    ("polarizing-over-pixels", "21_polarizing_front_end", "Does it help more than quantized pixels?"),
 )
 HELPS = {  # claims of S^Th over none, and the attack of each
     "gaussian": "Gaussian noise",
