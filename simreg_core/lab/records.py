@@ -153,13 +153,19 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
 
 
+@lru_cache(maxsize=1)
+def _libraries() -> dict[str, str]:
+    """Versions; each costs some milliseconds to find."""
+    return {library: version(library) for library in LIBRARIES}
+
+
 def provenance(device: "torch.device", seconds: float, **sets: Any) -> Provenance:
     """Provenance of what was computed just now on a device.  sets: names and checksums of image sets and inputs."""
     head, dirty = commit()
     return Provenance(
         commit=head,
         dirty=dirty,
-        libraries={library: version(library) for library in LIBRARIES},
+        libraries=_libraries(),
         python=platform.python_version(),
         device=device_name(device),
         seconds=round(seconds, 2),
