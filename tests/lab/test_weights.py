@@ -137,3 +137,8 @@ def test_the_numbers_of_committed_cards_come_out_again(profile):
         assert [(one["attack"], one["epsilon"]) for one in again] == [
             (one["attack"], one["epsilon"]) for one in entry["numbers"]
         ]
+
+
+@pytest.mark.parametrize("profile", COMMITTED)
+def test_each_committed_card_is_a_page_of_the_site(profile):
+    assert f"<../../weights/{profile}/README>" in (PROJECT / "docs" / "site" / "index.md").read_text(encoding="utf-8")
