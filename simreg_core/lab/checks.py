@@ -281,7 +281,8 @@ def _network_problem(own: Network, defence: DefenceSpec | None, task: Task, size
         with torch.device("meta"):
             made_for = Experiment(task=task, network=own, adversarial=defence)
             network = build_network(made_for, num_classes=10).train()
-            network(torch.empty(count, task.channels, *size))
+            images = torch.empty(count, task.channels, *size)
+        network(images)  # outside of `device`, under which each operation is looked up twice
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
         trained = f", method '{defence.method}'," if defence is not None else ""
         network = f"{own.name} of width {own.width}{trained}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field, is_dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -19,6 +19,11 @@ from simreg_core.defences import FrontEndSettings, Parent, Plain, Rule, Stage
 if TYPE_CHECKING:
     from simreg_core.defences import FrontEnd
     from simreg_core.lab.specs import DefenceSpec, Experiment, FrontEndSpec, Network
+
+
+@cache  # a plan of the paper's size asks 50,000 times
+def _arguments(made: type) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(made, eval_str=True).parameters.values())
 
 
 TAKEN = ("method", "kind", "key", "made", "of", "changed", "faults", "copy", "json")  # by specifications
@@ -56,8 +61,8 @@ class Row:
         if len(parents := [one.name for one in self.arguments() if one.annotation is Parent]) > 1:
             raise TypeError(f"defence '{self.name}': {self.made.__name__} has several parents: {', '.join(parents)}")
 
-    def arguments(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.made, eval_str=True).parameters.values())
+    def arguments(self) -> tuple[inspect.Parameter, ...]:
+        return _arguments(self.made)
 
     def fields(self, types: dict[Any, Any]) -> dict[str, tuple[Any, Any]]:
         """The specification's fields, each with type and default, `...` where there is none.
