@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field, is_dataclass
-from functools import cache, reduce
+from functools import cached_property, reduce
 from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -19,11 +19,6 @@ from simreg_core.defences import FrontEndSettings, Parent, Plain, Rule, Stage
 if TYPE_CHECKING:
     from simreg_core.defences import FrontEnd
     from simreg_core.lab.specs import DefenceSpec, Experiment, FrontEndSpec, Network
-
-
-@cache  # a plan of the paper's size asks 50,000 times
-def _arguments(made: type) -> tuple[inspect.Parameter, ...]:
-    return tuple(inspect.signature(made, eval_str=True).parameters.values())
 
 
 TAKEN = ("method", "kind", "key", "made", "of", "changed", "faults", "copy", "json")  # by specifications
@@ -54,15 +49,16 @@ class Row:
             raise TypeError(f"defence '{self.name}': {self.made.__name__} lacks {', '.join(lacking)}")
         if of_settings and not (is_dataclass(self.made) and self.made.__dataclass_params__.frozen):
             raise TypeError(f"defence '{self.name}': {self.made.__name__} must be a frozen dataclass")
-        if untyped := [one.name for one in self.arguments() if one.annotation is inspect.Parameter.empty]:
+        if untyped := [one.name for one in self.arguments if one.annotation is inspect.Parameter.empty]:
             raise TypeError(f"defence '{self.name}': argument '{untyped[0]}' of {self.made.__name__} has no type")
-        if taken := [one.name for one in self.arguments() if one.name in TAKEN]:
+        if taken := [one.name for one in self.arguments if one.name in TAKEN]:
             raise TypeError(f"defence '{self.name}': argument '{taken[0]}' of {self.made.__name__} needs another name")
-        if len(parents := [one.name for one in self.arguments() if one.annotation is Parent]) > 1:
+        if len(parents := [one.name for one in self.arguments if one.annotation is Parent]) > 1:
             raise TypeError(f"defence '{self.name}': {self.made.__name__} has several parents: {', '.join(parents)}")
 
+    @cached_property  # a plan of the paper's size asks 50,000 times
     def arguments(self) -> tuple[inspect.Parameter, ...]:
-        return _arguments(self.made)
+        return tuple(inspect.signature(self.made, eval_str=True).parameters.values())
 
     def fields(self, types: dict[Any, Any]) -> dict[str, tuple[Any, Any]]:
         """The specification's fields, each with type and default, `...` where there is none.
@@ -71,13 +67,13 @@ class Row:
         """
         own = {
             one.name: (_replaced(one.annotation, types), ... if one.default is one.empty else one.default)
-            for one in self.arguments()
+            for one in self.arguments
         }
         return {**own, **self.kept}
 
     def build(self, spec: DefenceSpec | FrontEndSpec) -> Any:
         """An object of its class with the specification's settings.  Raises ValueError for settings that cannot be."""
-        return self.made(**{one.name: getattr(spec, one.name) for one in self.arguments()})
+        return self.made(**{one.name: getattr(spec, one.name) for one in self.arguments})
 
 
 def _replaced(annotation: Any, types: dict[Any, Any]) -> Any:
