@@ -13,6 +13,7 @@ from simreg_core.lab.files import write_text
 from simreg_core.lab.specs import PROJECT
 
 FIGURE = "24_all_defences"
+SPARSE, HEBBIAN = "22_sparse_coding_front_end", "23_hebbian_networks"
 QUICK = PROJECT / "figures" / "quick"
 PAGES = {name: PROJECT / "docs" / f"{name}.md" for name in ("all-defences", "which")}
 NOT_YET = """**It is not computed yet**: the quick profile has no notebook 24, which is in preparation.
@@ -62,6 +63,11 @@ QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("polarizing-helps", "21_polarizing_front_end", "Does a polarizing front end help under attacks that know it?"),
     ("polarizing-below-adversarial", "21_polarizing_front_end", "Does adversarial training help more than it?"),
     ("polarizing-over-pixels", "21_polarizing_front_end", "Does it help more than quantized pixels?"),
+    ("sparse-near-adversarial", SPARSE, "Do sparse codes withstand as much as adversarial training, within 0.06 (L∞)?"),
+    ("sparse-other-norms", SPARSE, "Do they withstand more than it in L2 and L1?"),
+    ("hebbian-noise", HEBBIAN, "Do Hebbian blocks help under Gaussian noise?"),
+    ("hebbian-components", HEBBIAN, "Does each of their three parts help?"),
+    ("hebbian-corruptions", HEBBIAN, "Corruptions: do they help more than adversarial training, and that more than none?"),
 )
 HELPS = {  # claims of S^Th over none, and the attack of each
     "gaussian": "Gaussian noise",

@@ -91,20 +91,20 @@ def test_every_row_of_the_table_of_backward_passes_has_its_attacker():
 
 
 def test_a_profile_without_it_says_so():
-    with pytest.raises(SpecError, match=f"profile 'quick' does not have {NAME}"):
-        paths_of(load_profile("quick"), [NAME])
+    with pytest.raises(SpecError, match=f"profile 'cifar-small' does not have {NAME}"):
+        paths_of(load_profile("cifar-small"), [NAME])
     with pytest.raises(SpecError, match="its 'sparse_coding' is null"):
         figure(NAME).open("cifar-small")
 
 
-def test_mnist_and_paper_have_what_the_claims_need():
-    mnist, paper = (load_profile(name).sparse_coding for name in ("mnist", "paper"))
-    for own in (mnist, paper):
+def test_quick_and_paper_have_what_the_claims_need():
+    quick, paper = (load_profile(name).sparse_coding for name in ("quick", "paper"))
+    for own in (quick, paper):
         assert own.seeds == PLANNED_SEEDS["dissertation"]
         assert own.all_attackers
         assert all(max(task.epsilons) == 0.5 for task in own.tasks)  # where every image can be gray
         assert max(own.draw_counts) == 100
-    assert [task.task.images for task in mnist.tasks] == ["photos"]  # digits kill sparse codes
+    assert [task.task.images for task in quick.tasks] == ["photos"]  # digits kill sparse codes
     assert [task.task.images for task in paper.tasks] == ["cifar10", "imagenette"]
     cifar, imagenette = paper.tasks
     assert (cifar.atoms, cifar.patch, cifar.stride, cifar.kept, cifar.random_kept) == (500, 4, 2, 15, 50)
@@ -245,7 +245,7 @@ def test_claims_fail_where_it_does_not():
 
 
 def study_of(table: pd.DataFrame):
-    """The study of mnist with made-up numbers and arrays."""
+    """The study of quick with made-up numbers and arrays."""
     study, rng = made_up(NAME, table), np.random.default_rng(0)
     counts = {BY_ATOMS: np.full(100, 10).tolist(), BY_NETWORK: np.full(100, 10).tolist()}
     coefficients = rng.normal(size=(160, 7)).tolist()
