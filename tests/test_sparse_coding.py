@@ -343,6 +343,19 @@ def test_a_network_of_a_rule():
         sparse_coded(nn.Linear(2, 2), rule)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.9])
+def test_a_decoder_may_start_with_gray_images_and_all_else_as_without(dropout, pixels, dictionary):
+    networks = []
+    for start in (None, 0.5):
+        torch.manual_seed(0)
+        rule = SparseCodingTraining(ATOMS, kept=KEPT, widths=(6, 4), dropout=dropout, decoder_start=start)
+        networks.append(sparse_coded(ResNet(BLOCKS["resnet10"], 1, 10, 2), rule))
+        networks[-1].front_end.dictionary.copy_(dictionary)
+    plain, gray = (network.state_dict() for network in networks)
+    assert [name for name in plain if not plain[name].equal(gray[name])] == ["front_end.decoder.third.bias"]
+    assert (networks[1].front_end(pixels) > 0).float().mean() > 0.9
+
+
 def test_learning_rates_rise_and_fall_within_a_stage():
     (only,) = SparseCodingTraining(learning_rate=0.1).stages(4)
     assert only.rates == pytest.approx((0.025, 0.075, 0.075, 0.025))
@@ -368,6 +381,7 @@ def test_learning_rates_rise_and_fall_within_a_stage():
         (lambda: SparseCodingTraining(signs="no"), "unknown signs 'no'; allowed: kept, lost"),
         (lambda: SparseCodingTraining(beta=0), "beta must be positive, got 0"),
         (lambda: SparseCodingTraining(widths=(0, 3)), "widths must be at least 1, got 0"),
+        (lambda: SparseCodingTraining(decoder_start=1.0), "decoder_start must lie in \\(0, 1\\), got 1"),
         (lambda: SparseCodingTraining().stages(0), "a stage needs at least 1 epoch, got 0"),
         (lambda: Dictionary(sparsity=0), "sparsity must be positive, got 0"),
         (lambda: Dictionary(atoms=0), "atoms must be at least 1, got 0"),

@@ -367,6 +367,9 @@ def sparse_coded(base: nn.Module, rule: SparseCodingTraining) -> SparseCoded:
     settings |= {"threshold": rule.beta * rule.epsilon, "quantizing": rule.quantizer == "on"}
     settings |= {"lose_signs": rule.signs == "lost", "resized": rule.decoder == "resized"}
     dictionary = torch.zeros(rule.atoms, channels * rule.patch**2)
+    coder, draws = SparseCoder(dictionary, channels, **settings), 1
     if rule.dropout:
-        return SparseCoded(RandomSparseCoder(dictionary, channels, dropout=rule.dropout, **settings), base, rule.draws)
-    return SparseCoded(SparseCoder(dictionary, channels, **settings), base)
+        coder, draws = RandomSparseCoder(dictionary, channels, dropout=rule.dropout, **settings), rule.draws
+    if rule.decoder_start is not None:
+        nn.init.constant_(coder.decoder.third.bias, rule.decoder_start)
+    return SparseCoded(coder, base, draws)

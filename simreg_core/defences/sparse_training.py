@@ -72,6 +72,8 @@ class SparseCodingTraining(Rule):
     signs: 'kept', or 'lost' as in the released code of the random variant, whose top T are absolute values.
     quantizer: 'off' for the unquantized copy, which an attacker may train.
     decoder: 'strided' (CIFAR-10), or 'resized' (Imagenette), see `sparse_coding.Decoder`.  widths: of its layers.
+    decoder_start: what the biases of the decoder's last layer begin with, in pixel units, in (0, 1); None: torch's
+        own, as in the source. Where an image begins nearly black, its ReLU passes no gradient and nothing is learned.
     training: 'supervised', decoder and classifier together; 'unsupervised', first the decoder to reconstruct the
         images, then the classifier, as the surrogate of the source.
     learning_rate: of SGD, its largest: it rises from 0 and falls to 0 within a stage. The source steps it with the
@@ -97,6 +99,7 @@ class SparseCodingTraining(Rule):
     widths: tuple[int, int] = (300, 100)
     training: Literal["supervised", "unsupervised"] = "supervised"
     learning_rate: float = 0.02
+    decoder_start: float | None = None
 
     def __post_init__(self):
         _ = self.dictionary
@@ -107,6 +110,8 @@ class SparseCodingTraining(Rule):
         for name, value in (("draws", self.draws), ("widths", min(self.widths))):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.decoder_start is not None and not 0 < self.decoder_start < 1:
+            raise ValueError(f"decoder_start must lie in (0, 1), got {self.decoder_start:g}")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} '{getattr(self, name)}'; allowed: {', '.join(allowed)}")

@@ -99,7 +99,7 @@ def rules_of(own: SparseTask) -> dict[str, dict]:
     """What differs from `SPARSE` in each series with a front end."""
     random = {"kept": own.random_kept, "dropout": own.dropout, "draws": own.draws}
     few = {"learning_rate": own.random_learning_rate}
-    random |= few
+    random |= few | ({} if own.random_start is None else {"decoder_start": own.random_start})
     return {
         SPARSE: {},
         UNQUANTIZED: {"quantizer": "off"},

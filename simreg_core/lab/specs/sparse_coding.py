@@ -110,6 +110,7 @@ class SparseTask(Spec):
     random_kept, dropout, draws: T, p and E of the random variant.
     epsilon: L-infinity, of training and attacks.  epsilons: more of them, for curves.  l2, l1: of the other norms.
     learning_rate, random_learning_rate: see `SparseCodingTraining`; of each variant.
+    random_start: decoder_start of the random variant, likewise.
     """
 
     name: str
@@ -136,6 +137,7 @@ class SparseTask(Spec):
     l1: Size
     learning_rate: LearningRate = 0.02
     random_learning_rate: LearningRate = 0.05
+    random_start: Annotated[Float, Field(gt=0, lt=1)] | None = None
 
     def faults(self) -> Iterator[str]:
         for kept in (self.kept, *self.sweep, self.random_kept):
