@@ -67,7 +67,6 @@ QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("sparse-other-norms", SPARSE, "Do they withstand more than it in L2 and L1?"),
     ("hebbian-noise", HEBBIAN, "Do Hebbian blocks help under Gaussian noise?"),
     ("hebbian-components", HEBBIAN, "Does each of their three parts help?"),
-    ("hebbian-corruptions", HEBBIAN, "Corruptions: do they help more than adversarial training?"),
 )
 HELPS = {  # claims of S^Th over none, and the attack of each
     "gaussian": "Gaussian noise",
