@@ -66,7 +66,7 @@ def test_every_defence_that_there_is_is_a_row_of_both_tasks(own):
 
 
 def test_networks_are_those_of_other_figures():
-    """Where task, network, schedule and strength are the same, the key is; usual defences have strengths of their own."""
+    """Where task, network, schedule and strength are the same, the key is; usual defences have their own strengths."""
     mnist = load_profile("mnist")
     elsewhere = {
         one.key
