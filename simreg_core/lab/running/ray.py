@@ -11,7 +11,8 @@ import secrets
 import socket
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from simreg_core.lab.training import TrainingError
 
 RETRIES = 5  # of a task whose machine was lost; its own errors are not retried
 CONNECT_SECONDS = 10
+THIS_MACHINE = "127.0.0.1"
 LOCAL = "local"  # a new Ray; without an address Ray would join any that runs on this machine, also another user's
 CHECKPOINTS_KEPT = 32  # in Ray's memory, for the next task that needs them
 
@@ -91,17 +93,20 @@ class RayExecutor:
             _check_reachable(address)
         alone = {}
         if address == LOCAL:
-            alone["_node_ip_address"] = "127.0.0.1"
+            alone["_node_ip_address"] = THIS_MACHINE
             # Ray asks for a token then, and keeps none in the user's home
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a Ray that is started here
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of a change to come
+        options = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False, **alone}
         try:
-            self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **alone)
+            with _bound_to_this_machine() if alone else nullcontext():
+                self._ray.init(address, **options)
         except Exception as error:  # Ray raises many types, its own and others
             where = f"at '{address}'" if address != LOCAL else "on this machine"
             raise RunnerError(
-                f"Ray {where} was not joined or started (this machine must be one of the cluster's): {error}"
+                f"Ray {where} was not joined or started (this machine must be one of the cluster's, with its token "
+                f"and RAY_AUTH_MODE=token, where it asks for one): {error}"
             ) from error
 
     def describe(self) -> str:
@@ -195,6 +200,18 @@ def _imported_ray():
             f"executor 'ray' needs the package ray, which cannot be imported ({error}): pip install -e \".[ray]\""
         ) from error
     return ray
+
+
+@contextmanager
+def _bound_to_this_machine() -> Iterator[None]:
+    """Within it a Ray that is told 127.0.0.1 takes it, as where it forms no clusters; else an address others reach."""
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_reachable(address: str) -> None:

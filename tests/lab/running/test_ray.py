@@ -28,6 +28,7 @@ from simreg_core.lab.store import Store
 from simreg_core.lab.training import TrainingError, train
 
 ray = pytest.importorskip("ray")
+services = pytest.importorskip("ray._private.services")
 CPU = torch.device("cpu")
 LOST_AFTER = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 
@@ -207,7 +208,9 @@ class FakeRay:
         return False
 
     def init(self, address, **options):
-        self.started = (address, options.get("_node_ip_address"))
+        given = options.get("_node_ip_address")
+        # as Ray itself does: it would make an address that others reach of one that they do not
+        self.started = (address, given and services.resolve_ip_for_localhost(given))
 
     def cluster_resources(self):
         return {"CPU": 1}
@@ -222,9 +225,19 @@ class FakeRay:
 )
 def test_no_cluster_is_joined_unasked_and_nobody_joins_one_of_this_machine(given, named, started, monkeypatch):
     fake = FakeRay()
+    monkeypatch.setattr("ray._private.worker._global_node", None)  # of the cluster above
     monkeypatch.setattr(ray_executor, "_imported_ray", lambda: fake)
     here = {name: value for name, value in os.environ.items() if name not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
     monkeypatch.setattr(os, "environ", here if named is None else {**here, "RAY_ADDRESS": named})
     with RayExecutor(given):
         assert fake.started == started
     assert len(os.environ.get("RAY_AUTH_TOKEN", "")) == (64 if started[0] == "local" else 0)
+
+
+def test_a_cluster_that_is_not_joined_is_asked_for_its_token(monkeypatch):
+    """Ray itself only says that it failed to connect."""
+    fake = FakeRay()
+    monkeypatch.setattr(ray_executor, "_imported_ray", lambda: fake)
+    monkeypatch.setattr(fake, "init", lambda *_, **options: 1 / 0)
+    with pytest.raises(RunnerError, match=r"Ray at 'auto' was not joined .*RAY_AUTH_MODE=token, where it asks for one"):
+        RayExecutor("auto").__enter__()
