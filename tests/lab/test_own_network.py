@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,21 @@ def test_what_the_checks_found_is_on_the_page(small):
     assert "S^Th, seed 1: a black-box attack fools more" in page.suspicions()
     assert "seed 1: a black-box attack fools more" in page.markdown("x.png")
     assert "α = 0.3 (given)" in page.markdown("x.png")
+
+
+def test_an_attack_that_leaves_nothing_is_not_called_undecided(small):
+    own, measured = small
+    table = measured.table.copy()
+    table.loc[table["attack"] == "PGD", "value"] = 0.0
+    said = report.Report(own, replace(measured, table=table), 0.3).sentences()
+    assert said[3] == "Under PGD no network is above chance at any ε, so nothing is compared: give smaller epsilons."
+    assert all("S^Th" in line for line in said[:3])
+
+
+def test_a_noise_that_leaves_only_guesses_is_told_before_alpha_is_chosen():
+    own = own_network.opened(steps=1, alphas=(0.1,), noise=(0.1, 0.9))
+    with pytest.warns(UserWarning, match="under noise 0.9 the network without the loss only guesses, so alpha is chos"):
+        own.choose()
 
 
 def test_a_single_seed_has_no_interval_and_tuples_are_attacked_too():
