@@ -60,7 +60,8 @@ class Claim:
     confidence: of the interval that decides; above 95 % where the statistic is the best of several for the claim.
     protocols: under which it is measured.  conditions: it is judged where the table has one of them; empty: always.
     strict_in: where its verdict under the strict protocol is found, if it is another claim's: (notebook, key).
-    attack: whose images are counted, a value of the table's column 'attack' or 'condition'.
+    attack: whose images are counted, a value of the table's column 'attack' or 'condition'.  images_in: the group of
+        rows in which they are counted; None: all.
     setting: the choice of α and Th that it rests on, by its name in the profile; None: on none.
     prefix: before the names of settings, where the profile names the choices of another task.
     task: under whose name its effect is published; None: the profile's.
@@ -84,6 +85,7 @@ class Claim:
     conditions: tuple[str, ...] = ()
     strict_in: tuple[str, str] | None = None
     attack: str | None = None
+    images_in: str | None = None
     setting: str | None = MAIN_SETTING
     prefix: str = ""
     task: str | None = None
@@ -344,7 +346,7 @@ def _of_table(claim: Claim, table: pd.DataFrame, where: Circumstances, beside: b
     return replace(
         verdict,
         also=(*also, *verdict.also),
-        images=images_of(table, claim.attack),
+        images=images_of(table, claim.attack, claim.images_in),
         chosen=None if choice is None else choice.how,
         left_out=left_out,
         verdict=verdict.verdict if accepted else NOT_ACCEPTED,
@@ -371,11 +373,12 @@ def _same_task(claim: Claim, table: pd.DataFrame, where: Circumstances) -> float
     return claim.published.get(task)
 
 
-def images_of(table: pd.DataFrame, attack: str | None) -> int | None:
-    """The fewest images behind a number of an attack; None where no attack is named."""
+def images_of(table: pd.DataFrame, attack: str | None, group: str | None = None) -> int | None:
+    """The fewest images behind a number of an attack, in a group if one is named; None where no attack is named."""
     if attack is None or "attempted" not in table:
         return None
-    fewest = _rows_of(table, attack)["attempted"].min()
+    own = table if group is None else table[table["group"] == group]
+    fewest = _rows_of(own, attack)["attempted"].min()
     return None if np.isnan(fewest) else int(fewest)
 
 
@@ -385,21 +388,3 @@ def number(row: Mapping) -> str:
     if low is None or not np.isfinite(low):
         return "not measurable"
     return f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
-    """Verdicts for a notebook: claim, verdict, effect with its interval, threshold, and secondary statistics."""
-    return pd.DataFrame(
-        {
-            "claim": one.claim,
-            "verdict": one.verdict,
-            "statistic": one.statistic,
-            "mean [95 % interval]": number(asdict(one)),
-            "asked": f"> {one.threshold:g}",
-            "published": ", ".join(f"{value:.3f} ({task})" for task, value in one.published.items()),
-            "smallest detectable": "" if one.detectable is None else f"{one.detectable:.3f}",
-            "n": f"{one.n} {one.unit}" + ("" if one.images is None else f" × {one.images} images"),
-            "beside it": "; ".join(f"{row['statistic']}: {number(row)}" for row in one.also),
-        }
-        for one in verdicts
-    )

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from simreg_core.lab.errors import OneLineError
+
 A_DAY = 86_400  # seconds
 
 
-class StoreError(ValueError):
+class StoreError(OneLineError):
     """A file of the store that is corrupt, does not fit, or cannot be written; the message names it."""
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from simreg_core.lab.errors import OneLineError
 from simreg_core.lab.folders import folder_of
 
 SPLITS = ("train", "validation", "test")
@@ -86,7 +87,7 @@ ENDINGS = (
 LEFT_BY_SYSTEMS = {"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "icon\r", "@eadir", "lost+found"}
 
 
-class DataError(ValueError):
+class DataError(OneLineError):
     """An image set that is unknown, missing, corrupt or does not fit; the message names it."""
 
 

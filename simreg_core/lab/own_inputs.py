@@ -1,6 +1,7 @@
 """What a user gives: a network by name, images, settings. Each is checked, and an error says what to change."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,7 @@ from simreg_core.model import in_eval_mode
 
 COMPARED_LAYERS = 5
 FEWEST_LAYERS = 3  # of one depth, before those inside them are looked at
+FEWEST_IMAGES = 2  # to train on: a pair
 TEST_SHARE, VALIDATION_SHARE = 0.25, 0.2  # of a folder's images, where it has no such split
 Strength = Annotated[Float, Field(gt=0, le=1)]
 Several = Annotated[tuple[Strength, ...], Field(min_length=1)]
@@ -110,8 +112,7 @@ def network_maker(name: str) -> Callable[..., nn.Module]:
                 f"network '{name}': there is no module '{error.name}'; put {error.name}.py beside the notebook, or "
                 "into a folder of PYTHONPATH"
             ) from error
-        reason = (str(error).splitlines() or [""])[0]
-        raise SpecError(f"network '{name}': its module cannot be imported: {type(error).__name__}: {reason}") from error
+        raise SpecError(f"network '{name}': its module cannot be imported: {_in_a_line(error)}") from error
     make = getattr(module, function, None)
     if not callable(make):
         there = [one for one in dir(module) if not one.startswith("_") and callable(getattr(module, one))]
@@ -130,11 +131,17 @@ def made(make: Callable[..., nn.Module], settings: Settings, sets: Sets) -> nn.M
     try:
         network = make(num_classes=len(sets.classes))
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise SpecError(f"network '{settings.network}' cannot be made: {type(error).__name__}: {reason}") from error
+        raise SpecError(f"network '{settings.network}' cannot be made: {_in_a_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise SpecError(f"network '{settings.network}' must return a torch.nn.Module, got {type(network).__name__}")
     return network
+
+
+def _in_a_line(error: Exception) -> str:
+    """An error of a user's code: its kind, the first line of what it says, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    reason = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def check_fit(network: nn.Module, settings: Settings, sets: Sets) -> None:
@@ -159,7 +166,7 @@ def check_fit(network: nn.Module, settings: Settings, sets: Sets) -> None:
 def sets_of(settings: Settings) -> Sets:
     """The images; a folder's own splits where it has them, else parts of its training images.
 
-    Raises DataError for a folder that is missing, has no class folders, or fewer than two classes.
+    Raises DataError for a folder that is missing, has no class folders, too few images, or fewer than two classes.
     """
     name, size, channels = _set_name(settings.images), settings.size, settings.channels
     train = load_image_set(name, "train", size, channels)
@@ -171,6 +178,8 @@ def sets_of(settings: Settings) -> Sets:
             parts[split] = load_image_set(name, split, size, channels)
         else:
             train, parts[split] = _divided(train, share, split)
+    if len(train) < FEWEST_IMAGES:
+        raise DataError(f"'{settings.images}' has too few images: {len(train)} are left to train on; put more there")
     return Sets(train, **parts)
 
 

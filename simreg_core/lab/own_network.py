@@ -4,6 +4,7 @@
 which `lab.report` makes a page. Notebook 90 does it.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from simreg_core.names import PAIRS_PER_STEP
 from simreg_core.selection import AlphaChoice
 
 EXAMPLES = 6  # images on the page
+ABOVE_CHANCE = 0.05  # what a few dozen guesses may reach
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class OwnNetwork:
     layers: tuple[str, ...]
 
     @property
+    def guesses(self) -> float:
+        """The accuracy up to which a network may only guess."""
+        return 1 / len(self.sets.classes) + ABOVE_CHANCE
+
+    @property
     def device(self) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -119,13 +126,20 @@ class OwnNetwork:
         return network.eval()
 
     def choose(self) -> AlphaChoice:
-        """alpha by the paper's criterion on validation images, at the largest noise, with one network for each."""
+        """alpha by the paper's criterion on validation images, at the largest noise, with one network for each.
+
+        Warns where that noise leaves the unregularized network nothing but guesses.
+        """
         held_out, noise = self.sets.validation, max(self.settings.noise)
-        return choose_alpha(
+        choice = choose_alpha(
             self.trained,
             lambda network: accuracies(network, held_out.pixels, held_out.labels, noise),
             self.settings.alphas,
         )
+        if choice.grid[0]["noisy"] <= self.guesses:
+            words = f"under noise {noise:g} the network without the loss only guesses, so alpha is chosen by luck"
+            warnings.warn(f"{words}: give smaller values of noise", stacklevel=2)
+        return choice
 
     def train(self, alpha: float) -> dict[str, list[nn.Module]]:
         """Networks by series, one for each seed, in eval mode.  Raises SpecError as `trained`."""
@@ -143,17 +157,17 @@ class OwnNetwork:
         pixels, labels = self._attacked()
         surrogate = Logits(self.trained(0, self.settings.seeds)).eval()
         direction = attacks.fgsm_direction(surrogate, pixels, labels)
-        rows, warnings = [], {}
+        rows, found = [], {}
         for series, trained in networks.items():
             for seed, network in enumerate(trained):
                 classifier = Logits(network).eval()
                 if not correct(classifier, pixels, labels).any():
                     raise SpecError(f"'{series}', seed {seed}, classifies no image rightly; give more steps")
-                values, warnings[series, seed] = self._attacked_once(classifier, pixels, labels, direction, seed)
+                values, found[series, seed] = self._attacked_once(classifier, pixels, labels, direction, seed)
                 rows += [{"series": series, "seed": seed, **value} for value in values]
         few = slice(EXAMPLES)
         examples = self._examples(networks, pixels[few], labels[few])
-        return Robustness(pd.DataFrame(rows), warnings, examples, labels[few].cpu())
+        return Robustness(pd.DataFrame(rows), found, examples, labels[few].cpu())
 
     def _attacked(self) -> tuple[Tensor, Tensor]:
         test = self.sets.test
@@ -183,10 +197,10 @@ class OwnNetwork:
             note("PGD", epsilon, correct(network, result.adversarial, labels))
             if epsilon == own.epsilon:
                 walked = result
-        others, warnings = beside(network, pixels, labels, evaluation, walked)
+        others, suspicions = beside(network, pixels, labels, evaluation, walked)
         for name, fooled in others.items():
             note(f"{name}, side by side", own.epsilon, ~fooled)
-        return rows, warnings
+        return rows, suspicions
 
     def _evaluation(self, seed: int) -> WhiteBoxEvaluation:
         own = self.settings

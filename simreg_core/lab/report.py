@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 HEIGHT = 7.6  # inches
 SIDE_BY_SIDE = ", side by side"
 CURVES = {"Gaussian noise": "standard deviation ε", "transferred FGSM": "ε (L∞)", "PGD": "ε (L∞)"}
+STRENGTHS = {"Gaussian noise": "noise", "transferred FGSM": "epsilons", "PGD": "epsilons"}  # names of settings
+LOST = "Under {attack} no network is above chance at any ε, so nothing is compared: give smaller {setting}."
 LIMITS = (
     "Attacks bound robustness from above: a stronger attack may find more. The interval is a 95 % t-interval over "
     "training seeds; networks of the same seed start alike and see the same batches. Noise augmentation and "
@@ -49,7 +51,17 @@ class Report:
     def sentences(self) -> list[str]:
         """What the curves say, an attack each."""
         gains = self.gains().set_index("attack")
-        return [_sentence(attack, gains.loc[attack]) for attack in ("clean", *CURVES)]
+        return [
+            LOST.format(attack=attack, setting=STRENGTHS[attack])
+            if self._at_chance(attack)
+            else _sentence(attack, gains.loc[attack])
+            for attack in ("clean", *CURVES)
+        ]
+
+    def _at_chance(self, attack: str) -> bool:
+        own = self.measured.table[self.measured.table["attack"] == attack]
+        means = own.groupby(["series", "epsilon"])["value"].mean()
+        return attack in STRENGTHS and bool(means.max() <= self.own.guesses)
 
     def suspicions(self) -> list[str]:
         """What the checks of the attacks found, a line each."""

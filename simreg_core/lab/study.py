@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from simreg_core.lab.claims import Circumstances, Claim, Verdict, as_table, verdicts
+from simreg_core.lab.claims import Circumstances, Claim, Verdict, verdicts
 from simreg_core.lab.figures.kit import save_whole, summarize
 from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.image_files import DataError, count_classes
@@ -22,6 +22,7 @@ from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import PROJECT, AnyExperiment, Evaluation, Experiment, Profile, SpecError, load_profile
 from simreg_core.lab.store import Store
+from simreg_core.lab.verdict_table import as_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -249,8 +250,7 @@ class Study:
         corruption, severity, layer, condition, draws; and, of what was trained and measured, k, count, alpha,
         threshold, loss (the regularizer's target, 'no_loss' where alpha is 0), statistics (of batch norm on pairs),
         images, own_images (whether these are the task's), code, cut, single (of partial adversarial training), blocks
-        (Hebbian ones), trials (of a recording), steps (of the attack), chance (accuracy of guessing), role ('compared':
-        the epsilon at which attacks are set side by side).
+        (Hebbian), trials (of a recording), steps, chance (accuracy of guessing), role ('compared': at this epsilon).
         """
         return self._table.copy(deep=False)
 

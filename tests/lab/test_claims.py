@@ -17,7 +17,6 @@ from simreg_core.lab.claims import (
     UNDECIDED,
     Circumstances,
     Claim,
-    as_table,
     judge,
     mean_interval,
     rule,
@@ -27,6 +26,7 @@ from simreg_core.lab.claims import (
 from simreg_core.lab.gains import beside_gain, gain, gain_of_each, mean_over
 from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.specs import Choice
+from simreg_core.lab.verdict_table import as_table
 
 HELPS = Claim(
     key="key",
@@ -208,6 +208,16 @@ def test_choices_of_another_task_come_first_then_those_without_its_name():
     assert [where.choice(name, "colour ").how for name in ("set", "other", "unknown", "main")] == ["c", "o", "m", "m"]
     assert where.rejected("colour ") == ["set", "other"]
     assert where.rejected("corruptions ") == ["colour set", "other"]
+
+
+def test_images_are_counted_in_the_group_that_the_claim_measures():
+    digits, cases = (attack_table(none=0, one=1).assign(group=name) for name in ("digits", "cases"))
+    both = pd.concat([digits.assign(attempted=500), cases.assign(attempted=143)])
+    counted = {
+        group: verdicts([replace(HELPS, attack="gaussian", images_in=group)], both, "released")[0].images
+        for group in ("digits", "cases", None)
+    }
+    assert counted == {"digits": 500, "cases": 143, None: 143}
 
 
 def test_a_number_that_a_claim_lacks_is_said_and_not_passed_over():

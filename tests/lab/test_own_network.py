@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,12 @@ def modules(tmp_path, monkeypatch):
     [
         ({"network": "my_networks"}, "network 'my_networks' must be 'module:function', as 'my_networks:small'"),
         ({"network": "no_such:f"}, "there is no module 'no_such'; put no_such.py beside the notebook, or"),
-        ({"network": "my_broken:f"}, "'my_broken:f': its module cannot be imported: KeyError: 'oops'"),
+        ({"network": "my_broken:f"}, "its module cannot be imported: KeyError: 'oops' .my_broken.py, line 2.$"),
         ({"network": "my_lacking:f"}, "cannot be imported: ModuleNotFoundError: No module named 'no_such_p"),
         ({"network": "my_networks:small"}, "my_networks has no function 'small'; it has colour, fails, flat, mlp"),
         ({"network": "my_networks:VALUE"}, "my_networks has no function 'VALUE'"),
         ({"network": "my_networks:without"}, r"call without\(num_classes=...\) must be possible, but"),
-        ({"network": "my_networks:fails"}, "'my_networks:fails' cannot be made: RuntimeError: no weights$"),
+        ({"network": "my_networks:fails"}, "cannot be made: RuntimeError: no weights .my_networks.py, line \\d+.$"),
         ({"network": "my_networks:number"}, "'my_networks:number' must return a torch.nn.Module, got int"),
         ({"network": "my_networks:flat"}, r"does not take images of 1x8x8 .*; give size=\(height, width\) or ch"),
         ({"network": "my_networks:colour"}, r"does not take images of 1x8x8 \(channels x height x width\)"),
@@ -105,6 +106,14 @@ def test_a_folder_without_classes_or_with_one_is_refused(tmp_path):
     picture_folder(tmp_path / "single", "cat")
     with pytest.raises(DataError, match="has one class, 'cat'; a classifier needs at least two"):
         own_network.opened(images=str(tmp_path / "single"))
+
+
+def test_a_folder_with_an_image_for_each_class_is_refused(tmp_path):
+    for name in ("dark", "light"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        Image.new("L", (12, 12), len(name)).save(tmp_path / "few" / name / "0.png")
+    with pytest.raises(DataError, match="few' has too few images: 0 are left to train on; put more there"):
+        own_network.opened(images=str(tmp_path / "few"))
 
 
 def test_a_folder_is_divided_and_resized(tmp_path):
@@ -186,6 +195,21 @@ def test_what_the_checks_found_is_on_the_page(small):
     assert "S^Th, seed 1: a black-box attack fools more" in page.suspicions()
     assert "seed 1: a black-box attack fools more" in page.markdown("x.png")
     assert "α = 0.3 (given)" in page.markdown("x.png")
+
+
+def test_an_attack_that_leaves_nothing_is_not_called_undecided(small):
+    own, measured = small
+    table = measured.table.copy()
+    table.loc[table["attack"] == "PGD", "value"] = 0.0
+    said = report.Report(own, replace(measured, table=table), 0.3).sentences()
+    assert said[3] == "Under PGD no network is above chance at any ε, so nothing is compared: give smaller epsilons."
+    assert all("S^Th" in line for line in said[:3])
+
+
+def test_a_noise_that_leaves_only_guesses_is_told_before_alpha_is_chosen():
+    own = own_network.opened(steps=1, alphas=(0.1,), noise=(0.1, 0.9))
+    with pytest.warns(UserWarning, match="under noise 0.9 the network without the loss only guesses, so alpha is chos"):
+        own.choose()
 
 
 def test_a_single_seed_has_no_interval_and_tuples_are_attacked_too():

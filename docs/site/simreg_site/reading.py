@@ -97,18 +97,11 @@ class Verdict(SphinxRole):
         return [nodes.strong("", text) if index % 2 else nodes.Text(text) for index, text in parts], []
 
 
-ICONS = re.compile(r'<link rel="stylesheet"\s+href="https://[^"]*font-awesome[^"]*">')
-
-
 def mend_outputs(app: Sphinx, doctree: nodes.document) -> None:
-    """What notebooks' outputs lack on a page: words for pictures, a kernel, icons that would come from the network."""
+    """What notebooks' outputs lack on a page: words for pictures, and a kernel."""
     for image in doctree.findall(nodes.image):
         if not image.get("alt"):  # Sphinx would write the file's name
             image["alt"] = f"Output of the notebook {Path(app.env.docname).name}"
-    for html in doctree.findall(nodes.raw):
-        if "font-awesome" in html.astext():
-            html[:] = [nodes.Text(ICONS.sub("", html.astext()))]
-            html.rawsource = ""
     for block in list(doctree.findall(nodes.literal_block)):
         if block.astext().startswith("interactive(children="):
             words = "A slider stands here while the notebook runs: make lab."

@@ -242,6 +242,7 @@ def helps(
         main=False,
         protocols=("released",) if sizes else ("released", "strict"),  # 50 steps, failures skipped
         attack=attack,
+        images_in=where.get("group"),
         setting=setting,
         prefix=prefix,
     )

@@ -148,7 +148,7 @@ def forest_of_attacks(table: pd.DataFrame, rows: Sequence[Row], protocol: str, p
         attack = "gaussian" if column == CLEAN else column
         own = table[(table["attack"] == attack) & table["protocol"].isin([protocol, "released"])]
         line = 1.0 if column == "boundary" else 0.0
-        below = images_in_words(own)
+        below = images_in_words(own, most=True)
         forest_column(ax, rows, title, xlabel=AXES[column], line=line, names=ax is axes[0], below=below)
     forest_legend(picture, rows, published)
     return picture
@@ -184,10 +184,16 @@ def seeds_in_words(rows: Sequence[Row]) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def images_in_words(table: pd.DataFrame) -> str:
-    """'400 images': the fewest behind a value of these rows; empty where that is not known."""
+def images_in_words(table: pd.DataFrame, most: bool = False) -> str:
+    """'400 images': the fewest behind a value of these rows; empty where that is not known.
+
+    most: 'to 500', the most, is said too where it is another number.
+    """
     known = table["attempted"].dropna() if "attempted" in table else ()
-    return f"{int(min(known))} images" if len(known) else ""
+    if not len(known):
+        return ""
+    low, high = int(min(known)), int(max(known))
+    return f"{low} to {high} images" if most and low < high else f"{low} images"
 
 
 def published_gain(look: Look, none: Look, attack: str, clean: bool = False) -> float | None:

@@ -69,6 +69,7 @@ CLAIMS = (
         parts=_gains,
         also=(at_largest(_gains),),
         attack="gaussian",
+        images_in=MAIN_TASK,
         note="+1 for the most similar pairs and -1 for the least, as many as S^Th has; alpha is S^Th's.",
     ),
     Claim(
@@ -79,6 +80,7 @@ CLAIMS = (
         measure=lambda table: gain(table, THRESHOLD, "gaussian", over=UNTRAINED, group=MAIN_TASK),
         also=beside_gain(THRESHOLD, "gaussian", UNTRAINED, group=MAIN_TASK),
         attack="gaussian",
+        images_in=MAIN_TASK,
     ),
     Claim(
         key="linear-cka",
@@ -88,6 +90,7 @@ CLAIMS = (
         measure=lambda table: gain(table, LINEAR_CKA, "gaussian", group=MAIN_TASK),
         also=beside_gain(LINEAR_CKA, "gaussian", group=MAIN_TASK),
         attack="gaussian",
+        images_in=MAIN_TASK,
         setting="linear_cka",
         note="The loss, 1 - CKA, has another scale than the paper's, so its alpha is another.",
     ),
@@ -99,6 +102,7 @@ CLAIMS = (
         measure=lambda table: gain(table, THRESHOLD, "gaussian", group=TABLE),
         also=beside_gain(THRESHOLD, "gaussian", group=TABLE),
         attack="gaussian",
+        images_in=TABLE,
         setting=TABLE,
         note="d features are an image of 1 x d, scaled to [0, 1] by their least and largest training value.",
     ),
@@ -112,6 +116,7 @@ CLAIMS = (
         not_inferior=True,
         also=beside_gain(LOW_PASS, "gaussian", THRESHOLD, group=MAIN_TASK),
         attack="gaussian",
+        images_in=MAIN_TASK,
         note="The images of the set are blurred once; the targets are those of the blurred images, at the same Th.",
     ),
 )

@@ -236,12 +236,19 @@ def _against_cut(ax: Axes, table: pd.DataFrame, group: str, metric: str, conditi
         ax.axhline(level, color=BASES[label].colour, lw=1.0, ls=style, zorder=1, gid=label)
 
 
+def _count(ax: Axes, label: str) -> None:
+    """The lower axis counts: no ticks between whole numbers."""
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator("auto", integer=True))
+    ax.set_xlabel(label, fontsize="small")
+
+
 def _accuracies(ax: Axes, table: pd.DataFrame, group: str) -> None:
     own = table[(table["group"] == group) & (table["attack"] == "logits") & (table["condition"] == WORST)]
-    scale_of(ax, own)
+    scale_of(ax, own, below=True)
     _against_cut(ax, table, group, "accuracy", WORST)
+    ax.set_ylim(0)
     ax.set_ylabel("Accuracy, worst\nover attackers", fontsize="small")
-    ax.set_xlabel("Modules in the early part", fontsize="small")
+    _count(ax, "Modules in the early part")
 
 
 def _losses(ax: Axes, table: pd.DataFrame, group: str) -> None:
@@ -254,14 +261,14 @@ def _losses(ax: Axes, table: pd.DataFrame, group: str) -> None:
     ax.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
     ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     ax.set_ylabel("Loss under PGD\n(dashed: matched)", fontsize="small")
-    ax.set_xlabel("Modules in the early part", fontsize="small")
+    _count(ax, "Modules in the early part")
 
 
 def _margins(ax: Axes, table: pd.DataFrame, group: str) -> None:
     _against_cut(ax, table, group, "margin", PGD)
     ax.axhline(0, color="0.6", lw=0.8, ls=":", zorder=0)
     ax.set_ylabel("Margin under\nPGD", fontsize="small")
-    ax.set_xlabel("Modules in the early part", fontsize="small")
+    _count(ax, "Modules in the early part")
 
 
 def _singles(ax: Axes, table: pd.DataFrame, group: str) -> None:
@@ -274,7 +281,7 @@ def _singles(ax: Axes, table: pd.DataFrame, group: str) -> None:
         seed_dots(ax, [module] * len(values), values[module], look.colour)
     ax.axhline(0, color="0.6", lw=0.8, ls=":", zorder=0)
     ax.set_ylabel("Accuracy lost by\none natural module", fontsize="small")
-    ax.set_xlabel("The module, in order", fontsize="small")
+    _count(ax, "The module, in order")
 
 
 def _ratios(ax: Axes, table: pd.DataFrame, group: str) -> None:
@@ -283,9 +290,11 @@ def _ratios(ax: Axes, table: pd.DataFrame, group: str) -> None:
             mean = of_layers(table, group, code, "psr_db", condition).mean()
             ax.plot(mean.index, mean, style, color=BASES[label].colour, lw=1.2, gid=label)
     handles = [mpl.lines.Line2D([], [], color="0.4", ls=style, label=one) for one, style in PERTURBATIONS.items()]
-    ax.legend(handles=handles, fontsize="x-small", loc="best")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
+    ax.legend(handles=handles, fontsize="x-small", loc="upper left", ncols=3)
     ax.set_ylabel("PSR [dB]", fontsize="small")
-    ax.set_xlabel("Convolution, in order", fontsize="small")
+    _count(ax, "Convolution, in order")
 
 
 def _sparsity(ax: Axes, table: pd.DataFrame, group: str) -> None:
@@ -296,7 +305,7 @@ def _sparsity(ax: Axes, table: pd.DataFrame, group: str) -> None:
         for layer in values:
             seed_dots(ax, [layer] * len(values), values[layer], look.colour)
     ax.set_ylabel("Filter sparsity h\n(0: one weight)", fontsize="small")
-    ax.set_xlabel("Convolution, in order", fontsize="small")
+    _count(ax, "Convolution, in order")
 
 
 def _arrays(study: Study, group: str, label: str, name: str) -> list[dict]:

@@ -262,6 +262,7 @@ def draw(study: Study, protocol: None) -> Picture:
     table = study.table()
     found = correlations(table)
     figure = plt.figure(figsize=(PAGE, 8.3), layout="constrained")
+    figure.get_layout_engine().set(rect=(0.015, 0, 0.985, 1))  # the label of a square in a wide place leaves its own
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1, 1.45, 1.75))
     _scatters(top, study, table)
     forest, matrices = middle.subfigures(1, 2, width_ratios=(2, 1))

@@ -1,5 +1,6 @@
 """Figure 00: the whole idea in one look: pairs of images, the target, two networks' similarity, and what it does."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ NEAR = 0.05  # similarities that look alike
 PAIR_IMAGES = 40  # whose similarities are shown as matrices
 PAIRS = "pairs"  # a group
 SLIDER_DPI = 120  # of pictures that a notebook holds: with both sliders it has to stay below 1 MB
+BUTTONS = {  # of a slider's player, by the names of their icons
+    "fa-minus": "−", "fa-fast-backward": "|◀◀", "fa-step-backward": "|◀", "fa-play fa-flip-horizontal": "◀",
+    "fa-pause": "II", "fa-play": "▶", "fa-step-forward": "▶|", "fa-fast-forward": "▶▶|", "fa-plus": "+",
+}  # fmt: skip
 TARGET_WORDS = {1: ("target +1", "#b2182b"), 0: ("target 0", "0.4"), -1: ("target −1", "#2166ac")}
 S_CNN = r"$S^{\mathrm{CNN}}$"
 IDEA = (
@@ -278,7 +283,13 @@ def _slider(figure: Picture, frame: Callable[[float], None], values: list[float]
     with plt.rc_context({"savefig.dpi": SLIDER_DPI}):
         html = frames.to_jshtml(default_mode="once")
     plt.close(figure)
-    return html.replace("<img id=", f'<img alt="{words}" id=')
+    return _without_network(html.replace("<img id=", f'<img alt="{words}" id='))
+
+
+def _without_network(html: str) -> str:
+    """matplotlib's player, whose buttons have signs in place of icons that would come from the network."""
+    html = re.sub(r'<link rel="stylesheet"\s+href="https://[^"]*">', "", html)
+    return re.sub(r'<i class="fa ([\w -]+)"></i>', lambda found: BUTTONS[found[1]], html)
 
 
 def under_noise(study: Study, network: "nn.Module") -> pd.DataFrame:

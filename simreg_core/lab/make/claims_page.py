@@ -1,5 +1,7 @@
 """docs/claims.md: what each claim measures and what the verdicts mean, written from the figures' modules."""
 
+from collections import Counter
+
 from simreg_core.lab.claims import GROUPS, PLANNED_SEEDS, Claim
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import write_text
@@ -20,7 +22,8 @@ PAGE = PROJECT / "docs" / "claims.md"
 RULES = f"""# The claims
 
 This page is written from the figures' modules by `python -m simreg_core claims-page`; edit them, not the page.
-The results are in `figures/<profile>/claims.md`, and as numbers in `claims.json`.
+The results are in `figures/<profile>/claims.md`, and as numbers in `claims.json`. The JSON of a figure names each
+record that its verdicts come from; the record is `figures/<profile>/records/EXPERIMENT/EVALUATION.json`.
 
 ## How a claim is judged
 
@@ -53,8 +56,9 @@ The results are in `figures/<profile>/claims.md`, and as numbers in `claims.json
 - **Would have found**: the smallest distance from t that a paired t-test with this n and this spread finds with
   {POWER:.0%} power.
 - **α and Th** are chosen on validation images; each verdict says how.
-- **Fixed before.** This list, the numbers of seeds and all constants are in `lab/protocol_of_claims.py`. A test
-  refuses records that were computed before its last change, but for those that are older than the file itself.
+- **Fixed before.** This list, the numbers of seeds and all constants are in
+  `simreg_core/lab/protocol_of_claims.py`. A test refuses records that were computed before its last
+  change, but for those that are older than the file itself.
 
 ## Two kinds of claim that could not be decided
 
@@ -77,8 +81,9 @@ def claims_page() -> str:
     parts = [RULES]
     for group, title in GROUPS.items():
         own = [(name, one) for name, figure in FIGURES.items() for one in figure.claims if one.group == group]
+        count = Counter(one.text for _, one in own)
         parts.append(f"## {title}\n")
-        parts += [_section(name, one) for name, one in own]
+        parts += [_section(name, one, count[one.text] > 1) for name, one in own]
     return "\n".join(parts)
 
 
@@ -87,8 +92,10 @@ def write_claims_page() -> None:
     write_text(PAGE, claims_page())
 
 
-def _section(notebook: str, claim: Claim) -> str:
-    lines = [f"### {claim.text}\n", f"- Key `{claim.key}`, [notebook {notebook[:2]}](../notebooks/{notebook}.ipynb)"]
+def _section(notebook: str, claim: Claim, named: bool) -> str:
+    """named: whether the heading names the notebook, as another has the same words."""
+    heading = f"### {claim.text}" + (f" (notebook {notebook[:2]})" if named else "")
+    lines = [f"{heading}\n", f"- Key `{claim.key}`, [notebook {notebook[:2]}](../notebooks/{notebook}.ipynb)"]
     lines.append(f"- Stated in: {claim.source}")
     lines.append(f"- Effect: {claim.statistic}; asked: > {claim.threshold:g}")
     if claim.published:

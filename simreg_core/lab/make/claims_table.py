@@ -109,7 +109,8 @@ def _line(cells: list[str]) -> str:
 def _claim_cell(row: dict, profile: str, root: str) -> str:
     name = row["notebook"]
     figure, notebook = f"{root}figures/{profile}/{name}.png", f"{root}notebooks/{name}.ipynb"
-    return f"{row['claim']} ([figure]({figure}), [notebook {name[:2]}]({notebook}))"
+    records = figure.removesuffix("png") + "json"
+    return f"{row['claim']} ([figure]({figure}), [records]({records}), [notebook {name[:2]}]({notebook}))"
 
 
 def _published(row: dict) -> str:

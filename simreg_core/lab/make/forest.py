@@ -1,8 +1,9 @@
 """The claims as a picture: effects with intervals in groups, published effects beside them, verdicts by their shape."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from simreg_core.lab.claims import (
     CONTRADICTED,
@@ -40,7 +41,7 @@ def forest(rows: list[dict], profile: str) -> Picture:
     """
     use_style()
     mpl.rcParams["figure.constrained_layout.use"] = False  # places are given in inches
-    blocks = list(_blocks(rows))
+    blocks = list(_blocks(_told_apart(rows)))
     height = LEGEND + sum(_height(own) + AXIS + (HEADING if first else 0) for _, _, own, first in blocks)
     picture = plt.figure(figsize=(COLUMN, height))
     limits = {axis: _limits([row for row in rows if _axis(row) == axis]) for axis in AXES}
@@ -56,6 +57,13 @@ def forest(rows: list[dict], profile: str) -> Picture:
         top -= AXIS
     _legend(picture, profile)
     return picture
+
+
+def _told_apart(rows: list[dict]) -> list[dict]:
+    """The rows; sentences that stand in two notebooks name theirs."""
+    count = Counter(row["claim"] for row in rows)
+    numbered = [{**row, "claim": f"{row['claim']} (notebook {row['notebook'][:2]})"} for row in rows]
+    return [row if count[row["claim"]] == 1 else named for row, named in zip(rows, numbered, strict=True)]
 
 
 def _blocks(rows: list[dict]) -> Iterator[tuple[str, str, list[dict], bool]]:
@@ -118,7 +126,7 @@ def _row(ax: Axes, row: dict, y: float) -> None:
         fill = "k" if same else "white"
         ax.plot(value, y, "D", ms=3.5, mec="k", mfc=fill, mew=0.7, zorder=3, gid=f"published {row['key']} {task}")
     if row["estimate"] is None:
-        ax.text(threshold, y, f"  {row['verdict']}", fontsize=TEXT - 0.5, color="0.5", va="center")
+        ax.text(_free_place(ax, row), y, row["verdict"], fontsize=TEXT - 0.5, color="0.5", va="center", ha="center")
         return
     look = SHAPES[row["verdict"]]
     if row["low"] is not None:
@@ -126,6 +134,15 @@ def _row(ax: Axes, row: dict, y: float) -> None:
         ax.plot([row["low"], row["high"]], [y, y], gid=f"interval {row['key']}", **line)
     point = {**look, "ls": "", "ms": 4.5, "mew": 1, "zorder": 4}
     ax.plot(row["estimate"], y, gid=f"effect {row['key']} {row['verdict']}", **point)
+
+
+def _free_place(ax: Axes, row: dict) -> float:
+    """The middle of the widest part of a row in which nothing is drawn."""
+    margin = row["margin"] or 0.0
+    drawn = (row["threshold"] - margin, row["threshold"] + margin, *row["published"].values())
+    edges = sorted([*ax.get_xlim(), *drawn])
+    left, right = max(pairwise(edges), key=lambda pair: pair[1] - pair[0])
+    return (left + right) / 2
 
 
 def _legend(picture: Picture, profile: str) -> None:

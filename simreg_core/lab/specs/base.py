@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from simreg_core.lab.errors import OneLineError
+
 # Raise when the code computes something else from the same specification: old results then no longer match.
 Version = Literal[2]
 COMPUTATION_VERSION: Version = get_args(Version)[0]
@@ -69,7 +71,7 @@ def stream(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
 
 
-class SpecError(ValueError):
+class SpecError(OneLineError):
     """A specification that cannot be; the message is one line and names each key, its value and what is allowed."""
 
 

@@ -138,6 +138,9 @@ def test_the_slider_over_alpha_shows_the_networks_of_notebook_03(study, monkeypa
 
 def test_both_sliders_of_the_notebook_are_small_and_need_no_kernel(study):
     html = start_here.alpha_slider(study) + start_here.threshold_slider(study)
+    assert "://" not in html  # nor the network
+    assert html.count("<button") == 2 * len(start_here.BUTTONS)
+    assert html.count("▶</button>") == 2
     assert html.count("data:image/png;base64") == len(study.profile.selection.alphas) + 18
     assert html.count('<img alt="') == html.count("<img") == 2
     assert len(html) < 600_000

@@ -69,6 +69,30 @@ def test_every_axis_has_one_unit_and_every_sentence_fits(picture):
     assert min(text.get_fontsize() for ax in picture.axes for text in ax.texts) >= 6  # points, at one column
 
 
+def test_words_in_place_of_an_effect_cover_nothing(rows):
+    bare = [{**row, "estimate": None, "low": None, "high": None, "verdict": "not measured"} for row in rows]
+    picture = forest(bare, "quick")
+    picture.canvas.draw()
+    for ax in picture.axes:
+        words = [text.get_window_extent() for text in ax.texts if text.get_text() == "not measured"]
+        marks = [line for line in ax.lines if str(line.get_gid()).startswith("published")]
+        assert words
+        for box in words:
+            assert box.x0 >= 0
+            assert box.x1 <= picture.bbox.x1
+            for x, y in (ax.transData.transform((line.get_xdata()[0], line.get_ydata()[0])) for line in marks):
+                assert not box.contains(x, y)
+    plt.close(picture)
+
+
+def test_a_sentence_of_two_notebooks_names_them(rows, picture):
+    said = [text.get_text().replace("\n", " ") for ax in picture.axes for text in ax.texts]
+    twice = [row for row in rows if row["key"] in ("not-batch-norm", "loss")]
+    assert len({row["claim"] for row in twice}) == 1
+    assert [line[-13:] for line in said if "pairs without loss" in line] == ["(notebook 11)", "(notebook 17)"]
+    assert sum("(notebook" in line for line in said) == 2
+
+
 def test_the_claims_are_drawn_once_and_again_where_the_picture_is_gone(tmp_path, monkeypatch):
     monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SIMREG_FIGURES", str(tmp_path / "figures"))
