@@ -18,6 +18,7 @@ from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.image_files import SETS, is_bundled
 from simreg_core.lab.make.claims_table import table_of_claims
 from simreg_core.lab.make.figures import missing
+from simreg_core.lab.make.gallery import SMALL
 from simreg_core.lab.specs import load_profile
 from simreg_core.lab.store import Store
 
@@ -134,8 +135,9 @@ def test_the_first_notebook_shows_every_figure_and_the_readme_six():
         assert (QUICK / f"{path.stem}.png").is_file()
         assert path.stem == "00_start_here" or f"]({path.name})" in first
     gallery = section("Gallery")
-    shown = re.findall(r'src="figures/quick/(\w+)\.png"', gallery)
+    shown = SMALL.findall(gallery)
     assert len(shown) == 6
+    assert sorted(shown) == sorted(path.stem for path in (QUICK / "small").iterdir())
     assert all((QUICK / f"{name}.png").is_file() and f"](notebooks/{name}.ipynb)" in gallery for name in shown)
     assert "](notebooks/00_start_here.ipynb" in README
 

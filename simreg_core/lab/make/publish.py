@@ -11,6 +11,7 @@ from simreg_core.lab.files import StoreError
 from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.make.defences_pages import write_defences_pages
 from simreg_core.lab.make.figures import measurements_of, paths_of, studies_of
+from simreg_core.lab.make.gallery import write_gallery
 from simreg_core.lab.make.index import write_index
 from simreg_core.lab.make.notebooks import links, run_notebooks, shown, write_notebook
 from simreg_core.lab.make.verdicts import put_claims_into, summary
@@ -87,6 +88,7 @@ def publish(profile: Profile, only: Sequence[str] = ()) -> None:
     if profile.name == "quick":
         run_notebooks(paths, lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
         put_claims_into(PROJECT / "README.md", figures_folder(profile))
+        write_gallery(profile)
         write_defences_pages()
 
 
