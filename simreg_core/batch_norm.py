@@ -87,7 +87,8 @@ class _NormalizedParts(torch.autograd.Function):
         for part, place, weight, bias in zip(
             x.split(sizes), out.split(sizes), weights[::2], weights[1::2], strict=True
         ):
-            own = tuple(torch.empty(0, device=x.device) for _ in range(2))  # mean and deviation, for backward
+            # mean and deviation, for backward
+            own = tuple(torch.empty(0, dtype=weight.dtype, device=x.device) for _ in range(2))
             torch.native_batch_norm(part, weight, bias, *running, True, momentum, eps, out=(place, *own))
             saved += own
         ctx.save_for_backward(x, *weights, *saved)

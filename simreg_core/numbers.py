@@ -1,4 +1,7 @@
-"""Tensors of numbers that the method is given, as floating point."""
+"""Tensors of numbers that the method is given, as floating point; and those that are made without saying how."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -24,3 +27,15 @@ def finite_numbers(values: Tensor, name: str) -> Tensor:
         verb = "hold" if name in ("responses", "weights") else "holds"
         raise ValueError(f"{name} {verb} {count} values that are NaN or infinite")
     return values
+
+
+@contextmanager
+def torchs_defaults(device: torch.device) -> Iterator[None]:
+    """Within it tensors are made on this device, in float32, where nothing is said, whatever the user has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(before)

@@ -10,7 +10,7 @@ from torch import Tensor
 from simreg_core.defences.blur import GaussianBlur
 from simreg_core.model import BLOCKS, ResNet
 from simreg_core.names import TARGET_SIMILARITIES
-from simreg_core.numbers import as_numbers
+from simreg_core.numbers import as_numbers, torchs_defaults
 from simreg_core.pixels import check_images
 from simreg_core.targets import pixel_similarity
 
@@ -40,7 +40,7 @@ def rbf_similarity(images: Tensor) -> Tensor:
     """
     pixels = as_numbers(check_images(images), "images").mean(dim=1).flatten(1)
     squares = torch.cdist(pixels, pixels).square()
-    pairs = squares[tuple(torch.triu_indices(len(pixels), len(pixels), offset=1))]
+    pairs = squares[tuple(torch.triu_indices(len(pixels), len(pixels), offset=1, device=pixels.device))]
     return torch.exp(-squares / pairs.median().clamp_min(1e-12))
 
 
@@ -77,7 +77,8 @@ def untrained_similarity(images: Tensor, seed: int = 0) -> Tensor:
     In [-1, 1].  seed: of its weights; the global random state does not change.
     """
     images = check_images(images)
-    with torch.random.fork_rng(devices=[]):
+    # on another device, or of another type, other weights would be drawn
+    with torch.random.fork_rng(devices=[]), torchs_defaults(torch.device("cpu")):
         torch.manual_seed(seed)
         network = ResNet(BLOCKS["resnet18"], images.shape[1], 10, WIDTH).to(images.device, images.dtype).eval()
     batches = [network.features(part) for part in images.split(250)]
@@ -100,7 +101,7 @@ def matched_targets(similarity: Tensor, targets: Tensor) -> Tensor:
     """
     if similarity.shape != targets.shape:
         raise ValueError(f"similarity {list(similarity.shape)} and targets {list(targets.shape)} differ in shape")
-    rows, columns = torch.triu_indices(len(targets), len(targets), offset=1)
+    rows, columns = torch.triu_indices(len(targets), len(targets), offset=1, device=targets.device)
     given = targets[rows, columns]
     order = similarity[rows, columns].argsort(descending=True, stable=True)
     chosen = torch.zeros_like(given)

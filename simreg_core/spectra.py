@@ -53,7 +53,7 @@ def _radius(power: Tensor) -> Tensor:
     total = power.sum().item()
     if not (power.min() >= 0 and 0 < total < math.inf):
         raise ValueError(f"power must be finite, not negative and not all zero; it sums to {total:g}")
-    fy, fx = (torch.fft.fftshift(torch.fft.fftfreq(n, dtype=torch.float64)) for n in power.shape)
+    fy, fx = (torch.fft.fftshift(torch.fft.fftfreq(n, dtype=torch.float64, device="cpu")) for n in power.shape)
     return (fy[:, None].square() + fx.square()).sqrt().to(power.device)
 
 

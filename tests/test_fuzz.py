@@ -7,7 +7,7 @@ import random
 import re
 import warnings
 import zlib
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ from simreg_core import (
     neural,
     other_similarities,
     pixel_similarity,
+    spectra,
     threshold_targets,
 )
 from simreg_core.names import CORRUPTIONS
@@ -182,10 +183,10 @@ def test_images_that_are_compared(name, generator):
 PAIR_NETWORK = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
 
 
-def regularized(images, targets="pixel") -> Tensor:
+def regularized(images, targets="pixel", network=PAIR_NETWORK) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return SimilarityRegularizer(PAIR_NETWORK, ["0", "1"], images, targets=targets, pairs_per_step=4)().detach()
+        return SimilarityRegularizer(network, ["0", "1"], images, targets=targets, pairs_per_step=4)().detach()
 
 
 def test_images_and_targets_of_the_regularizer(generator):
@@ -279,3 +280,63 @@ def test_counts_of_spikes_are_integers_and_are_taken():
         neural.response_similarity(counts[0]), neural.response_similarity(counts[0].to(torch.get_default_dtype()))
     )
     assert torch.equal(neural.reliability(counts).weights, neural.reliability(counts.double()).weights)
+
+
+@contextmanager
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+# what a user may have set; "meta" stands for "cuda": nothing that is made there has numbers
+DEFAULTS = {"type": double_by_default, "device": lambda: torch.device("meta")}
+
+
+def calls() -> dict:
+    """Functions that take what is made here, before anything is set."""
+    pixels, images = 0.3 + 0.4 * torch.rand(6, 2, 6, 6, generator=seeded()), torch.rand(6, 1, 9, 9, generator=seeded())
+    network, normalized = linear(), nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    labels = network(pixels).argmax(dim=1)
+    repeats, pair = torch.rand(4, 6, 5, generator=seeded()), [symmetric(seeded(seed)) for seed in (1, 2)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        predictor = neural.V1Predictor((9, 9), 5, channels=2, layers=0, kernel=5)
+    held_out, start = torch.arange(3), {name: one.clone() for name, one in predictor.state_dict().items()}
+
+    def fitted() -> float:
+        predictor.load_state_dict(start)
+        return neural.fit_predictor(predictor, images, repeats, held_out, epochs=2).held_out_loss[-1]
+
+    return {
+        **{name: lambda call=call: call(network, pixels, labels) for name, call in ATTACKS.items()},
+        **{name: lambda call=call: call(pixels) for name, call in NOISES.items()},
+        **{name: lambda name=name: SIMILARITIES[name](images) for name in SIMILARITIES if name != "blurred"},
+        "regularizer": lambda: regularized(images, network=normalized),
+        "reliability": lambda: neural.reliability(repeats, splits=3),
+        "interval": lambda: neural.correlation_interval(*pair, 20),
+        "mantel": lambda: neural.mantel_test(*pair, 20),
+        "population": lambda: neural.GaborPopulation((9, 9), 4).trials(images, 2, seeded()),
+        "radial": lambda: spectra.cumulative_radial_profile(spectra.mean_power_spectrum(images)),
+        "rates": lambda: predictor.rates(images),
+        "fit": fitted,
+    }
+
+
+@pytest.mark.parametrize("default", DEFAULTS)
+def test_torchs_defaults_do_not_matter(default):
+    problems = []
+    for name, call in calls().items():
+        expected = plain(call())
+        try:
+            with DEFAULTS[default]():
+                found = call()
+        except Exception as error:
+            problems.append(f"{name}: {type(error).__name__}: {error}")
+        else:
+            both = zip(expected, plain(found), strict=True)
+            if not all(torch.allclose(a, b.to(a.dtype), 1e-4, 1e-4, equal_nan=True) for a, b in both):
+                problems.append(f"{name}: another result")
+    assert problems == []

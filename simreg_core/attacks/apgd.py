@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from simreg_core.attacks import door
 from simreg_core.attacks.result import AttackResult, attackable, check_counts, check_epsilon, check_size, never_fails
+from simreg_core.numbers import torchs_defaults
 
 LOSSES = ("ce", "dlr")
 _LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}  # as pyautoattack writes them
@@ -66,7 +67,7 @@ def apgd(
                 device=images.device,
                 use_largereps=norm == "l1" and early_leave,
             )
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torchs_defaults(images.device):
                 warnings.simplefilter("ignore")  # of zero gradients: pgd counts them
                 found = attack.perturb(images[part].float(), labels[part], best_loss=not early_leave)
             found = found.detach().to(images)

@@ -21,6 +21,7 @@ from simreg_core.attacks.result import (
     check_size,
     never_fails,
 )
+from simreg_core.numbers import torchs_defaults
 
 if TYPE_CHECKING:
     from pyautoattack import AutoAttack
@@ -67,12 +68,12 @@ def autoattack(
         if model.classes < 4:
             raise ValueError(f"AutoAttack needs at least 4 classes, got {model.classes}; use pgd and square instead")
         if epsilon > 0:
-            attack = AutoAttack(
-                model, device=images.device, eps=epsilon, norm=_LIBRARY_NORMS[norm], seed=seed, version=version
-            )
-            _set_budget(attack, steps, min(targets, model.classes - 1), queries)
-            with _library_warnings("auto-attack"):
-                x = images[attacked].float()  # all that it takes
+            x = images[attacked].float()  # all that it takes
+            with _library_warnings("auto-attack"), torchs_defaults(images.device):
+                attack = AutoAttack(
+                    model, device=images.device, eps=epsilon, norm=_LIBRARY_NORMS[norm], seed=seed, version=version
+                )
+                _set_budget(attack, steps, min(targets, model.classes - 1), queries)
                 found, _ = attack.run_standard_evaluation(x, labels[attacked], batch_size=batch_size)
             adversarial[attacked] = torch.where(found == x, images[attacked], found.to(images))
     return never_fails(images, adversarial)
@@ -137,7 +138,7 @@ def square(
     check_norm(norm)
     check_counts(queries=queries, restarts=restarts, batch_size=batch_size)
     opened = door.opened(model, images, labels, seed=seed, batch_size=batch_size)
-    with opened as (model, images, labels), torch.no_grad():
+    with opened as (model, images, labels), torch.no_grad(), torchs_defaults(images.device):
         check_size(images, epsilon, norm)
         if norm == "l2" and min(images.shape[2:]) < 5:
             raise ValueError(f"square under 'l2' needs 5 pixels a side, got {images.shape[2]}x{images.shape[3]}")

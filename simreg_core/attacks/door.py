@@ -215,7 +215,8 @@ def as_logits(answer: Tensor, count: int) -> Tensor:
 def class_labels(labels: Tensor | Sequence[int], images: Tensor) -> Tensor:
     """One label for each image, [n] int64 on the images' device, from integers of any size; ValueError for others."""
     try:
-        found = torch.as_tensor(labels)
+        # a tensor as it is: torch would bring it to the default device
+        found = labels if isinstance(labels, Tensor) else torch.as_tensor(labels, device=images.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"labels must be integers, [n] int64, got {type(labels).__name__}: {error}") from error
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:

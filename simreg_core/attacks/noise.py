@@ -35,7 +35,7 @@ def salt_and_pepper_noise(images: Tensor, epsilon: float, *, protocol: str, gene
     Arguments and errors as `gaussian_noise`.
     """
     images = _checked(images, epsilon, protocol, generator)
-    chance = torch.rand(images.shape, generator=generator, device=images.device)
+    chance = torch.rand(images.shape, generator=generator, device=images.device, dtype=torch.float32)
     sign = torch.randint(0, 2, images.shape, generator=generator, device=images.device) * 2 - 1
     return _add_noise(images, (chance < epsilon) * sign.to(images), 1.0, protocol)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 
@@ -18,7 +19,10 @@ from simreg_core.lab.training import (
     repeatable,
     settings_of,
 )
+from simreg_core.lab.training.at_once import AtOnce
 from simreg_core.lab.training.replay import WARM_UP
+from simreg_core.lab.training.rules import rule_of
+from simreg_core.lab.training.settings import lowered
 
 ATTACKED = 1000  # images of a timed pass: attacks classify many at once
 
@@ -46,12 +50,14 @@ def seconds_per_step(
 def _seconds_per_step(
     experiment: Experiment, steps: int, images: int, device: torch.device, recorded: bool | None
 ) -> float:
-    loss, parameters = random_step(experiment, device, images)
+    loss, parameters, at_once = random_step(experiment, device, images)
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
 
     def step() -> None:
         optimizer.zero_grad()
         loss().backward()
+        if at_once:
+            at_once.gather()
         optimizer.step()
 
     with settings_of(experiment):  # as the trainings whose time this tells
@@ -105,8 +111,10 @@ def _finish_work(device: torch.device) -> None:
 
 def random_step(
     experiment: Experiment, device: torch.device, images: int = 64
-) -> tuple[Callable[[], torch.Tensor], list[torch.nn.Parameter]]:
-    """The loss of a training step on random pixels, as a function, and what it trains: training without its data."""
+) -> tuple[Callable[[], torch.Tensor], list[torch.nn.Parameter], AtOnce | None]:
+    """A training step on random pixels: its loss, as a function, what it trains, and what gathers the gradients, if
+    anything does: training without its data.
+    """
     task, spec = experiment.task, experiment.regularizer
     generator = torch.Generator().manual_seed(0)
     network = build_network(experiment, num_classes=10).to(device, memory_format=torch.channels_last).train()
@@ -117,12 +125,19 @@ def random_step(
         regularizer = random_regularizer(network, experiment, max(images, spec.pairs_per_step), generator)
         pairs = tuple(each.to(device) for each in regularizer.draw())  # drawn before, as in training
 
-    def loss() -> torch.Tensor:
-        with autocast(experiment, device):
-            task_loss = torch.nn.functional.cross_entropy(network(pixels).float(), labels)
-            return task_loss if regularizer is None else task_loss + 1e-6 * regularizer(pairs)
+    rule = rule_of(experiment.adversarial)
+    alike = rule.recordable and not rule.gradients(network)
+    at_once = AtOnce(network, lowered(experiment)) if alike else None  # as in training
 
-    return loss, [*network.parameters(), *([] if regularizer is None else regularizer.parameters())]
+    def loss() -> torch.Tensor:
+        with autocast(experiment, device), at_once.step() if at_once else nullcontext():
+            task_loss = torch.nn.functional.cross_entropy(network(pixels).float(), labels)
+            if regularizer is None:
+                return task_loss
+            with at_once.pairs() if at_once else nullcontext():
+                return task_loss + 1e-6 * regularizer(pairs)
+
+    return loss, [*network.parameters(), *([] if regularizer is None else regularizer.parameters())], at_once
 
 
 def random_regularizer(network, experiment: Experiment, count: int, generator: torch.Generator):

@@ -47,8 +47,9 @@ class GaborPopulation:
         if not (mean_rate > 0 and gain >= 0):
             raise ValueError(f"mean_rate must be positive and gain not negative, got {mean_rate} and {gain}")
         self.size, self.neurons, self.mean_rate, self.gain, self.cells = tuple(size), neurons, mean_rate, gain, cells
-        self.simple = torch.arange(neurons) < neurons / 2
-        self.envelope, self.even, self.odd = _gabors(size, neurons, torch.Generator().manual_seed(seed))
+        with torch.device("cpu"):  # whatever the default one is
+            self.simple = torch.arange(neurons) < neurons / 2
+            self.envelope, self.even, self.odd = _gabors(size, neurons, torch.Generator().manual_seed(seed))
 
     def rates(self, images: Tensor) -> Tensor:
         """Noise-free responses, [images, neurons], >= 0, float64, on the CPU, where the cells are.
@@ -71,7 +72,8 @@ class GaborPopulation:
         if trials < 1:
             raise ValueError(f"trials must be at least 1, got {trials}")
         rates = self.rates(images)
-        gains = (self.gain * torch.randn(trials, len(images), 1, generator=generator, dtype=torch.float64)).exp()
+        drawn = {"generator": generator, "device": "cpu", "dtype": torch.float64}
+        gains = (self.gain * torch.randn(trials, len(images), 1, **drawn)).exp()
         return torch.poisson(rates * gains, generator=generator).float()
 
 

@@ -85,9 +85,9 @@ class V1Predictor(nn.Module):
     @torch.no_grad()
     def rates(self, images: Tensor) -> Tensor:
         """Expected responses in evaluation mode, [images, neurons].  images: [n, 1, height, width] in [0, 1]."""
-        images, device = check_images(images), self.bias.device
+        images = check_images(images)
         with in_eval_mode(self):
-            return torch.cat([self(batch.float().to(device)) for batch in images.split(BATCH)])
+            return torch.cat([self(batch.to(self.bias)) for batch in images.split(BATCH)])
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,8 @@ class _Fitting:
 
     def settings(self, learning_rate, batch_size, sparsity, jitter, epochs, generator) -> None:
         self.batch_size, self.sparsity, self.jitter = batch_size, sparsity, jitter
-        self.generator = generator or torch.Generator().manual_seed(0)
+        generator = generator or torch.Generator().manual_seed(0)
+        self.drawn = {"generator": generator, "device": generator.device}
         self.optimizer = torch.optim.Adam(self.predictor.parameters(), lr=learning_rate)
         steps = epochs * math.ceil(len(self.trained) / batch_size)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, learning_rate, steps, pct_start=WARM_UP)
@@ -217,7 +218,7 @@ class _Fitting:
 
     def _epoch(self) -> float:
         self.predictor.train()
-        order = self.trained[torch.randperm(len(self.trained), generator=self.generator).to(self.trained.device)]
+        order = self.trained[torch.randperm(len(self.trained), **self.drawn).to(self.trained.device)]
         total = 0.0
         for batch in order.split(self.batch_size):
             total += self._step(batch) * len(batch)
@@ -225,7 +226,7 @@ class _Fitting:
 
     def _step(self, batch: Tensor) -> float:
         places = self.predictor.positions
-        shift = self.jitter * torch.randn(places.shape, generator=self.generator).to(places)
+        shift = self.jitter * torch.randn(places.shape, dtype=torch.float32, **self.drawn).to(places)
         loss = _poisson(self.predictor(self.images[batch], shift), self.means[batch])
         penalty = self.sparsity * self.predictor.features.abs().sum(dim=0).mean()
         self.optimizer.zero_grad()

@@ -106,7 +106,7 @@ def _split_half(repeats: Tensor, splits: int, generator: torch.Generator | None)
     half = len(repeats) // 2
     found = []
     for _ in range(splits):
-        order = torch.randperm(len(repeats), generator=generator)
+        order = torch.randperm(len(repeats), generator=generator, device=generator.device)
         halves = (order[:half], order[half : 2 * half])
         found.append(similarity_correlation(*(response_similarity(repeats[trials].mean(dim=0)) for trials in halves)))
     return sum(found) / splits
@@ -199,19 +199,20 @@ def correlation_interval(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     generator = generator or torch.Generator().manual_seed(0)
-    apart = 1 - torch.eye(len(first), dtype=torch.float64)
+    apart = 1 - torch.eye(len(first), dtype=torch.float64, device="cpu")
     x, y = (matrix.detach().cpu().double() * apart for matrix in (first, second))
     sums_of = [apart, x, y, x * x, y * y, x * y]
     found = []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
-        chosen = torch.randint(len(x), (min(RESAMPLES_AT_ONCE, resamples - start), len(x)), generator=generator)
+        many = (min(RESAMPLES_AT_ONCE, resamples - start), len(x))
+        chosen = torch.randint(len(x), many, generator=generator, device=generator.device).cpu()
         # how often each image was drawn: a sum over resampled pairs is then a quadratic form
-        counts = torch.zeros(len(chosen), len(x), dtype=torch.float64)
+        counts = torch.zeros(many, dtype=torch.float64, device="cpu")
         counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float64))
         n, sx, sy, sxx, syy, sxy = (((counts @ matrix) * counts).sum(dim=1) for matrix in sums_of)
         found.append((sxy - sx * sy / n) / ((sxx - sx**2 / n) * (syy - sy**2 / n)).sqrt())
     tail = (1 - confidence) / 2
-    low, high = torch.cat(found).nanquantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    low, high = torch.cat(found).nanquantile(torch.tensor([tail, 1 - tail], dtype=torch.float64, device="cpu"))
     return low.item(), high.item()
 
 
@@ -229,14 +230,14 @@ def mantel_test(
         raise ValueError(f"permutations must be at least 1, got {permutations}")
     generator = generator or torch.Generator().manual_seed(0)
     n = len(first)
-    apart = 1 - torch.eye(n)
+    apart = 1 - torch.eye(n, dtype=torch.float32, device="cpu")
     # means and spreads stay as they are under a shuffle: only the sum of products decides
     x, y = (matrix.detach().cpu().float() * apart for matrix in (first, second))
     x = (x - x.sum() / apart.sum()) * apart
     measured = (x * y).sum()
     as_large = 0
     for _ in range(permutations):
-        order = torch.randperm(n, generator=generator)
+        order = torch.randperm(n, generator=generator, device=generator.device).cpu()
         as_large += int((x * y[order][:, order]).sum() >= measured)
     return (1 + as_large) / (1 + permutations)
 

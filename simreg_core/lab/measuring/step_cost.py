@@ -87,7 +87,7 @@ def _against_pairs(experiment: Experiment, evaluation: StepCostEvaluation, devic
 
 def saved_bytes(one: Experiment) -> int:
     """Bytes that a training step keeps for its backward pass, its weights not counted: the same on every device."""
-    loss, parameters = random_step(one, torch.device("cpu"))
+    loss, parameters, _ = random_step(one, torch.device("cpu"))
     weights = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     kept: dict[int, torch.UntypedStorage] = {}
 

@@ -84,6 +84,11 @@ def _merged(parent: dict, child: dict) -> dict:
 def _faults_of_studies(profile: Profile) -> Iterator[str]:
     """What the curves of its studies cannot be, which shows in none of its parts by itself."""
     own, sizes = profile.regularizer, profile.studies
+    if own.target != "threshold":
+        yield (
+            f"regularizer.target: got '{own.target}'; leave it out: each figure has the targets that it compares, and "
+            "S^Th is what the profile's regularizer makes"
+        )
     for index, k in enumerate(sizes.pairs_per_step):
         yield from (f"studies.pairs_per_step.{index}: {fault}" for fault in too_many_pairs(k, own.count))
     for index, count in enumerate(sizes.image_counts):

@@ -124,6 +124,14 @@ def test_the_choices_of_a_profile_name_its_settings(write):
         load_profile(write("name: mine\nextends: quick\nchosen: {phtos: {how: by hand}}\n"))
 
 
+@pytest.mark.parametrize("fields", ["target: pixel", "target: neural, matrix: mine.npy"])
+def test_a_target_of_the_whole_profile_is_refused(write, fields):
+    """Each figure would put its own in its place, or fail with the same words for every notebook."""
+    with pytest.raises(SpecError, match=r"regularizer.target: got '(pixel|neural)'; leave it out: each figure") as said:
+        load_profile(write(f"name: mine\nextends: quick\nregularizer: {{{fields}}}\n"))
+    assert len(str(said.value)) < 400
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
