@@ -1,5 +1,6 @@
 """What the figures of attack curves share: curves against epsilon, bars of boundary-attack sizes, and their claims."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -214,11 +215,27 @@ def minimal_size(table: pd.DataFrame, series: str, norm: str, method: str = "fas
 
 
 def ends(study: Study) -> pd.DataFrame:
-    """The study's numbers without an attack and under the largest, and boundary-attack sizes."""
+    """A row for each curve, mean ± SEM: accuracy without an attack and under the largest, and boundary-attack sizes.
+
+    The CSV has all numbers.
+    """
     numbers = study.numbers()
-    shown = numbers[(numbers["protocol"] == study.protocol) | numbers["epsilon"].isna()]
+    own = (numbers["protocol"] == study.protocol) & (numbers["metric"] == "accuracy")
+    shown = numbers[own | (numbers["metric"] == SIZE)]
     largest = shown.groupby("attack")["epsilon"].transform("max")
-    return shown[shown["epsilon"].isna() | (shown["epsilon"] == 0) | (shown["epsilon"] == largest)]
+    clean = (shown["epsilon"] == 0) & (shown["attack"] == "gaussian")
+    shown = shown[clean | (shown["epsilon"] == largest) | shown["epsilon"].isna()]
+    columns = [_end(*one) for one in zip(shown["attack"], shown["epsilon"], strict=True)]
+    cells = [f"{mean:.3f} ± {sem:.3f}" for mean, sem in zip(shown["mean"], shown["sem"], strict=True)]
+    table = shown.assign(column=columns, cell=cells)
+    wide = table.pivot_table(index="series", columns="column", values="cell", aggfunc="first")
+    return wide.reindex(table["series"].unique())[table["column"].unique()].rename_axis(None, axis=1)
+
+
+def _end(attack: str, epsilon: float) -> str:
+    if epsilon == 0:
+        return "no attack"
+    return f"{ATTACK_NAMES[attack]}, " + ("squared L2 per pixel" if math.isnan(epsilon) else f"ε = {epsilon:g}")
 
 
 def helps(

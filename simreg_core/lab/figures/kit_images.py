@@ -1,17 +1,76 @@
-"""One test image, clean and under each attack, with what two networks say of it."""
+"""Pictures of what is studied: an image under attack, image sets, an image under each corruption."""
 
 from typing import TYPE_CHECKING
 
-from simreg_core.lab.figures.kit import PAGE, Picture, plt, use_style
+from simreg_core.lab.figures.kit import PAGE, Axes, Picture, plt, use_style
 from simreg_core.lab.recipes import levels
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
+from simreg_core.lab.specs import Experiment
 from simreg_core.lab.study import Study
+from simreg_core.names import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 NETWORKS = (NONE, THRESHOLD)
 BOUNDARY_STEPS = 500
+IN_A_ROW = 8
+
+
+def image_sets(study: Study) -> Picture:
+    """A row of training images for each set that the study's networks classify or are regularized with, in its size.
+
+    Raises DataError where a set is missing.
+    """
+    from simreg_core.lab.images import load_image_set, spread  # here, as below: to draw from records needs no torch
+
+    roles: dict[tuple, dict[str, None]] = {}
+    for block in study.blocks:
+        for _, one, _ in block.measurements():
+            if not isinstance(one, Experiment):
+                continue
+            task, spec = one.task, one.regularizer
+            roles.setdefault((task.images, task.size, task.channels), {})["classified"] = None
+            if spec is not None:
+                roles.setdefault((spec.images, spec.size or task.size, task.channels), {})["regularized with"] = None
+    use_style()
+    figure, axes = plt.subplots(len(roles), IN_A_ROW, figsize=(PAGE, 0.75 * len(roles)), squeeze=False)
+    for row, ((name, size, channels), said) in zip(axes, roles.items(), strict=True):
+        images = load_image_set(name, "train", size, channels)
+        for ax, index in zip(row, images.labels.argsort(stable=True)[spread(len(images), len(row))], strict=True):
+            _show(ax, images.pixels[index])
+        label = f"{name}\n{' and '.join(said)}"
+        row[0].set_ylabel(label, fontsize="x-small", rotation=0, ha="right", va="center")
+    return figure
+
+
+def corrupted(study: Study, index: int = 0, severity: int = 4) -> Picture:
+    """A test image of the task, clean and under each of the 15 common corruptions.
+
+    severity: 1 (weak) to 5.  Raises DataError where the images are missing, ValueError for another severity.
+    """
+    import torch
+
+    from simreg_core.corruptions import corrupt
+    from simreg_core.lab.images import load_image_set
+
+    task = study.profile.task
+    image = load_image_set(task.images, "test", task.size, task.channels).pixels[index : index + 1]
+    shown = {"clean": image}
+    for names in GROUPS.values():
+        shown |= {name: corrupt(image, name, severity, torch.Generator().manual_seed(0)) for name in names}
+    use_style()
+    figure, axes = plt.subplots(2, IN_A_ROW, figsize=(PAGE, 2.2))
+    for ax, (name, pixels) in zip(axes.flat, shown.items(), strict=True):
+        _show(ax, pixels[0])
+        ax.set_title(name.replace("_", " "), fontsize="x-small")
+    return figure
+
+
+def _show(ax: Axes, pixels: "Tensor") -> None:
+    """pixels: [c, h, w] in [0, 1]."""
+    ax.imshow(pixels.permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=1)
+    ax.set(xticks=(), yticks=())
 
 
 def under_attack(study: Study, index: int | None = None, train: bool = False) -> Picture | None:
@@ -48,8 +107,7 @@ def under_attack(study: Study, index: int | None = None, train: bool = False) ->
     use_style()
     figure, axes = plt.subplots(1, len(shown), figsize=(PAGE, 2.2), layout="constrained")
     for ax, (title, pixels) in zip(axes, shown.items(), strict=True):
-        ax.imshow(pixels[0].permute(1, 2, 0).squeeze(-1), cmap="gray", vmin=0, vmax=1)
-        ax.set(xticks=(), yticks=())
+        _show(ax, pixels[0])
         ax.set_title(title, fontsize="small")
         said = {series: images.classes[answer.item()] for series, answer in answers(pixels).items()}
         right = images.classes[images.labels[index].item()]

@@ -22,6 +22,7 @@ from simreg_core.lab.figures.kit import (
 )
 from simreg_core.lab.figures.kit_attacks import (
     MAIN_LOOKS,
+    ends,
     main_looks,
     published_curve,
     published_task,
@@ -182,3 +183,15 @@ def test_every_verdict_has_its_sentence_and_none_but_those_that_hold_states_the_
 def test_a_legend_counts_the_records_that_are_flagged(warnings, label):
     study = SimpleNamespace(records=lambda: [("", "", SimpleNamespace(warnings=own)) for own in warnings])
     assert [one.get_label() for one in flagged_handle(study)] == ([f"{label} flagged"] if label else [])
+
+
+def test_the_ends_of_curves_are_a_row_each():
+    study = made_up("02_attack_curves", attack_table(**{"none": 0, "S^Th": 1}))
+    table = ends(study)
+    assert list(table.index) == ["none", "S^Th"]
+    assert list(table.columns) == [
+        "no attack", "Gaussian noise, ε = 0.1", "Uniform noise, ε = 0.1", "Salt and pepper, ε = 0.1",
+        "Transferred FGSM, ε = 0.1", "Boundary attack, squared L2 per pixel",
+    ]  # fmt: skip
+    assert table.loc["S^Th", "no attack"] == "0.802 ± 0.001"  # of seeds 0.800 to 0.803
+    assert table.loc["none", "Gaussian noise, ε = 0.1"][:4] == "0.30"
