@@ -18,6 +18,16 @@ class OneCrashEach(LoadFileScheduling):
         super().remove_node(node)
         return crashed
 
+    def _assign_work_unit(self, node):
+        """As xdist does, but a process that is dead, which is told next, leaves its share to others."""
+        scope, unit = next(iter(self.workqueue.items()))
+        try:
+            super()._assign_work_unit(node)
+        except OSError:
+            del self.assigned_work[node][scope]
+            self.workqueue[scope] = unit
+            self.workqueue.move_to_end(scope, last=False)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):

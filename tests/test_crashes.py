@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
+from crashes import OneCrashEach
 from simreg_core.lab.specs import PROJECT
 
 FILES = {
@@ -45,3 +47,20 @@ def test_a_crash_is_named_once_and_all_other_tests_are_run(tmp_path):
     assert "INTERNALERROR" not in done.stdout
     assert "Fatal Python error: Segmentation fault" in done.stderr
     assert 'test_a.py", line 4 in test_segfault' in done.stderr
+
+
+class Dead:
+    """A process that died and whose death xdist has not heard of yet."""
+
+    def send_runtest_some(self, indices):
+        raise OSError("cannot send (already closed?)")
+
+
+def test_what_a_dead_process_cannot_be_given_waits_for_another():
+    scheduler, node = object.__new__(OneCrashEach), Dead()
+    scheduler.registered_collections = {node: ["a::one", "b::two"]}
+    scheduler.assigned_work = {node: {}}
+    scheduler.workqueue = OrderedDict(a={"a::one": False}, b={"b::two": False})
+    scheduler._assign_work_unit(node)
+    assert list(scheduler.workqueue) == ["a", "b"]
+    assert scheduler.assigned_work == {node: {}}

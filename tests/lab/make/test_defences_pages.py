@@ -45,8 +45,16 @@ def test_the_table_has_the_numbers_of_the_csv(folder):
     assert polarizing["flags"] == "2"
     assert polarizing["certified"] == "0.10"
     assert "- blur: σ 1 of 3 on 500 validation images" in digits
-    assert "none yet; see the clean accuracies." in photographs
+    assert "- TRADES: β 3 of 3, 6, 12" in photographs
     assert "not computed" not in page
+
+
+def test_a_task_whose_strengths_are_not_matched_says_so(folder):
+    path = folder / "24_all_defences.json"
+    made = json.loads(path.read_text())
+    made["tasks"]["photographs"]["matched"] = {}
+    path.write_text(json.dumps(made))
+    assert "validation images:\nnone yet; see the clean accuracies." in table_page(folder)
 
 
 def test_a_page_without_records_says_so(tmp_path):
