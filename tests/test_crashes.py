@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from crashes import OneCrashEach
+
 from simreg_core.lab.specs import PROJECT
 
 FILES = {
