@@ -67,7 +67,8 @@ def model_card(profile: str) -> dict[str, Any]:
     path = weights_folder(profile) / CARD
     if not path.is_file():
         there = sorted(found.parent.name for found in weights_folder("").glob(f"*/{CARD}"))
-        raise StoreError(f"there are no weights of profile '{profile}' in {path.parent}; there are {there or 'none'}")
+        known = there or "none: set SIMREG_WEIGHTS to the folder weights/ of a clone, which an installation leaves out"
+        raise StoreError(f"there are no weights of profile '{profile}' in {path.parent}; there are {known}")
     return unsealed(read_bytes(path, f"model card {path}"), f"model card {path}", PUBLISH_AGAIN)
 
 

@@ -92,11 +92,15 @@ def test_the_card_is_readable(published):
     assert max(map(len, text.splitlines())) < 200
 
 
-def test_what_is_missing_or_changed_is_one_line(published):
+def test_what_is_missing_or_changed_is_one_line(published, tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"no weights of profile 'quick' in .*/quick; there are \['tiny'\]"):
         pretrained("quick", THRESHOLD)
     with pytest.raises(StoreError, match=r"profile 'tiny' has no weights of 'S\^neural'; it has those of none, S\^Th"):
         pretrained("tiny", NEURAL)
+    with monkeypatch.context() as empty:
+        empty.setenv("SIMREG_WEIGHTS", str(tmp_path / "nothing"))
+        with pytest.raises(StoreError, match="there are none: set SIMREG_WEIGHTS to the folder weights/ of a clone"):
+            pretrained("quick", THRESHOLD)
     shutil.copy(published / "none.safetensors", published / "threshold.safetensors")
     with pytest.raises(StoreError, match=r"threshold\.safetensors is of experiment \w+, its card of \w+"):
         pretrained("tiny", THRESHOLD)
