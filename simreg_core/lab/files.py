@@ -22,6 +22,10 @@ class StoreError(OneLineError):
     """A file of the store that is corrupt, does not fit, or cannot be written; the message names it."""
 
 
+class DiskFull(StoreError):
+    """No space is left on the disk, for nothing else either."""
+
+
 def sealed(text: str) -> str:
     """JSON text of an object with one more entry before the others, 'checksum', of what the others say.
 
@@ -101,9 +105,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _settle(path.parent)
     except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        reason = "no space left on the disk" if full else str(error)
-        raise StoreError(f"cannot write {path}: {reason}") from error
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            raise DiskFull(f"cannot write {path}: no space left on the disk") from error
+        raise StoreError(f"cannot write {path}: {error}") from error
     finally:
         with suppress(OSError):  # a read-only disk refuses it, even where there is nothing to remove
             temporary.unlink(missing_ok=True)

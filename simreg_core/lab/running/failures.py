@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simreg_core.lab.files import write_text
+from simreg_core.lab.files import DiskFull, write_text
 from simreg_core.lab.measuring.registry import in_words
 from simreg_core.lab.running.processes import ProcessDied
 from simreg_core.lab.specs import Evaluation, Trainable
@@ -47,9 +47,13 @@ class Failures:
     def again(self, arguments: tuple, error: Exception) -> bool:
         """Note that a task failed; whether it is to be tried again.  arguments: of the task.
 
-        Raises RunnerError where all has failed for a while.
+        Raises RunnerError where all has failed for a while, and where the disk is full: no other task would end.
         """
         key, what = _key(*arguments), described(*arguments)
+        if isinstance(error, DiskFull):
+            raise RunnerError(
+                f"{what} failed: {error}; what was finished is kept: make room, and run again to continue"
+            ) from error
         if isinstance(error, ProcessDied):
             error = RunnerError(f"a worker process died by {error} while {what}")
         failure = Failure(key, what, error)

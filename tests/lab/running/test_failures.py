@@ -1,13 +1,15 @@
 """Tasks that fail: how often they are tried, what is kept of them, when all is given up."""
 
+import errno
 import itertools
+import pickle
 
 import pytest
 import torch
 from conftest import in_this_process
 
 from simreg_core.lab import recipes
-from simreg_core.lab.files import StoreError
+from simreg_core.lab.files import StoreError, written_whole
 from simreg_core.lab.make.status import status
 from simreg_core.lab.running.compute import compute
 from simreg_core.lab.running.failures import FAILED_IN_A_ROW, Failures, RunnerError, kept_failures
@@ -50,6 +52,20 @@ def test_where_all_fails_it_is_given_up(tiny, store):
         RunnerError, match=f"^{FAILED_IN_A_ROW} attempts in a row .* at last training .*OSError: no GPU"
     ):
         failures.again(last, OSError("no GPU"))
+
+
+def test_a_full_disk_ends_all_at_once(tiny, store):
+    """Each other task would train for an epoch before it meets the full disk, three times."""
+    with pytest.raises(
+        RunnerError, match=r"^training .* failed: cannot write .*: no space left on the disk; .* make room"
+    ):
+        Failures().again((recipes.experiment(tiny, "none", 0), None, store), full_disk(store.root / "resume"))
+
+
+def full_disk(path):
+    with pytest.raises(StoreError) as said, written_whole(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return pickle.loads(pickle.dumps(said.value))  # as it comes from a worker
 
 
 def test_one_failure_ends_nothing_else_and_is_kept_until_it_is_done(tiny, store, capsys, monkeypatch):
