@@ -367,9 +367,11 @@ def sparse_coded(base: nn.Module, rule: SparseCodingTraining) -> SparseCoded:
     settings |= {"threshold": rule.beta * rule.epsilon, "quantizing": rule.quantizer == "on"}
     settings |= {"lose_signs": rule.signs == "lost", "resized": rule.decoder == "resized"}
     dictionary = torch.zeros(rule.atoms, channels * rule.patch**2)
-    coder, draws = SparseCoder(dictionary, channels, **settings), 1
+    coder: SparseCoder
     if rule.dropout:
         coder, draws = RandomSparseCoder(dictionary, channels, dropout=rule.dropout, **settings), rule.draws
+    else:
+        coder, draws = SparseCoder(dictionary, channels, **settings), 1
     if rule.decoder_start is not None:
         nn.init.constant_(coder.decoder.third.bias, rule.decoder_start)
     return SparseCoded(coder, base, draws)
