@@ -4,6 +4,7 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from simreg_core.lab.claims import (
     SMALLER,
     UNDECIDED,
 )
-from simreg_core.lab.files import StoreError, write_text, written_whole
+from simreg_core.lab.files import StoreError, write_bytes, write_text
 from simreg_core.lab.series import NONE, S_NEURAL, S_PIXEL, S_TH
 from simreg_core.lab.specs import PROJECT
 from simreg_core.later import Later
@@ -232,8 +233,9 @@ def save_picture(picture: Picture, stem: Path) -> list[Path]:
         stem.parent.mkdir(parents=True, exist_ok=True)
         # no dates
         for path, metadata in zip(paths, ({"CreationDate": None}, {"Software": None}), strict=True):
-            with written_whole(path) as temporary:
-                picture.savefig(temporary, format=path.suffix[1:], metadata=metadata)
+            made = BytesIO()  # not a file: on a full disk matplotlib says no more than that a stream has no position
+            picture.savefig(made, format=path.suffix[1:], metadata=metadata)
+            write_bytes(path, made.getvalue())
     except OSError as error:
         raise StoreError(f"cannot write {stem}: {error}") from error
     return paths

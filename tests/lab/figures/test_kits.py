@@ -1,6 +1,8 @@
 """Saved figures are whole and the same on every run; published curves are the digitized ones."""
 
 import json
+import resource
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -16,6 +18,7 @@ from simreg_core.lab.figures.kit import (
     SENTENCES,
     finding,
     flagged_handle,
+    save_picture,
     save_whole,
     summarize,
     use_style,
@@ -117,6 +120,28 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(StoreError, match="cannot write"):
         save_whole(figure, tmp_path / "file" / "one", pd.DataFrame(), {})
     plt.close(figure)
+
+
+@contextmanager
+def no_file_larger_than(size: int):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_gets_full_in_the_midst_of_a_picture_is_named(tmp_path):
+    """matplotlib may say no more than that a stream has no position."""
+    use_style()
+    figure, axis = plt.subplots()
+    axis.set_title("with a font")
+    for size in range(500, 8000, 500):
+        with no_file_larger_than(size), pytest.raises(StoreError, match=r"cannot write .*one.pdf: .*File too large"):
+            save_picture(figure, tmp_path / "one")
+    plt.close(figure)
+    assert not list(tmp_path.iterdir())
 
 
 def of_two_attacks(**more):
