@@ -10,15 +10,10 @@ SIZE = "median_squared_l2_per_pixel"
 
 
 def made_up(name: str, table: pd.DataFrame, protocol: str | None = None) -> Study:
-    """The study of a figure of quick, with this table; under the figure's default protocol if none is given.
-
-    A figure that quick does not have is that of mnist, which is in preparation.
-    """
+    """The study of a figure of quick, with this table; under the figure's default protocol if none is given."""
     own = figure(name)
-    quick = load_profile("quick")
-    profile = quick if own.is_of(quick) else load_profile("mnist")
     block = Block(dict.fromkeys(table["series"].unique(), ()), ())
-    study = Study(name, profile, (block,), own, protocol or next(iter(own.protocols), None))
+    study = Study(name, load_profile("quick"), (block,), own, protocol or next(iter(own.protocols), None))
     study.__dict__["_table"] = table
     return study
 

@@ -30,7 +30,7 @@ def places(tmp_path, monkeypatch):
     [
         (
             ["figures", "--profile", "huge"],
-            "unknown profile 'huge'; allowed: cifar-small, mnist, neural, paper, quick, recorded, trimmed",
+            "unknown profile 'huge'; allowed: cifar-small, neural, paper, quick, recorded, trimmed",
         ),
         (["train", "--threshold", "1.5"], "threshold: got 1.5"),
         (["train", "--threshold", "nan"], "threshold: got nan"),
@@ -66,8 +66,12 @@ def places(tmp_path, monkeypatch):
             "unknown defence 'hope'; allowed: adversarial training, noise augmentation, blur",
         ),
         (
-            ["select", "--matched", "--target", "pixel", "--task", "digits"],
-            "unknown task 'digits'; allowed: none, as 'quick' has no all_defences",
+            ["select", "--matched", "--target", "pixel", "--task", "moons"],
+            "unknown task 'moons'; allowed: digits, photographs",
+        ),
+        (
+            ["select", "--profile", "cifar-small", "--matched", "--target", "pixel", "--task", "digits"],
+            "unknown task 'digits'; allowed: none, as 'cifar-small' has no all_defences",
         ),
     ],
 )

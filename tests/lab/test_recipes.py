@@ -53,6 +53,6 @@ def test_corners_of_a_profile():
 
 
 def test_linear_cka_is_chosen_for_in_a_profile_whose_other_studies_have_zero_targets():
-    mnist = load_profile("mnist")
-    assert any("zero" in part.losses for part in mnist.studies.design)
-    assert recipes.base_of(mnist, similarity="linear_cka").regularizer.similarity == "linear_cka"
+    quick = load_profile("quick")
+    assert any("zero" in part.losses for part in quick.studies.design)
+    assert recipes.base_of(quick, similarity="linear_cka").regularizer.similarity == "linear_cka"

@@ -337,7 +337,7 @@ def test_a_copy_cannot_take_the_name_of_a_profile_that_ships(tmp_path):
 
 def test_unknown_profile():
     with pytest.raises(
-        SpecError, match="unknown profile 'huge'; allowed: cifar-small, mnist, neural, paper, quick, recorded, trimmed"
+        SpecError, match="unknown profile 'huge'; allowed: cifar-small, neural, paper, quick, recorded, trimmed"
     ):
         load_profile("huge")
     with pytest.raises(SpecError, match=r"profile file nowhere\.yaml does not exist"):

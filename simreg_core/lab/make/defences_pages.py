@@ -16,9 +16,7 @@ FIGURE = "24_all_defences"
 SPARSE, HEBBIAN = "22_sparse_coding_front_end", "23_hebbian_networks"
 QUICK = PROJECT / "figures" / "quick"
 PAGES = {name: PROJECT / "docs" / f"{name}.md" for name in ("all-defences", "which")}
-NOT_YET = """**It is not computed yet**: the quick profile has no notebook 24, which is in preparation.
-`make figures PROFILE=mnist ONLY=24_all_defences` computes it, in a profile of its own.
-"""
+NOT_YET = f"**It is not computed yet**: `make figures ONLY={FIGURE}` computes it.\n"
 TABLE_HEAD = f"""# All defences side by side
 
 This page is written from the numbers of [notebook 24](../notebooks/{FIGURE}.ipynb) by
@@ -36,8 +34,8 @@ class, right or wrong, no attack of this size can change, where a defence says s
 WHICH_HEAD = """# Which should I use?
 
 This page is written from the figures of the quick profile by `python -m simreg_core defences-pages`, and says only what
-their numbers bear: small networks on 5,000 digits, small attacks. On your task, measure:
-[notebook 90](../notebooks/90_your_own_network.ipynb) takes your network and images.
+their numbers support: small networks on 5,000 digits and on patches of ten photographs, small attacks. On your task,
+measure: [notebook 90](../notebooks/90_your_own_network.ipynb) takes your network and images.
 
 *S^Th* is a network trained with the paper's regularizer and its thresholded targets, *none* the same network without
 it; the [glossary](glossary.md) has the other words. An effect is a difference in accuracy between networks with the
@@ -127,7 +125,7 @@ def which_page(folder: Path = QUICK) -> str:
     lines = [WHICH_HEAD + "## What is measured", "", "| question | here | effect [95 % interval] | n | notebook |"]
     lines.append("| --- | --- | --- | --- | --- |")
     lines += [_answer(question, claims[name].get(key), name) for key, name, question in QUESTIONS]
-    lines += ["", *_so(claims["02_attack_curves"], claims["14_white_box"]), ""]
+    lines += ["", *_so(claims["02_attack_curves"], claims["14_white_box"], claims[FIGURE]), ""]
     lines += _matrix(claims["14_white_box"])
     lines += ["", "## All defences on two tasks", ""]
     if claims[FIGURE]:
@@ -161,7 +159,7 @@ def _words(one: Mapping) -> str:
     return {CONTRADICTED: "no", NO_EFFECT: "no difference"}.get(one["verdict"], "open")
 
 
-def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict]) -> Iterator[str]:
+def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict], all_defences: Mapping[str, dict]) -> Iterator[str]:
     """What a user may conclude, a line for each verdict that allows one."""
     answers = {key: _words(one) for key, one in (*curves.items(), *white_box.items())}
     yield "## What follows"
@@ -179,7 +177,8 @@ def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict]) -> Iterator[s
     helped = [words for key, words in HELPS.items() if answers.get(key) == "yes"]
     if helped:
         yield f"- S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
-    yield "- How defences compare at equal clean accuracy is not known: each has the strength that notebook 14 gave it."
+    if not all_defences:
+        yield "- How defences compare at equal clean accuracy is not known: each has the strength that notebook 14 gave it."
 
 
 def _matrix(white_box: Mapping[str, dict]) -> list[str]:

@@ -54,9 +54,9 @@ def methods_of(experiments) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("own", load_profile("mnist").all_defences.tasks, ids=lambda own: own.name)
+@pytest.mark.parametrize("own", load_profile("quick").all_defences.tasks, ids=lambda own: own.name)
 def test_every_defence_that_there_is_is_a_row_of_both_tasks(own):
-    rows = rows_of(load_profile("mnist"), own)
+    rows = rows_of(load_profile("quick"), own)
     assert set(rows) == {*ROWS, LENET, UNIT_VGG}
     assert methods_of(of_seed(0) for of_seed in rows.values()) == {*RULES, *FRONT_ENDS}
     targets = {one.regularizer.target for of_seed in rows.values() if (one := of_seed(0)).regularizer is not None}
@@ -67,17 +67,17 @@ def test_every_defence_that_there_is_is_a_row_of_both_tasks(own):
 
 def test_networks_are_those_of_other_figures():
     """Where task, network, schedule and strength are the same, the key is; usual defences have their own strengths."""
-    mnist = load_profile("mnist")
+    quick = load_profile("quick")
     elsewhere = {
         one.key
-        for study in studies_of(mnist)
+        for study in studies_of(quick)
         if study.name != NAME
         for one, _ in study.measurements()
         if isinstance(one, Experiment)
     }
     shared = {}
-    for own in mnist.all_defences.tasks:
-        rows = rows_of(mnist, own)
+    for own in quick.all_defences.tasks:
+        rows = rows_of(quick, own)
         shared[own.name] = {name for name, of_seed in rows.items() if of_seed(0).key in elsewhere}
         for name, of_seed in rows.items():
             assert {of_seed(seed).key in elsewhere for seed in range(SEEDS)} == {name in shared[own.name]}
@@ -85,7 +85,7 @@ def test_networks_are_those_of_other_figures():
     assert shared[PHOTOGRAPHS] == {NONE, THRESHOLD, PARTIAL, SPARSE}
 
 
-@pytest.mark.parametrize("profile", ["tiny", "mnist", "paper"])
+@pytest.mark.parametrize("profile", ["tiny", "quick", "paper"])
 def test_every_network_is_attacked_by_who_knows_it(profile, tiny):
     own = tiny if profile == "tiny" else load_profile(profile)
     for block in figure(NAME).study(own).blocks:
@@ -119,14 +119,14 @@ def test_tiny_has_every_defence_and_what_the_claims_need(tiny):
 
 
 def test_a_profile_without_it_says_so():
-    with pytest.raises(SpecError, match=f"profile 'quick' does not have {NAME}: its 'all_defences' is null"):
-        figure(NAME).open("quick")
+    with pytest.raises(SpecError, match=f"profile 'cifar-small' does not have {NAME}: its 'all_defences' is null"):
+        figure(NAME).open("cifar-small")
 
 
 def test_recordings_of_a_variant_are_simulated_with_its_own_images():
-    mnist = load_profile("mnist")
-    base = base_of(mnist, mnist.all_defences.tasks[1])
-    (one, *_) = rows_of(mnist, mnist.all_defences.tasks[1])[NEURAL](0).regularizer.neural
+    quick = load_profile("quick")
+    base = base_of(quick, quick.all_defences.tasks[1])
+    (one, *_) = rows_of(quick, quick.all_defences.tasks[1])[NEURAL](0).regularizer.neural
     assert (one.source.images, one.source.size) == (base.task.images, base.task.size) == ("photos", (16, 16))
 
 
