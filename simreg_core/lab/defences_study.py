@@ -120,7 +120,9 @@ def _polarizing(base: Profile, own: DefencesTask) -> Rows:
 def polarizing_task(base: Profile, own: DefencesTask) -> Any:
     """The first task of notebook 21, of other images.  base: with a study of it."""
     study: Any = base.polarizing
-    return study.tasks[0].changed(name=own.name, task=base.task, epsilon=own.epsilon, epsilons=(own.epsilon / 2,))
+    first = study.tasks[0]
+    sizes = {"epsilon": own.epsilon, "epsilons": (own.epsilon / 2,)}
+    return first.changed(name=own.name, task=base.task, threshold=own.polarizing_threshold or first.threshold, **sizes)
 
 
 def _sparse(base: Profile, own: DefencesTask) -> Rows:
@@ -137,9 +139,10 @@ def _sparse(base: Profile, own: DefencesTask) -> Rows:
 def _hebbian(base: Profile, own: DefencesTask) -> Rows:
     study: Any = base.hebbian
     changed = base.changed(hebbian=study.changed(task=base.task))
+    cost = {} if own.hebbian_cost is None else {"cost": own.hebbian_cost}
     return {
         UNIT_VGG: lambda seed: hebbian.experiment(changed, seed, hebbian.STANDARD),
-        HAH: lambda seed: hebbian.experiment(changed, seed, HAH),
+        HAH: lambda seed: hebbian.experiment(changed, seed, HAH, **cost),
     }
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simreg_core.lab.specs.base import Alpha, Count, Int, Seeds, Spec, twice
+from simreg_core.lab.specs.base import Alpha, Count, Float, Int, Seeds, Spec, twice
 from simreg_core.lab.specs.defence import AnyDefence
 from simreg_core.lab.specs.dissertation import EpsilonEnd
 from simreg_core.lab.specs.evaluation import Evaluation, more_than_attacked
@@ -43,6 +43,8 @@ class DefencesTask(Spec):
     systems: of the dissertation, as the profile's studies have them.  partial: None where it is not among them.
     sparse_epsilon, sparse_epochs: for which sparse coding is made, and of each of its stages; None: epsilon, and those
         of its study.
+    polarizing_threshold, hebbian_cost: c of the polarizing front end, and the weight of all Hebbian costs; None: as in
+        their studies.
     matched: how the strength of a row was chosen on validation images; of rows that are not named, it was not.
     """
 
@@ -56,6 +58,8 @@ class DefencesTask(Spec):
     partial: PartialChoice | None = None
     sparse_epsilon: EpsilonEnd | None = None
     sparse_epochs: Count | None = None
+    polarizing_threshold: Annotated[Float, Field(gt=0, lt=1)] | None = None
+    hebbian_cost: Annotated[Float, Field(gt=0, le=1e6)] | None = None
     matched: dict[str, str] = Field(default_factory=dict)
 
     def faults(self) -> Iterator[str]:
