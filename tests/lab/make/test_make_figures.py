@@ -141,9 +141,9 @@ def test_what_is_wrong_in_several_notebooks_is_said_once_with_their_names(tiny, 
 
     wrong = {f"{number:02}_a": study("same") for number in range(6)} | {"07_b": study("other")}
     monkeypatch.setattr(figures, "FIGURES", wrong)
-    with pytest.raises(SpecError, match="^00_a, 01_a, 02_a and 3 more: same; 07_b: other$"):
+    with pytest.raises(SpecError, match=r"^00_a, 01_a, 02_a and 3 more: same; 07_b: other$"):
         figures.studies_of(tiny)
-    with pytest.raises(SpecError, match="^05_a, 01_a: same$"):
+    with pytest.raises(SpecError, match=r"^05_a, 01_a: same$"):
         figures.studies_of(tiny, ["05_a", "01_a"])
 
 
