@@ -77,7 +77,9 @@ class SimilarityRegularizer(nn.Module):
     `train()`/`eval()` decide whether the running means follow.
     Warns where a threshold makes every target 0, which only makes all images dissimilar; and, once each, where the
     network trains but no gradient reaches it from a layer, and where it meets a fault of oneDNN (see
-    `model.onednn_corrupts`). Activation checkpointing needs use_reentrant=False; batch norm in training mode inside
+    `model.onednn_corrupts`). Of another fault it knows nothing: on CPUs with AVX-512 or AMX a strided convolution in
+    bfloat16 whose input has fewer columns than its stride (oneDNN 3.13.3) has a wrong weight gradient; float32 is
+    right. Activation checkpointing needs use_reentrant=False; batch norm in training mode inside
     what is checkpointed is a ValueError.
     Raises ValueError for anything outside these bounds, naming it; for an unknown layer it lists those there are; for
     maps whose axis 0 is not the images, and maps that look like [b, h, w, channels] where no channel_axis is given.
