@@ -15,10 +15,15 @@ WORKERS ?=
 PYTHON ?= python3
 
 # relative folders are of this one, also in JupyterLab, whose kernels run in notebooks/
-$(foreach v,SIMREG_RUNS SIMREG_FIGURES SIMREG_RECORDS SIMREG_DATA,$(if $($v),$(eval export $v := $(if $(filter /% ~%,$($v)),,$(CURDIR)/)$($v))))
+folders := SIMREG_RUNS SIMREG_FIGURES SIMREG_RECORDS SIMREG_DATA SIMREG_WEIGHTS
+$(foreach v,$(folders),$(if $(value $v),$(eval override export $v := $(if $(filter /% ~%,$(firstword $(value $v))),,$$(CURDIR)/)$$(value $v))))
 
-# one word for a shell, whatever is in it
+# one word for a shell, whatever is in it; of a variable as it was given, in which make would take a $ for its own
 quoted = '$(subst ','\'',$(1))'
+given = $(call quoted,$(value $(1)))
+each = $(foreach word,$(value $(1)),$(2) $(call quoted,$(word)))
+# not for the programs that make starts, which take arguments: to hand them on, make would expand each $ after all
+unexport PROFILE ONLY MINUTES
 
 # An active conda environment made from environment.yml is used as it is; else a virtual environment in .venv.
 ifeq ($(CONDA_DEFAULT_ENV),simreg)
@@ -48,7 +53,7 @@ help:
 	@echo "make clean      remove the environment and the caches (not runs/: simreg clean)"
 
 figures: $(READY)
-	$(BIN)/python -m simreg_core figures $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(COMPUTED)),--computed) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(WORKERS:%=--workers '%') $(ONLY:%=--only '%')
+	$(BIN)/python -m simreg_core figures $(if $(value PROFILE),--profile $(call given,PROFILE)) $(if $(filter 1,$(RECOMPUTE)),--recompute) $(if $(filter 1,$(COMPUTED)),--computed) $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) $(call each,WORKERS,--workers) $(call each,ONLY,--only)
 
 # one after another, so that what is wanted most is whole first; a second call goes on where a first one was stopped
 RECORDED := "02_attack_curves 04_regularization_sets" 07_batch_size_study 08_image_count_study \
@@ -62,7 +67,7 @@ recorded: $(READY)
 # of 17 is measured of each, the most wanted ones first.
 CIFAR_SMALL := 17_what_protects 02_attack_curves 04_regularization_sets 05_common_corruptions 06_frequency_spectra \
     10_layer_weights 11_target_components 13_protocol_audit 14_white_box
-BY_NETWORK = $(BIN)/python -m simreg_core run --profile cifar-small --by-network $(WORKERS:%=--workers '%')
+BY_NETWORK = $(BIN)/python -m simreg_core run --profile cifar-small --by-network $(call each,WORKERS,--workers)
 cifar-small: $(READY)
 	$(BY_NETWORK) --only 03_hyperparameter_selection
 	@grep -q '^chosen:' notebooks/profiles/cifar-small.yaml || \
@@ -76,7 +81,7 @@ ifneq ($(filter gpu-day,$(MAKECMDGOALS)),)
   CHOSEN := $(shell grep '^chosen:' notebooks/profiles/cifar-small.yaml)
 endif
 gpu-day: $(if $(TORCH),,$(READY))
-	$(if $(TORCH),$(PYTHON),$(BIN)/python) -m benchmarks.gpu_day --minutes $(call quoted,$(MINUTES)) \
+	$(if $(TORCH),$(PYTHON),$(BIN)/python) -m benchmarks.gpu_day --minutes $(call given,MINUTES) \
 	    $(if $(filter 1,$(WITHOUT_GPU)),--without-gpu) \
 	    --compute "cifar-small: 03_hyperparameter_selection" \
 	    $(if $(CHOSEN),--compute "cifar-small: $(CIFAR_SMALL)") --compute "recorded: $(subst ",,$(RECORDED))"
@@ -103,7 +108,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 status select publish: $(READY)
-	$(BIN)/python -m simreg_core $@ $(if $(PROFILE),--profile $(call quoted,$(PROFILE))) $(if $(filter select1,$@$(WITHOUT_GPU)),--without-gpu)
+	$(BIN)/python -m simreg_core $@ $(if $(value PROFILE),--profile $(call given,PROFILE)) $(if $(filter select1,$@$(WITHOUT_GPU)),--without-gpu)
 
 lint: $(READY)
 	$(BIN)/ruff check .

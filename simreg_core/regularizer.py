@@ -77,7 +77,9 @@ class SimilarityRegularizer(nn.Module):
     `train()`/`eval()` decide whether the running means follow.
     Warns where a threshold makes every target 0, which only makes all images dissimilar; and, once each, where the
     network trains but no gradient reaches it from a layer, and where it meets a fault of oneDNN (see
-    `model.onednn_corrupts`). Activation checkpointing needs use_reentrant=False; batch norm in training mode inside
+    `model.onednn_corrupts`). Of another fault it knows nothing: on CPUs with AVX-512 or AMX a strided convolution in
+    bfloat16 whose input has fewer columns than its stride (oneDNN 3.13.3) has a wrong weight gradient; float32 is
+    right. Activation checkpointing needs use_reentrant=False; batch norm in training mode inside
     what is checkpointed is a ValueError.
     Raises ValueError for anything outside these bounds, naming it; for an unknown layer it lists those there are; for
     maps whose axis 0 is not the images, and maps that look like [b, h, w, channels] where no channel_axis is given.
@@ -166,9 +168,10 @@ class SimilarityRegularizer(nn.Module):
         """S^CNN-l: the measure's similarities of the mean-subtracted feature maps of given pairs, [layers, ...]."""
         maps = self._maps_of_step(rows.to(self.images.device), cols.to(self.images.device))
         with torch.autocast(self.images.device.type, enabled=False):  # 1 - s is lost in half precision
-            return torch.stack(
-                [self.measure.of_layer(self._centred(index, both.float())) for index, both in enumerate(maps)]
-            )
+            if self.training:
+                # before use, as the released code does: a batch takes part in the mean that is subtracted from it
+                self._follow(maps)
+            return torch.stack([self.measure.of_layer(self._centred(index, both)) for index, both in enumerate(maps)])
 
     def _maps_of_step(self, rows: Tensor, cols: Tensor) -> Sequence[Tensor]:
         """The maps of the first images, then of the second, in one tensor per layer."""
@@ -188,16 +191,22 @@ class SimilarityRegularizer(nn.Module):
             self._check_training(maps)
         return maps
 
+    def _follow(self, maps: Sequence[Tensor]) -> None:
+        """Move the running means of all layers' channels towards those of a batch."""
+        means = [getattr(self, f"mean{index}") for index in range(len(maps))]
+        of_batch = []
+        for mean, own in zip(means, maps, strict=True):
+            axis = channel_axis_of(own, self.channel_axis)
+            others = [other for other in range(own.ndim) if other != axis]
+            of_batch.append(own.detach().mean(dim=others, dtype=torch.float32).to(mean))
+        torch._foreach_lerp_(means, of_batch, 1 - self.momentum)
+
     def _centred(self, index: int, maps: Tensor) -> Tensor:
-        """A layer's maps without the running mean of each channel, [2k, values]."""
-        mean, axis = getattr(self, f"mean{index}"), channel_axis_of(maps, self.channel_axis)
-        if self.training:
-            # before use, as the released code does: a batch takes part in the mean that is subtracted from it
-            batch_mean = maps.detach().mean(dim=[other for other in range(maps.ndim) if other != axis])
-            mean.lerp_(batch_mean.to(mean), 1 - self.momentum)
-        # a copy: the next call changes the mean before backward may run
-        centre = mean.clone().reshape([-1 if other == axis else 1 for other in range(maps.ndim)])
-        return flattened(maps - centre)
+        """A layer's maps without the running mean of each channel, [2k, values] float32."""
+        axis = channel_axis_of(maps, self.channel_axis)
+        # a difference needs neither of the two backward: the next call may change the mean before
+        centre = getattr(self, f"mean{index}").float().reshape([-1 if each == axis else 1 for each in range(maps.ndim)])
+        return flattened((maps - centre).float())  # float32 also of half precision, without a copy of the maps
 
     @property
     def pair_state(self) -> Tensor:

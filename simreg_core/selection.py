@@ -50,6 +50,15 @@ def _right(model: nn.Module, pixels: Tensor, labels: Tensor, batch_size: int) ->
     return found / len(labels)
 
 
+class NothingToCompare(ValueError):
+    """The unregularized network is right on no image.  clean: also without noise."""
+
+    def __init__(self, clean: bool):
+        what = "clean accuracy" if clean else "accuracy under noise"
+        super().__init__(f"the {what} of the unregularized network is 0, so there is nothing to compare with")
+        self.clean = clean
+
+
 @dataclass(frozen=True)
 class AlphaChoice:
     """What `choose_alpha` found; `print` shows the table and the choice.
@@ -114,8 +123,7 @@ def choose_alpha(
     found = {alpha: _means(train, evaluate, alpha, seeds) for alpha in (0.0, *map(float, alphas))}
     clean, noisy = found[0.0]
     if clean == 0 or noisy == 0:
-        what = "clean accuracy" if clean == 0 else "accuracy under noise"
-        raise ValueError(f"the {what} of the unregularized network is 0, so there is nothing to compare with")
+        raise NothingToCompare(clean == 0)
     rows = [
         {"alpha": alpha, "clean": own[0], "noisy": own[1], "clean_ratio": own[0] / clean, "noisy_ratio": own[1] / noisy}
         for alpha, own in found.items()

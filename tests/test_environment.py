@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -105,13 +106,17 @@ def test_make_is_readable_without_doing_anything():
     assert "-m simreg_core figures --profile 'quick'" in said.stdout
 
 
+ODD = ["my profiles/one's.yaml", "a$b.yaml", "$b", "a$(b.yaml", "a$$(shell echo c)`d`.yaml"]
+
+
+@pytest.mark.parametrize("path", ODD)
 @pytest.mark.parametrize("target", ["figures", "status", "publish"])
-def test_make_hands_on_a_path_with_spaces_and_quotes_as_one_word(target):
+def test_make_hands_on_a_path_with_spaces_quotes_and_dollars_as_one_word(target, path):
     said = subprocess.run(
         # inside `make test` make would end with the name of the folder that it leaves
         [
             *("make", "-n", "--no-print-directory", target),
-            *("PROFILE=my profiles/one's.yaml", "ONLY=02_attack_curves 16_cost"),
+            *(f"PROFILE={path}", "ONLY=02_attack_curves 16_$cost"),
         ],
         cwd=PROJECT,
         capture_output=True,
@@ -119,8 +124,19 @@ def test_make_hands_on_a_path_with_spaces_and_quotes_as_one_word(target):
         check=True,
     )
     words = shlex.split(said.stdout.splitlines()[-1])
-    assert words[words.index("--profile") + 1] == "my profiles/one's.yaml"
-    assert target != "figures" or words[-4:] == ["--only", "02_attack_curves", "--only", "16_cost"]
+    assert words[words.index("--profile") + 1] == path
+    assert target != "figures" or words[-4:] == ["--only", "02_attack_curves", "--only", "16_$cost"]
+
+
+@pytest.mark.parametrize("folder", ["my runs/o'ne", "a$b", "/a b/$(c", "~/runs"])
+def test_make_hands_on_folders_as_they_are_given_and_makes_them_absolute(folder):
+    whole = folder if folder[0] in "/~" else f"{PROJECT}/{folder}"
+    command = ["make", "--no-print-directory", "--eval", "show: ; @printenv SIMREG_RUNS SIMREG_WEIGHTS", "show"]
+    in_environment = {**os.environ, "SIMREG_RUNS": folder, "SIMREG_WEIGHTS": folder}
+    as_arguments = [*command, f"SIMREG_RUNS={folder}", f"SIMREG_WEIGHTS={folder}"]
+    for given, environment in ((command, in_environment), (as_arguments, None)):
+        said = subprocess.run(given, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+        assert said.stdout.splitlines() == [whole, whole]
 
 
 def test_the_first_notebook_shows_every_figure_and_the_readme_six():

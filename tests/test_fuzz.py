@@ -129,6 +129,17 @@ def test_images_of_attacks(name, pixels):
     fuzz(name, call, pixels, "image|pixels", {one: SAME[one] for one in SAME if one not in others})
 
 
+def test_images_and_direction_of_a_transferred_attack(pixels):
+    """The direction was found before, on another network."""
+    direction = torch.randint(-1, 2, pixels.shape, generator=seeded()).float()
+
+    def call(x, direction=direction):
+        return attacks.transferred_fgsm(x, direction, 0.1, protocol="strict")
+
+    fuzz("transferred_fgsm", call, pixels, "image|pixels")
+    fuzz("transferred_fgsm direction", lambda d: call(pixels, d), direction, "direction")
+
+
 LABELS = {
     ON_GPU: lambda y: y.to(GPU),
     "list": lambda y: y.tolist(),
@@ -254,7 +265,7 @@ def test_what_neural_takes(name):
     fuzz(name, call, value, named, same, wrong)
 
 
-@pytest.mark.parametrize("name", ["rates", "fit"])
+@pytest.mark.parametrize("name", ["rates", "predicted_similarity", "fit"])
 def test_what_a_predictor_takes(name):
     images, responses = torch.rand(8, 1, 9, 9, generator=seeded()), torch.rand(2, 8, 3, generator=seeded(1))
     with torch.random.fork_rng():
@@ -262,6 +273,14 @@ def test_what_a_predictor_takes(name):
         predictor = neural.V1Predictor((9, 9), 3, channels=2, layers=0, kernel=5)
     if name == "rates":
         fuzz(name, predictor.rates, images, "image|pixels")
+        return
+    if name == "predicted_similarity":
+        weights = torch.rand(3, generator=seeded(2))
+        fuzz(name, lambda x: neural.predicted_similarity(predictor, x, weights), images, "image|pixels")
+        other = WRONG | {"NaN": lambda x: x * torch.nan, "an axis less": lambda x: x[0]}
+        same = {one: SAME[one] for one in SAME if one != "transposed"}
+        other.pop("none")  # all neurons alike
+        fuzz("weights", lambda w: neural.predicted_similarity(predictor, images, w), weights, "weights", same, other)
         return
     start = {key: tensor.clone() for key, tensor in predictor.state_dict().items()}
 
@@ -313,6 +332,8 @@ def calls() -> dict:
     return {
         **{name: lambda call=call: call(network, pixels, labels) for name, call in ATTACKS.items()},
         **{name: lambda call=call: call(pixels) for name, call in NOISES.items()},
+        "transferred_fgsm": lambda: attacks.transferred_fgsm(pixels, (pixels - 0.5).sign(), 0.1, protocol="released"),
+        "predicted_similarity": lambda: neural.predicted_similarity(predictor, images),
         **{name: lambda name=name: SIMILARITIES[name](images) for name in SIMILARITIES if name != "blurred"},
         "regularizer": lambda: regularized(images, network=normalized),
         "reliability": lambda: neural.reliability(repeats, splits=3),

@@ -58,6 +58,19 @@ def test_running_means_follow_in_training_mode_only(model, images):
     assert regularizer.mean0.abs().sum() > 0
 
 
+def test_a_later_call_does_not_change_the_gradient_of_an_earlier_one(model, images):
+    """Although it moves the running means, which the earlier one has subtracted."""
+    gradients = []
+    for calls in (1, 2):
+        own = copy.deepcopy(model)
+        regularizer = SimilarityRegularizer(own, own.features, images, targets="pixel", pairs_per_step=8)
+        first, *_ = [regularizer() for _ in range(calls)]
+        first.backward()
+        gradients.append([each.grad for each in own.parameters() if each.grad is not None])
+    assert len(gradients[0]) > 10
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
 def test_pixel_and_given_targets(model, images):
     similarity = pixel_similarity(images)
     pixel = SimilarityRegularizer(model, model.features, images, targets="pixel")

@@ -22,7 +22,8 @@ def made_once(store: Store, what: str, depends_on: dict[str, Any], make: Callabl
 
     what: of which kind it is, 'corrupted images'.  depends_on: all that it depends on, as JSON, beside the versions of
         torch, numpy and of what is computed.
-    A file that is damaged is made again.
+    A file that is damaged is made again. Processes that need the same thing at once each make it and write it, whole,
+    one over the other: the same bits. A lock would save no time, since the others would only wait.
     """
     versions = [COMPUTATION_VERSION, torch.__version__, np.__version__]
     whole = json.dumps([what, depends_on, versions], sort_keys=True)

@@ -23,7 +23,7 @@ from simreg_core.lab.own_inputs import Logits, Sets, Settings, check_fit, defaul
 from simreg_core.lab.series import NONE, THRESHOLD
 from simreg_core.lab.specs import SpecError, WhiteBoxEvaluation, build, stream
 from simreg_core.names import PAIRS_PER_STEP
-from simreg_core.selection import AlphaChoice
+from simreg_core.selection import AlphaChoice, NothingToCompare
 
 EXAMPLES = 6  # images on the page
 ABOVE_CHANCE = 0.05  # what a few dozen guesses may reach
@@ -129,13 +129,17 @@ class OwnNetwork:
         """alpha by the paper's criterion on validation images, at the largest noise, with one network for each.
 
         Warns where that noise leaves the unregularized network nothing but guesses.
+        Raises SpecError as `trained`, and where that network is right on no image: there is nothing to compare with.
         """
         held_out, noise = self.sets.validation, max(self.settings.noise)
-        choice = choose_alpha(
-            self.trained,
-            lambda network: accuracies(network, held_out.pixels, held_out.labels, noise),
-            self.settings.alphas,
-        )
+        try:
+            choice = choose_alpha(
+                self.trained,
+                lambda network: accuracies(network, held_out.pixels, held_out.labels, noise),
+                self.settings.alphas,
+            )
+        except NothingToCompare as error:
+            raise SpecError(f"{error}; give {'more steps' if error.clean else 'smaller values of noise'}") from error
         if choice.grid[0]["noisy"] <= self.guesses:
             words = f"under noise {noise:g} the network without the loss only guesses, so alpha is chosen by luck"
             warnings.warn(f"{words}: give smaller values of noise", stacklevel=2)

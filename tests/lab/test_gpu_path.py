@@ -63,8 +63,7 @@ TRAININGS = {
     "linear CKA": ("S^Th", {"regularizer": {"similarity": "linear_cka"}}),
     "colour": ("S^Th", {"task": {"channels": 3}}),
     "blur": ("S^Th", {"network": {"name": "resnet10", "width": 2, "blur": 1.0}}),
-    # not smaller: of a strided convolution of a single pixel, in bfloat16, a CPU with AMX leaves parts of the weight's
-    # gradient unwritten (oneDNN 3.13.3, brgconv_bwd_w)
+    # not smaller: of less than 17 columns a CPU's gradients in bfloat16 would be wrong, so it is refused
     "torchvision": ("S^Th", {"network": {"name": "torchvision-resnet18", "width": 2}, "task": {"size": (32, 32)}}),
     "vgg": ("S^Th", {"network": {"name": "vgg", "width": 2}}),
     "convnext": ("S^Th", {"network": {"name": "convnext", "width": 8}}),
@@ -235,7 +234,7 @@ def test_every_step_makes_the_gradient_nodes_of_all_weights_anew(a_run):
 
 # in a step of the paper's network, by target and precision; a change may lower them
 KERNELS = {
-    ("none", "bfloat16"): 168, ("S^Th", "bfloat16"): 502, ("none", "float32"): 163, ("S^Th", "float32"): 485
+    ("none", "bfloat16"): 168, ("S^Th", "bfloat16"): 488, ("none", "float32"): 163, ("S^Th", "float32"): 476
 }  # fmt: skip
 NO_KERNEL = {
     *("view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze"),

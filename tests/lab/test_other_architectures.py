@@ -1,8 +1,12 @@
 """Other architectures in the laboratory: trained, resumed, evaluated and sized like the ResNets."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 from conftest import TINY
+from torch import nn
+from torch.nn import functional as F
 
 from simreg_core.architectures import architecture
 from simreg_core.lab import recipes, series
@@ -13,6 +17,8 @@ from simreg_core.lab.specs import Architecture, Experiment, SpecError, build, lo
 from simreg_core.lab.store import Store
 from simreg_core.lab.tensors import read_tensors
 from simreg_core.lab.training import train
+from simreg_core.lab.training.assembly import build_network
+from simreg_core.model import BLOCKS
 from simreg_core.names import LAYERS, WIDTHS
 
 CPU = torch.device("cpu")
@@ -107,6 +113,55 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(tiny,
     task, regularizer = tiny.task.changed(size=size), tiny.regularizer.changed(size=(16, 16))
     with pytest.raises(SpecError, match=message):
         build(Experiment, {"task": task, "regularizer": regularizer, "network": network})
+
+
+@pytest.mark.parametrize(("task", "own"), [((16, 16), (32, 16)), ((17, 17), (17, 16))])
+def test_too_few_columns_are_refused_in_bfloat16(tiny, task, own):
+    """oneDNN's gradient of a strided convolution of a single column is wrong there; float32 is right."""
+    parts = {
+        "task": tiny.task.changed(size=task),
+        "regularizer": tiny.regularizer.changed(size=own),
+        "network": {"name": "torchvision-resnet18", "width": 4},
+    }
+    with pytest.raises(SpecError, match=r"'torchvision-resnet18' in bfloat16 takes .* at least 17 columns, got 16: "):
+        build(Experiment, {**parts, "optimization": {"precision": "bfloat16"}})
+    assert build(Experiment, parts).optimization.precision is None
+
+
+def of_the_smallest_images(profile, name) -> Experiment:
+    """In bfloat16."""
+    for side in range(8, 40):
+        parts = {"task": profile.task.changed(size=(side, side)), "network": {"name": name, "width": 16}}
+        with suppress(SpecError):
+            return build(Experiment, {**parts, "optimization": {"precision": "bfloat16"}})
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *LAYERS])
+def test_weight_gradients_in_bfloat16_are_right_for_the_smallest_images(tiny, name):
+    """Of each convolution by itself, since rounding grows from layer to layer; nothing of them is left unwritten."""
+    experiment = of_the_smallest_images(tiny, name)
+    network, given = build_network(experiment, 10).to(memory_format=torch.channels_last), []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_pre_hook(lambda layer, inputs: given.append((layer, inputs[0])))
+    generator = torch.Generator().manual_seed(0)
+    network(torch.rand(16, 1, *experiment.task.size, generator=generator))
+    assert all(x.shape[3] >= layer.stride[1] for layer, x in given if layer.kernel_size[1] > 1)
+    assert given or name == "mlp"
+    for layer, x in [*given]:  # the hook adds to it
+        exact, rounded = (weight_gradient(layer, x, precision) for precision in (torch.float32, torch.bfloat16))
+        assert F.cosine_similarity(rounded, exact, dim=0) > 0.99, (layer, x.shape)
+
+
+def weight_gradient(layer, x, precision) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+        y = layer(x.detach())
+    there = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    dirty = [torch.full((layer.weight.numel() * n,), torch.nan, dtype=precision) for n in (1, 1, 2, 2, 4)]
+    del dirty  # what is not written is then seen
+    (found,) = torch.autograd.grad(y, layer.weight, there.to(y))
+    return found.flatten().float()
 
 
 def test_an_architecture_is_named_once_and_known(tiny):

@@ -212,6 +212,20 @@ def test_a_noise_that_leaves_only_guesses_is_told_before_alpha_is_chosen():
         own.choose()
 
 
+@pytest.mark.parametrize(
+    ("right", "message"),
+    [
+        ((0.5, 0.0), "the accuracy under noise of the unregularized .* compare with; give smaller values of noise$"),
+        ((0.0, 0.0), "the clean accuracy of the unregularized network is 0, .*; give more steps$"),
+    ],
+)
+def test_where_no_image_is_left_to_compare_one_line_says_what_to_change(monkeypatch, right, message):
+    own = own_network.opened(steps=1, alphas=(0.1,))
+    monkeypatch.setattr(own_network, "accuracies", lambda *given: right)
+    with pytest.raises(SpecError, match=message):
+        own.choose()
+
+
 def test_a_single_seed_has_no_interval_and_tuples_are_attacked_too():
     own = own_network.opened(
         network="my_networks:tuples", steps=40, seeds=1, test_images=30, queries=5, noise=(0.5,), epsilons=(0.05,)

@@ -65,7 +65,7 @@ def test_a_corrupt_record_is_named(store, record):
     store.save_record(record)
     path = store.record_paths(record.experiment, record.evaluation)[0]
     path.write_text(path.read_text()[:200])
-    with pytest.raises(StoreError, match=f"record {path} is corrupt"):
+    with pytest.raises(StoreError, match=f"record {path} is corrupt.*; delete it to compute it again"):
         store.record(record.experiment, record.evaluation)
 
 

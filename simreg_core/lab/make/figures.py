@@ -23,23 +23,32 @@ from simreg_core.lab.study import Study
 if TYPE_CHECKING:
     from simreg_core.lab.running.compute import Executor
 
+MOST_NAMES = 3  # of notebooks with the same fault, in its message
+
 
 def studies_of(profile: Profile, only: Sequence[str] = ()) -> list[Study]:
     """The profile's studies, in the order of their notebooks; those named in `only`, in its order, where any is.
 
-    Raises SpecError with what is wrong in each of them.
+    Raises SpecError with what is wrong in each of them; what is wrong in several is said once.
     """
     figures = dict(FIGURES)
-    found, problems = [], []
+    found: list[Study] = []
+    problems: dict[str, list[str]] = {}  # names of notebooks by what is wrong in them
     for name in only or figures:
         if figures[name].is_of(profile):
             try:
                 found.append(figures[name].study(profile))
             except SpecError as error:
-                problems.append(f"{name}: {error}")
+                problems.setdefault(str(error), []).append(name)
     if problems:
-        raise SpecError("; ".join(problems))
+        raise SpecError("; ".join(f"{_listed(names)}: {error}" for error, names in problems.items()))
     return found
+
+
+def _listed(names: list[str]) -> str:
+    """'a, b and 5 more'."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST_NAMES])} and {more} more"
 
 
 def paths_of(profile: Profile, only: Sequence[str] = ()) -> list[Path]:

@@ -75,7 +75,7 @@ def _compute(
     with Progress(total, label) as progress, nullcontext(executor) if executor else Workers(workers) as run:
         for stage in stages:
             failed += run([task for task in stage if _is_ready(*task[1])], progress)
-            keep(failed, store)
+    keep(failed, store)  # most are already, see `Failures`; and what is done by now is not kept any longer
     raise_failures(failed)
 
 

@@ -45,7 +45,9 @@ class Failures:
     _in_a_row: int = 0
 
     def again(self, arguments: tuple, error: Exception) -> bool:
-        """Note that a task failed; whether it is to be tried again.  arguments: of the task.
+        """Note that a task failed; whether it is to be tried again.  arguments: of the task; the store is the last.
+
+        What failed for good is written down at once: the next task may end the whole run.
 
         Raises RunnerError where all has failed for a while, and where the disk is full: no other task would end.
         """
@@ -67,6 +69,7 @@ class Failures:
         again = not isinstance(error, TrainingError) and self._attempts[key] <= RETRIES
         if not again:
             self.found.append(failure)
+            keep([failure], arguments[-1])
         print(f"{what} failed{'; trying again' if again else ''} ({failure.reason})", file=sys.stderr, flush=True)
         return again
 

@@ -117,7 +117,12 @@ def build(kind: type[AnySpec], values: Any, where: str = "") -> AnySpec:
 
 def describe(error: ValidationError) -> str:
     """The problems of a pydantic error, in one line; of very many, the first."""
-    problems = list(dict.fromkeys(map(_problem, error.errors())))
+    return in_one_line(dict.fromkeys(map(_problem, error.errors())))
+
+
+def in_one_line(found: Iterable[str]) -> str:
+    """Problems, of very many the first."""
+    problems = list(found)
     more = len(problems) - MOST_PROBLEMS
     return "; ".join(problems[:MOST_PROBLEMS] + ([f"and {more} more"] if more > 0 else []))
 

@@ -1,12 +1,14 @@
 """Profiles read from YAML files."""
 
+import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from simreg_core.lab.specs.base import INSTALLED, PROFILES, SHORT, SpecError, build, is_checkout
+from simreg_core.lab.specs.base import INSTALLED, PROFILES, SHORT, SpecError, build, in_one_line, is_checkout
 from simreg_core.lab.specs.profile import Profile, RegularizationSet
 from simreg_core.lab.specs.training import Regularizer, misfit, too_many_pairs
 from simreg_core.names import WIDTHS
@@ -122,6 +124,30 @@ def _is_huge(values: Any) -> bool:
     return seen > MOST_VALUES
 
 
+# what YAML 1.1 takes for a number of base 8 or 60, a reader for another number, or for a time
+_OTHER_NUMBER = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+
+
+def _other_numbers(root: yaml.Node | None) -> Iterator[str]:
+    """The numbers of a file that are not what they seem, each with its place."""
+    waiting, seen = deque([("", root)]), set()
+    while waiting:
+        place, node = waiting.popleft()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(f"{place}.{getattr(key, 'value', '?')}".removeprefix("."), one) for key, one in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(f"{place}.{index}", one) for index, one in enumerate(node.value)]
+        elif node is not None and node.tag.endswith((":int", ":float")) and _OTHER_NUMBER.fullmatch(node.value):
+            base = 60 if ":" in node.value else 8
+            yield (
+                f"{place}: got {SHORT.repr(node.value)}, which YAML reads in base {base}; "
+                "allowed: decimal numbers, without a leading 0 or a colon"
+            )
+
+
 class _Loader(yaml.SafeLoader):
     """As YAML's own, but it notes every key that is given twice; YAML would take the last."""
 
@@ -143,14 +169,18 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_yaml(path: Path) -> Any:
-    """What a YAML file holds.  Raises SpecError where it is none, and for keys given twice."""
+    """What a YAML file holds.
+
+    Raises SpecError where it is none, for keys given twice, and for numbers of other bases that do not look like it.
+    """
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
-        values = loader.get_single_data()
+        node = loader.get_single_node()
+        values = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an impossible date or number
         raise SpecError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from error
     if _is_huge(values):
         raise SpecError(f"profile {path} holds more than {MOST_VALUES:,} values; are there aliases of aliases?")
-    if loader.twice:
-        raise SpecError(f"profile {path}: {'; '.join(loader.twice)}")
+    if found := [*loader.twice, *_other_numbers(node)]:
+        raise SpecError(f"profile {path}: {in_one_line(found)}")
     return values

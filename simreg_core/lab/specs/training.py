@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     from simreg_core.defences import Artefact
 
 
+# (width of images) of which every strided convolution is given at least as many columns as its stride. Below, oneDNN
+# 3.13.3 (torch 2.15.0) leaves columns of the weight's gradient unwritten in bfloat16, on CPUs with AVX-512 or AMX; the
+# other networks have this at every size that they take.
+LEAST_WIDTH_IN_BFLOAT16 = {"torchvision-resnet18": 17}
+
+
 class Task(Spec):
     """Labelled images to be classified.
 
@@ -272,6 +278,13 @@ class Experiment(Spec):
             yield f"'{name}' takes images of one size: regularizer.size must be the task's, or left out"
         elif size is not None and name in LAYERS:
             yield from misfit(name, size, self.network.width)
+        narrowest = min(width for _, width in (self.task.size, size or self.task.size))
+        least = LEAST_WIDTH_IN_BFLOAT16.get(name, 0)
+        if self.optimization.precision is not None and narrowest < least:
+            yield (
+                f"'{name}' in {self.optimization.precision} takes images of at least {least} columns, got {narrowest}: "
+                "some CPUs give a wrong gradient below; leave out optimization.precision, or give larger images"
+            )
 
 
 class Fit(Spec):

@@ -4,7 +4,7 @@ At batch 64 launching a step's thousand small kernels takes longer than computin
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -109,8 +109,18 @@ def _map(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
 
 
 def _copy_into(places: Inputs, inputs: Inputs) -> None:
-    if isinstance(places, tuple):
-        for place, one in zip(places, inputs, strict=True):
-            _copy_into(place, one)
-    elif places is not None:
-        places.copy_(inputs)
+    """Copy each tensor into its place, those of a type at once: a launch for each would be a launch too many."""
+    alike: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for place, given in zip(_tensors(places), _tensors(inputs), strict=True):
+        for one, of_type in zip((place, given), alike.setdefault(place.dtype, ([], [])), strict=True):
+            of_type.append(one)
+    for own, given in alike.values():
+        torch._foreach_copy_(own, given)
+
+
+def _tensors(inputs: Inputs) -> Iterator[Tensor]:
+    if isinstance(inputs, tuple):
+        for one in inputs:
+            yield from _tensors(one)
+    elif inputs is not None:
+        yield inputs

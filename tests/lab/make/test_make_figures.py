@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from simreg_core.lab.image_files import DataError
 from simreg_core.lab.images import load_image_set
 from simreg_core.lab.inputs import checksums
 from simreg_core.lab.make import figures
-from simreg_core.lab.specs import PROJECT, load_profile
+from simreg_core.lab.specs import PROJECT, SpecError, load_profile
 from simreg_core.lab.store import Store
 
 LAYERS = "10_layer_weights"  # four networks
@@ -129,6 +130,21 @@ def test_the_store_is_locked_from_what_is_deleted_to_what_is_used(make, seen):
     assert seen["computed"] == [True]
     assert seen["deleted"] == [True] * 4
     assert seen["drawn"] == [False]  # the kernels may have to compute
+
+
+def test_what_is_wrong_in_several_notebooks_is_said_once_with_their_names(tiny, monkeypatch):
+    def study(words):
+        def fail(profile):
+            raise SpecError(words)
+
+        return SimpleNamespace(is_of=lambda profile: True, study=fail)
+
+    wrong = {f"{number:02}_a": study("same") for number in range(6)} | {"07_b": study("other")}
+    monkeypatch.setattr(figures, "FIGURES", wrong)
+    with pytest.raises(SpecError, match=r"^00_a, 01_a, 02_a and 3 more: same; 07_b: other$"):
+        figures.studies_of(tiny)
+    with pytest.raises(SpecError, match=r"^05_a, 01_a: same$"):
+        figures.studies_of(tiny, ["05_a", "01_a"])
 
 
 def test_figures_elsewhere_are_drawn_from_the_committed_records(make, seen, tmp_path, capsys):

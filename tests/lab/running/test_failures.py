@@ -13,7 +13,7 @@ from simreg_core.lab.files import StoreError, written_whole
 from simreg_core.lab.make.status import status
 from simreg_core.lab.running.compute import compute
 from simreg_core.lab.running.failures import FAILED_IN_A_ROW, Failures, RunnerError, kept_failures
-from simreg_core.lab.running.plan import plan
+from simreg_core.lab.running.plan import Plan, plan
 from simreg_core.lab.running.processes import ProcessDied
 from simreg_core.lab.training import TrainingError, train
 
@@ -60,6 +60,27 @@ def test_a_full_disk_ends_all_at_once(tiny, store):
         RunnerError, match=r"^training .* failed: cannot write .*: no space left on the disk; .* make room"
     ):
         Failures().again((recipes.experiment(tiny, "none", 0), None, store), full_disk(store.root / "resume"))
+
+
+@pytest.mark.parametrize("end", ["full disk", "Ctrl-C", "all fail"])
+def test_what_failed_is_kept_also_where_the_stage_does_not_end(tiny, store, end):
+    broken, other = (recipes.experiment(tiny, "none", seed) for seed in range(2))
+
+    def executor(tasks, progress):
+        failures, error = Failures(), ValueError("no such thing")
+        while failures.again((broken, None, store), error):
+            pass
+        if end == "Ctrl-C":
+            raise KeyboardInterrupt
+        for seed in range(FAILED_IN_A_ROW):
+            task = (recipes.experiment(tiny, "S^Th", seed), None, store)
+            failures.again(task, full_disk(store.root / "resume") if end == "full disk" else error)
+
+    with pytest.raises(KeyboardInterrupt if end == "Ctrl-C" else RunnerError):
+        compute(Plan((broken, other), ()), store, "test", executor=executor)
+    assert kept_failures(store) == {
+        broken.key: f"training {broken.title} (experiment {broken.key}): ValueError: no such thing"
+    }
 
 
 def full_disk(path):

@@ -131,6 +131,38 @@ def test_a_target_of_the_whole_profile_is_refused(write, fields):
     assert len(str(said.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "base"),
+    [
+        ("seeds: 010", "seeds: got '010'", 8),
+        ("seeds: 1:30", "seeds: got '1:30'", 60),
+        ("regularizer: {alpha: 1:30.5}", "regularizer.alpha: got '1:30.5'", 60),
+        ("studies: {pairs_per_step: [2, -010]}", "studies.pairs_per_step.1: got '-010'", 8),
+        ("seeds: !!int '010'", "seeds: got '010'", 8),
+    ],
+)
+def test_a_number_that_yaml_reads_as_another_one_is_refused(write, text, place, base):
+    with pytest.raises(SpecError) as said:
+        load_profile(write(f"name: mine\nextends: quick\n{text}\n"))
+    words = f"{place}, which YAML reads in base {base}; allowed: decimal numbers, without a leading 0 or a colon"
+    assert str(said.value).endswith(f"mine.yaml: {words}")
+
+
+def test_all_numbers_that_are_not_what_they_seem_are_named_once(write):
+    text = "name: mine\nextends: quick\nseeds: &n 010\nmain_seeds: *n\nregularizer: {count: 1:30, alpha: 0.5}\n"
+    with pytest.raises(SpecError) as said:
+        load_profile(write(text))
+    assert re.findall(r"(\S+): got '(\S+)'", str(said.value)) == [("seeds", "010"), ("regularizer.count", "1:30")]
+    with pytest.raises(SpecError, match=r"; and 80 more$"):
+        load_profile(write(f"name: mine\nextends: quick\nseeds: [{', '.join(['010'] * 100)}]\n"))
+
+
+@pytest.mark.parametrize("seeds", ["16", "'010'", "1_0", "0x10", "10.0"])
+def test_decimal_numbers_and_text_are_read_as_they_look(write, seeds):
+    expected = {"'010'": 10, "1_0": 10, "0x10": 16, "10.0": 10, "16": 16}[seeds]
+    assert load_profile(write(f"name: mine\nextends: quick\nseeds: {seeds}\n")).seeds == expected
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from simreg_core.lab.training.replay import WARM_UP, Replayed
 
@@ -72,6 +73,27 @@ def test_recorded_steps_get_new_inputs_and_change_what_lives_on():
         batch.fill_(-1e9)  # the caller's own tensors may change afterwards
         assert torch.equal(total, expected)
         assert len(recorded) == (call >= WARM_UP)
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func).split(".")[1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_inputs_of_a_step_are_copied_a_type_at_a_time():
+    """A launch of each took as long as a kernel of the step."""
+    replayed = Replayed(lambda *inputs: None, Failing(None))
+    inputs = (torch.ones(2), (torch.tensor([1, 2]), torch.tensor([True])), (torch.tensor([3]), torch.ones(3)), None)
+    for _ in range(WARM_UP + 1):
+        replayed(*inputs)
+    with Operations() as done:
+        replayed(*inputs)
+    assert done.names == ["_foreach_copy_"] * 3
 
 
 def test_inputs_of_another_shape_are_refused():
