@@ -71,6 +71,7 @@ class Figure:
     options: numbers of the figure that are not the profile's, with their defaults.
     part: the field of a profile that the figure is of, where that may be None: such a profile does not have it.
     files: of `simreg_core`, beside its module and what all figures share: a change of them redraws it.
+    small: a smaller picture for the README's gallery; None: the first panel of the picture.
     named: whether each claim names the series that it is about, so that it can be judged before the others are there.
     """
 
@@ -86,6 +87,7 @@ class Figure:
     options: dict[str, object] = field(default_factory=dict)
     part: str | None = None
     files: tuple[str, ...] = ()
+    small: Callable[["Study"], "Picture"] | None = None
     named: bool = False
 
     def is_of(self, profile: Profile) -> bool:
