@@ -18,11 +18,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from simreg_core.attacks import door
+from simreg_core.lab import recipes
 from simreg_core.lab.images import load_image_set
 from simreg_core.lab.measuring.evaluation import evaluate
 from simreg_core.lab.running.workers import trainer_of
-from simreg_core.lab.specs import load_profile
+from simreg_core.lab.specs import Experiment, load_profile
 from simreg_core.lab.store import Store
+from simreg_core.lab.training.rules import RULES, Row
 
 torch.set_num_threads(1)
 matplotlib.use("agg")  # here, not in the environment: the notebooks' kernels keep their own backend
@@ -150,3 +152,17 @@ def digits():
     network.eval()
     assert (network(pixels[1500:1700]).argmax(dim=1) == labels[1500:1700]).float().mean() > 0.85
     return network, pixels[1500:1700], labels[1500:1700]
+
+
+@pytest.fixture
+def toy(monkeypatch, tiny):
+    """A function that registers a rule as 'toy' and gives an experiment trained by it."""
+
+    def register(rule, name="toy", **fields) -> Experiment:
+        monkeypatch.setitem(RULES, name, Row(name, rule))
+        network = {"name": "resnet10", "width": 8}
+        return recipes.experiment(tiny.changed(network=network), "none", 0).changed(
+            adversarial={"method": name, **fields}
+        )
+
+    return register

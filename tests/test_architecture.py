@@ -25,6 +25,15 @@ def test_it_is_short():
     assert len(PAGE.splitlines()) <= 150
 
 
+def test_no_file_is_above_the_limit_of_the_page():
+    assert "No file above 400 lines" in PAGE
+    folders = ("simreg_core", "tests", "benchmarks", "docs", "notebooks")
+    files = [path for folder in folders for path in (PROJECT / folder).rglob("*.py")]
+    assert len(files) > 300
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert [f"{path.relative_to(PROJECT)}: {count}" for path, count in lines.items() if count > 400] == []
+
+
 def test_every_path_exists():
     assert len(paths()) > 60
     new = {"simreg_core/defences/hebbian.py"}  # the example of a file to write

@@ -82,6 +82,9 @@ def test_the_table_has_a_row_for_every_claim_of_quick():
     assert len(claims) > 30
     assert len([row for row in rows if row[2] == "quick"]) >= len(claims)
     assert {len(row) for row in rows} == {len(results.TABLE_HEAD)}
+    assert results.TABLE_HEAD[:3] == ("claim", "verdict", "profile")  # what a phone shows
+    known = {row["key"]: row["verdict"] for row in results.claims_of(PROJECT, "quick")}
+    assert rows[0][1] == known["pixel-neural"]
 
 
 PAGE = "# Page\n\n```{{finding}} {figure}\n```\n\n{{verdict}}`{key}`\n"
@@ -205,8 +208,10 @@ def test_every_public_name_has_a_page():
 def test_codecheck_names_every_drawn_figure():
     listed = {one["file"] for one in yaml.safe_load((PROJECT / "codecheck.yml").read_text())["manifest"]}
     assert all((PROJECT / path).is_file() for path in listed)
-    drawn = {f"figures/quick/{path.name}" for path in (PROJECT / "figures" / "quick").glob("*.png")}
-    assert drawn - listed == set()
+    patterns = ("figures/*/*.png", "figures/*/small/*.png", "figures/*/claims.json", "weights/*/card.json")
+    made = {path.relative_to(PROJECT).as_posix() for pattern in patterns for path in PROJECT.glob(pattern)}
+    assert len(made) > 30
+    assert made - listed == set()
 
 
 def test_the_licence_of_every_dependency_is_named():

@@ -232,9 +232,16 @@ def rule(
             return DIRECTION
         half = SHARE_OF_PUBLISHED * (published - threshold)
         return REPRODUCED if estimate - threshold >= half - ROUNDING else SMALLER
-    if margin is not None and low >= threshold - margin - ROUNDING and high <= threshold + margin + ROUNDING:
+    if is_within(low, high, threshold, margin):
         return NO_EFFECT
     return CONTRADICTED if high < threshold else UNDECIDED
+
+
+def is_within(low: float | None, high: float, threshold: float, margin: float | None) -> bool:
+    """Whether an interval lies within what counts as no effect.  low: None or NaN of no interval."""
+    if margin is None or low is None:
+        return False
+    return bool(low >= threshold - margin - ROUNDING and high <= threshold + margin + ROUNDING)
 
 
 def judge(
@@ -297,7 +304,8 @@ def _least_favourable(claim: Claim, parts: Mapping[str, pd.Series]) -> dict | No
         estimate, low, high = interval_of(values, confidence)
         decides = len(values) >= FEWEST_SEEDS and np.isfinite(low)
         verdict = rule(estimate, low, high, claim.threshold, claim.margin) if decides else UNDECIDED
-        words = f"the least favourable: {name} (interval: {confidence:.1%}, as {len(parts)} are looked at)"
+        widened = f" (interval: {confidence:.1%}, as {len(parts)} are looked at)" if len(parts) > 1 else ""
+        words = f"the least favourable: {name}{widened}"
         row = {"key": "least-favourable", "statistic": words, "estimate": estimate, "low": low, "high": high}
         found.append({**row, "n": len(values), "published": {}, "verdict": verdict})
     order = {True: 0, False: 1}

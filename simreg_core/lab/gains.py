@@ -10,6 +10,7 @@ from simreg_core.lab.series import NONE
 ATTACKS = {"gaussian": "Gaussian noise", "fgsm": "transferred FGSM", "boundary": "the boundary attack"}
 SIZE = "median_squared_l2_per_pixel"
 GAIN = "mean accuracy over the grid of ε, S^Th minus none"
+AT_LARGEST = "the same at the largest ε"  # fixed with the list of claims; `verdict_words.in_full` says of what
 Members = Callable[[pd.DataFrame], dict[str, pd.Series]]
 
 
@@ -104,7 +105,7 @@ def at_largest(members: Callable[..., dict[str, pd.Series]], published: Mapping[
     """Beside a mean over members: the same at the largest epsilon.  members: takes epsilon."""
     return Statistic(
         key="at-largest",
-        statistic="the same at the largest ε",
+        statistic=AT_LARGEST,
         measure=lambda table: mean_of(members(table, epsilon="largest")),
         published=published or {},
     )

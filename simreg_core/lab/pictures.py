@@ -10,7 +10,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from simreg_core.lab.image_files import DataError
 
@@ -35,7 +35,16 @@ def read_picture(path: Path, size: tuple[int, int] | None, channels: int) -> np.
             # RGB before gray, as torchvision's loaders do
             return as_channels(resized(_as_rgb(picture), size), channels)
     except Exception as error:  # Pillow raises whatever it meets in a broken file
-        raise DataError(f"image file {path} cannot be read: {error or type(error).__name__}") from error
+        raise DataError(f"image file {path} cannot be read: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """An error in words, without the file's name, which Pillow and the system say again."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty, broken or no picture; remove it, or save it again as PNG or JPEG"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:

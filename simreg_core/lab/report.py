@@ -1,6 +1,7 @@
 """The robustness report of a user's own network: one page, as a picture and as text."""
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.lab.claims import interval_of
-from simreg_core.lab.figures.kit import PAGE, Axes, Picture, in_symbols, plt, use_style
+from simreg_core.lab.figures.kit import PAGE, Axes, Picture, in_symbols, mpl, plt, use_style
 from simreg_core.lab.files import StoreError, write_text, written_whole
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
 from simreg_core.selection import AlphaChoice
@@ -16,7 +17,9 @@ from simreg_core.selection import AlphaChoice
 if TYPE_CHECKING:
     from simreg_core.lab.own_network import OwnNetwork, Robustness
 
-HEIGHT = 7.6  # inches
+HEIGHT = 7.8  # inches
+LETTERS = 125  # of a line
+MOST_FINDINGS = 4  # of the suspicion checks on the picture; the page of text has all
 SIDE_BY_SIDE = ", side by side"
 CURVES = {"Gaussian noise": "standard deviation ε", "transferred FGSM": "ε (L∞)", "PGD": "ε (L∞)"}
 STRENGTHS = {"Gaussian noise": "noise", "transferred FGSM": "epsilons", "PGD": "epsilons"}  # names of settings
@@ -76,16 +79,17 @@ class Report:
         use_style()
         figure = plt.figure(figsize=(PAGE, HEIGHT))
         top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1.0, 1.2, 0.5))
-        figure.suptitle(in_symbols("\n".join(self.sentences())), fontsize="small", ha="left", x=0.02)
+        figure.suptitle(_wrapped(self.sentences()), fontsize="small", ha="left", x=0.01)
         for ax, (attack, label) in zip(top.subplots(1, 3, sharey=True), CURVES.items(), strict=True):
             self._curve(ax, attack, label)
+        _legend(top)
         left, right = middle.subfigures(1, 2, width_ratios=(1, 1.25))
         self._side_by_side(left.subplots())
         self._examples(right)
         ax = bottom.subplots()
         ax.axis("off")
-        lines = [textwrap.fill(in_symbols(line), 128) for line in (*self._settings(), *self._checked(), LIMITS)]
-        ax.text(0, 1, "\n".join(lines), va="top", fontsize="small", linespacing=1.4)
+        lines = (*self._settings(), *self._checked(MOST_FINDINGS), LIMITS)
+        ax.text(0, 1, _wrapped(lines), va="top", fontsize="small", linespacing=1.4)
         return figure
 
     def _curve(self, ax: Axes, attack: str, label: str) -> None:
@@ -103,8 +107,7 @@ class Report:
         ax.axhline(1 / len(self.own.sets.classes), color="0.6", lw=0.6, ls=":")
         ax.set(title=attack, xlabel=label, ylim=(-0.03, 1.03))
         if attack == next(iter(CURVES)):
-            ax.set_ylabel("accuracy (dotted: chance)")
-            ax.legend(loc="lower left", fontsize="small")
+            ax.set_ylabel("accuracy")
 
     def _side_by_side(self, ax: Axes) -> None:
         table = self.measured.table
@@ -155,11 +158,14 @@ class Report:
             f"{own.steps} steps of {own.batch_size} images; {own.seeds} training seeds.",
         ]
 
-    def _checked(self) -> list[str]:
+    def _checked(self, most: int | None = None) -> list[str]:
+        """What the checks found, in a line.  most: how many findings are told; None: all."""
         found = self.suspicions()
         if not found:
             return ["Suspicion checks: none found anything, so no sign that an attack failed."]
-        return [f"Suspicion checks found {len(found)}: {'; '.join(found)}"]
+        told = found[:most]
+        more = f"; and {len(found) - len(told)} more, in the text beside this picture" if len(told) < len(found) else ""
+        return [f"Suspicion checks found {len(found)}: {'; '.join(told)}{more}"]
 
     def markdown(self, picture: str) -> str:
         """The page as text.  picture: name of the file with the picture, beside this one."""
@@ -197,6 +203,21 @@ class Report:
         plt.close(picture)
         write_text(paths[1], self.markdown(paths[0].name))
         return paths
+
+
+def _wrapped(lines: Iterable[str]) -> str:
+    """Lines of the page. They are wrapped before names become symbols, which are longer as text than they look."""
+    return in_symbols("\n".join(textwrap.fill(line, LETTERS) for line in lines))
+
+
+def _legend(top: Any) -> None:
+    """What the curves are, below them: inside of a panel a curve could run through it."""
+    line = mpl.lines.Line2D
+    words = {NONE: "none: without the loss", THRESHOLD: in_symbols("S^Th: with the loss")}
+    handles = [line([], [], color=LOOKS[one].colour, marker=LOOKS[one].marker, label=words[one]) for one in words]
+    handles.append(line([], [], color="0.5", marker=".", ls="", ms=3, label="a seed"))
+    handles.append(line([], [], color="0.6", lw=0.6, ls=":", label="chance"))
+    top.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
 
 
 def _parts(table: pd.DataFrame) -> list[tuple[str, float | str, pd.DataFrame]]:

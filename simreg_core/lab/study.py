@@ -71,6 +71,7 @@ class Figure:
     options: numbers of the figure that are not the profile's, with their defaults.
     part: the field of a profile that the figure is of, where that may be None: such a profile does not have it.
     files: of `simreg_core`, beside its module and what all figures share: a change of them redraws it.
+    small: a smaller picture for the README's gallery; None: the first panel of the picture.
     named: whether each claim names the series that it is about, so that it can be judged before the others are there.
     """
 
@@ -86,6 +87,7 @@ class Figure:
     options: dict[str, object] = field(default_factory=dict)
     part: str | None = None
     files: tuple[str, ...] = ()
+    small: Callable[["Study"], "Picture"] | None = None
     named: bool = False
 
     def is_of(self, profile: Profile) -> bool:
@@ -101,15 +103,15 @@ class Figure:
     def sources(self) -> tuple[str, ...]:
         """The files of `simreg_core` that the picture depends on: its module, `files`, kits, looks and judge."""
         own, package = Path(inspect.getfile(self.draw)), Path(__file__).parents[1]
-        shared = [f"lab/{name}.py" for name in ("series", "claims", "gains", "protocol_of_claims", "select", "study")]
+        names = ("series", "claims", "gains", "protocol_of_claims", "select", "study", "verdict_words")
+        shared = [f"lab/{name}.py" for name in names]
         kits = sorted(str(path.relative_to(package)) for path in package.glob("lab/figures/kit*.py"))
         return (str(own.relative_to(package) if own.is_relative_to(package) else own), *self.files, *kits, *shared)
 
     def study(self, profile: Profile) -> "Study":
         """Its study of a profile as it is, under its default protocol."""
-        return Study(
-            self.name, profile, self.experiments(profile), self, next(iter(self.protocols), None), self.options
-        )
+        default = next(iter(self.protocols), None)
+        return Study(self.name, profile, self.experiments(profile), self, default, self.options)
 
     def open(self, profile: str, protocol: str | None = None, **changes) -> "Study":
         """Its study.
@@ -129,9 +131,7 @@ class Figure:
             raise SpecError(f"profile '{original.name}' does not have {self.name}: its '{self.part}' is null")
         adapted = adapt(original, **{name: value for name, value in changes.items() if name not in options})
         customized = (adapted, protocol or default, options) != (original, default, self.options)
-        return Study(
-            self.name, adapted, self.experiments(adapted), self, protocol or default, options, customized=customized
-        )
+        return Study(self.name, adapted, self.experiments(adapted), self, protocol or default, options, customized)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from simreg_core.lab.claims import Verdict, number
+from simreg_core.lab.verdict_words import in_words
 
 
 def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
@@ -12,7 +13,7 @@ def as_table(verdicts: list[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "claim": one.claim,
-            "verdict": one.verdict,
+            "verdict": in_words(asdict(one)),
             "statistic": one.statistic,
             "mean [95 % interval]": number(asdict(one)),
             "asked": f"> {one.threshold:g}",

@@ -172,6 +172,7 @@ def test_the_mean_of_all_members_decides_and_one_that_surely_fails_contradicts()
     both = of(one=2, other=1)
     assert (both.verdict, both.estimate) == (DIRECTION, pytest.approx(0.075, abs=0.002))
     assert both.also[0]["statistic"] == "the least favourable: other (interval: 97.5%, as 2 are looked at)"
+    assert of(one=2).also[0]["statistic"] == "the least favourable: one"  # its interval is not widened
     assert of(one=2, other=0.1).verdict == DIRECTION  # the other alone is not told from zero
     failing = of(one=4, other=-1)
     assert failing.verdict == CONTRADICTED

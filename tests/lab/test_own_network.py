@@ -6,8 +6,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.legend import Legend
 from PIL import Image
 from torch import nn
 
@@ -16,6 +18,7 @@ from simreg_core.lab import own_network, report
 from simreg_core.lab.image_files import DataError
 from simreg_core.lab.make.notebooks import NOTEBOOKS, notebook_paths
 from simreg_core.lab.own_inputs import Settings, default_layers, sets_of, small_network
+from simreg_core.lab.series import S_TH
 from simreg_core.lab.specs import SpecError
 from simreg_core.model import resnet18
 from simreg_core.selection import AlphaChoice
@@ -195,6 +198,23 @@ def test_what_the_checks_found_is_on_the_page(small):
     assert "S^Th, seed 1: a black-box attack fools more" in page.suspicions()
     assert "seed 1: a black-box attack fools more" in page.markdown("x.png")
     assert "α = 0.3 (given)" in page.markdown("x.png")
+
+
+def test_the_picture_tells_the_first_findings_and_the_text_all(small):
+    own, measured = small
+    many = {("S^Th", 1): tuple(f"finding {number}" for number in range(30))}
+    page = report.Report(own, replace(measured, warnings=many), 0.3)
+    picture = page.draw()
+    (*_, below) = (text for ax in picture.findobj(plt.Axes) for text in ax.texts if "Suspicion" in text.get_text())
+    said = " ".join(below.get_text().split())
+    assert "finding 3; and 26 more, in the text beside this picture" in said
+    assert "finding 29" in page.markdown("x.png")
+    picture.canvas.draw()
+    assert below.get_window_extent().y0 >= 0  # all of it is on the page
+    assert below.get_window_extent().x1 <= picture.bbox.x1
+    words = [text.get_text() for legend in picture.findobj(Legend) for text in legend.get_texts()]
+    assert [word.partition(":")[0] for word in words] == ["none", S_TH, "a seed", "chance"]
+    plt.close(picture)
 
 
 def test_an_attack_that_leaves_nothing_is_not_called_undecided(small):

@@ -183,5 +183,9 @@ def test_a_cameras_second_picture_is_no_image_of_its_own(folder):
 
 def test_every_failure_of_pillow_names_the_file(folder):
     for content in (b"", b"no image", png_bytes(8, 8, 8, 0, [b"12345678"] * 8, b"")):
-        with pytest.raises(DataError, match=r"image file .*x\.png cannot be read: ."):
+        with pytest.raises(DataError, match=r"image file .*x\.png cannot be read: .") as error:
             read_one(folder, content, "png")
+        assert str(error.value).count("x.png") == 1
+        assert "<" not in str(error.value)  # no object of Pillow's
+    with pytest.raises(DataError, match=r"broken or no picture; remove it, or save it again as PNG or JPEG$"):
+        read_one(folder, b"no image", "png")

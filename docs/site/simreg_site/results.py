@@ -8,6 +8,7 @@ from pathlib import Path
 from simreg_core.lab.claims import GROUPS, NOT_MEASURED, number
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.specs import load_profile
+from simreg_core.lab.verdict_words import in_words
 
 MARKS = {"^": "sup", "_": "sub"}
 
@@ -32,7 +33,7 @@ def verdict_words(root: Path, key: str, profile: str = "quick") -> str:
     row = next((row for row in claims_of(root, profile) if row["key"] == key), None)
     if row is None:
         raise MissingResult(f"figures/{profile}/claims.json has no claim '{key}'")
-    return f"**{row['verdict']}**{_effect(row)}"
+    return f"**{in_words(row)}**{_effect(row)}"
 
 
 def as_symbols(text: str) -> str:
@@ -64,7 +65,7 @@ def caption(root: Path, name: str, profile: str = "quick", group: str | None = N
         row = found.get(claim.key, absent.get(claim.key))
         if row is None:
             raise MissingResult(f"figures/{profile}/{name}.json has no verdict of the claim '{claim.key}'")
-        lines.append(f"{as_symbols(claim.text)}: **{row['verdict']}**{_effect(row)}")
+        lines.append(f"{as_symbols(claim.text)}: **{in_words(row)}**{_effect(row)}")
     return lines
 
 
@@ -82,7 +83,8 @@ def profiles(root: Path) -> list[str]:
     return sorted(names, key=lambda name: name != "quick")
 
 
-TABLE_HEAD = ("claim", "kind", "profile", "verdict", "effect", "95 % interval", "published", "n", "would have found")
+# the verdict beside the claim: on a phone only the first columns are on the screen
+TABLE_HEAD = ("claim", "verdict", "profile", "effect", "95 % interval", "published", "n", "would have found", "kind")
 
 
 def table_rows(root: Path) -> list[tuple[str, ...]]:
@@ -104,14 +106,14 @@ def _cells(row: dict, profile: str, notebook: str) -> tuple[str, ...]:
     few = f" of {row['planned']}" if row["planned"] and row["n"] and row["n"] < row["planned"] else ""
     return (
         f"{as_symbols(row['claim'])} ([{notebook[:2]}](/notebooks/{notebook}.ipynb))",
-        row["group"],
+        in_words(row),
         profile,
-        row["verdict"],
         f"{row['estimate']:.3f}".replace("-", "−") if measured else "",
         f"[{row['low']:.3f}, {row['high']:.3f}]".replace("-", "−") if measured else "",
         ", ".join(f"{value:.3f} ({task})" for task, value in row["published"].items()),
         "" if row["n"] is None else f"{row['n']}{few} {row['unit']}",
         "" if row["detectable"] is None else f"{row['detectable']:.3f}",
+        row["group"],
     )
 
 

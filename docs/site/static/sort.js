@@ -3,7 +3,7 @@ document.querySelectorAll(".simreg-claims table").forEach((table) => {
   const value = (row, column) => {
     const text = row.cells[column].innerText.trim().replace("−", "-");
     const number = parseFloat(text.replace("[", ""));
-    return Number.isNaN(number) || column < 4 ? text : number;
+    return Number.isNaN(number) ? text : number;
   };
   const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
   [...table.tHead.rows[0].cells].forEach((head, column) => {

@@ -1,11 +1,13 @@
 """Figure 05: accuracy under the 15 common corruptions (paper v2, Figures 6, 7 and 25)."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pandas as pd
 
 from simreg_core.lab.claims import Claim
 from simreg_core.lab.figures.kit import (
+    COLUMN,
     PAGE,
     Axes,
     Picture,
@@ -123,6 +125,22 @@ def draw(study: Study, protocol: str) -> Picture:
     return figure
 
 
+def small(study: Study) -> Picture:
+    """The means of the frequency groups, without their corruptions: what can be read in the README's gallery."""
+    own = corrupted(study.table())
+    looks = set_looks(own, under_corruptions(study.profile))
+    means = [row for row in corruption_rows(own, looks) if row.label.startswith("mean")]
+    rows = [replace(row, label=row.group.replace(" ", "\n"), group="") for row in means]
+    use_style()
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.4))
+    forest_column(ax, rows, GAINS, xlabel=f"Gain in accuracy over none, severity {BARS_SEVERITY}", names=True)
+    ax.set_title("Gain by frequency", fontsize="medium")
+    for name, look in looks.items():
+        if name != NONE:
+            ax.plot([], [], color=look.colour, marker=look.marker, label=look.label)
+    return figure
+
+
 def corruption_rows(table: pd.DataFrame, looks: dict[str, Look]) -> list[Row]:
     """A row for each frequency group, and for each of its corruptions, sorted by the gain of the first set.
 
@@ -221,5 +239,12 @@ def numbers(study: Study) -> pd.DataFrame:
 
 
 FIGURE = Figure(
-    "05_common_corruptions", experiments, CLAIMS, draw, numbers=numbers, details=details, protocols=("released",)
+    "05_common_corruptions",
+    experiments,
+    CLAIMS,
+    draw,
+    numbers=numbers,
+    details=details,
+    protocols=("released",),
+    small=small,
 )

@@ -13,6 +13,7 @@ from simreg_core.lab.figures.kit import (
     Picture,
     finding,
     flagged_handle,
+    legend_above,
     mark,
     mpl,
     plt,
@@ -340,7 +341,7 @@ def _blocks(ax: Axes, table: pd.DataFrame, own: HebbianStudy) -> None:
     ax.set(ylim=(-0.03, 1.03))
     ax.set_xlabel("Hebbian blocks", fontsize="small")
     ax.set_ylabel("Test accuracy", fontsize="small")
-    ax.legend(fontsize="xx-small")
+    legend_above(ax, 0.2, ncols=3, handlelength=1.2, columnspacing=0.8, handletextpad=0.4)
     ax.set_title("Number of blocks (Fig. 5.10)", fontsize="medium")
 
 

@@ -1,5 +1,7 @@
 """Figure 03: choosing alpha and the threshold on validation images (paper v2, Figure 4)."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -16,19 +18,11 @@ ATTACKS_COMPARED = (*NOISE_NAMES, "fgsm")
 PUBLISHED_GRID = ((4, 10, 20), (0.2, 0.4, 0.6, 0.8))
 PUBLISHED_ALPHAS = dict(zip(PUBLISHED_GRID[0], ("0.75", "0.5", "0.15"), strict=True))
 ALPHA = "alpha"  # gid of the numbers beside points
-PANEL = (110, 105)  # points: about the size of a plane
-SIDES = (
-    (13, 0),
-    (-13, 0),
-    (0, 10),
-    (0, -10),
-    (10, 8),
-    (-10, 8),
-    (10, -8),
-    (-10, -8),
-)  # points, from a mark to its number
+PANEL = (140, 120)  # points: about the size of a plane
+RINGS, TURNS = (12, 20, 28, 36, 44), 16  # from a mark to its number: points, and directions of each ring
 MOST_NUMBERS = 12  # beside the marks of a plane, as many as the paper has
 ENOUGH = 10  # points between a number and the nearest mark or number
+LEADER = 14  # points from which a line leads from the mark to its number
 
 
 def _correlations(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -146,7 +140,7 @@ def _accepted_region(ax: Axes) -> None:
 
 
 def _write_alphas(ax: Axes, points: pd.DataFrame) -> None:
-    """Alpha beside each point, on the side where the least is in the way; of many points beside `_telling` ones.
+    """Alpha near each point, at the nearest place that is free; of many points near `_telling` ones.
 
     points: clean, robust, alpha, threshold and chosen.
     """
@@ -157,11 +151,20 @@ def _write_alphas(ax: Axes, points: pd.DataFrame) -> None:
     for index in np.flatnonzero(_telling(points)):
         place, row = places[index], points.iloc[index]
         others = [*np.delete(places, index, axis=0), *labels]
-        room = [min((np.hypot(*(place + side - one)) for one in others), default=ENOUGH) for side in SIDES]
-        side = SIDES[int(np.argmax(np.minimum(room, ENOUGH)))]
+        inside = [side for side in _sides() if np.all((place + side > 5) & (place + side < PANEL))]
+        room = [min((np.hypot(*(place + side - one)) for one in others), default=ENOUGH) for side in inside]
+        side = inside[int(np.argmax(np.minimum(room, ENOUGH)))]
         labels.append(place + side)
-        middle = {"ha": "center", "va": "center", "textcoords": "offset points"}
-        ax.annotate(f"{row.alpha:g}", (row.clean, row.robust), side, fontsize="x-small", gid=ALPHA, **middle)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "textcoords": "offset points"}
+        if np.hypot(*side) > LEADER:
+            style["arrowprops"] = {"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 0}
+        ax.annotate(f"{row.alpha:g}", (row.clean, row.robust), side, fontsize="x-small", gid=ALPHA, **style)
+
+
+def _sides() -> list[np.ndarray]:
+    """From a mark to where its number may stand, points: the nearest first."""
+    turns = 2 * np.pi * np.arange(TURNS) / TURNS
+    return [ring * np.array([np.cos(turn), np.sin(turn)]) for ring in RINGS for turn in turns]
 
 
 def _telling(points: pd.DataFrame) -> pd.Series:

@@ -16,7 +16,7 @@ from simreg_core.lab.figures.kit_gains import (
     same_grids,
     title,
 )
-from simreg_core.lab.gains import ATTACKS, gain
+from simreg_core.lab.gains import AT_LARGEST, ATTACKS, gain
 from simreg_core.lab.recipes import seeds_of, three_attacks
 from simreg_core.lab.series import LOOKS, NONE, S_TH, THRESHOLD
 from simreg_core.lab.specs import Profile
@@ -60,9 +60,8 @@ def _largest(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _at_end(measure: Callable[..., pd.Series], published: float) -> tuple[Statistic]:
-    words = "the same at the largest ε"
     of_end = partial(measure, epsilon="largest")
-    return (Statistic(key="at-largest", statistic=words, measure=of_end, published={"CIFAR-10": published}),)
+    return (Statistic(key="at-largest", statistic=AT_LARGEST, measure=of_end, published={"CIFAR-10": published}),)
 
 
 CLAIMS = (

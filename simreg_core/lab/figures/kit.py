@@ -4,6 +4,7 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from simreg_core.lab.claims import (
 from simreg_core.lab.files import StoreError, write_bytes, write_text
 from simreg_core.lab.series import NONE, S_NEURAL, S_PIXEL, S_TH
 from simreg_core.lab.specs import PROJECT
+from simreg_core.lab.verdict_words import is_too_small
 from simreg_core.later import Later
 
 if TYPE_CHECKING:
@@ -183,6 +185,8 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
             continue
         one = found[key]
         sentence = SENTENCES[one.verdict].format(claim=one.claim, margin=one.margin or 0)
+        if is_too_small(asdict(one)):
+            sentence += ", but too little to matter"
         units = "" if one.unit == "seeds" else f" {one.unit}"
         lines.append(f"{sentence} ({_effect(one)}, n = {one.n}{units})")
     return in_symbols("\n".join(textwrap.fill(line, width) for line in lines))
@@ -209,6 +213,19 @@ def flagged_handle(study: "Study") -> list:
     count = sum(bool(record.warnings) for *_, record in study.records())
     label = f"{count} record{'s' * (count > 1)} flagged"
     return [mpl.lines.Line2D([], [], ls="", label=label)] if count else []
+
+
+def legend_above(ax: Axes, room: float, **options: Any) -> None:
+    """A legend in room that is made above the curves, so that it covers none.
+
+    room: as a share of the axis.  options: of the legend. It is opaque: an interval can reach beyond the old limit.
+    """
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
+    ax.set_ylim(low, high + room * (high - low))
+    ax.set_yticks(ticks)  # none in the room
+    opaque = {"frameon": True, "facecolor": "white", "edgecolor": "none", "framealpha": 1, "borderpad": 0.2}
+    ax.legend(**{"loc": "upper left", "fontsize": "x-small", "borderaxespad": 0, **opaque, **options})
 
 
 def published_legend(ax: Axes, what: str, **place) -> None:

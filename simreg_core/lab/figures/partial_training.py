@@ -13,6 +13,7 @@ from simreg_core.lab.figures.kit import (
     Picture,
     finding,
     flagged_handle,
+    legend_above,
     mark,
     mpl,
     plt,
@@ -290,9 +291,7 @@ def _ratios(ax: Axes, table: pd.DataFrame, group: str) -> None:
             mean = of_layers(table, group, code, "psr_db", condition).mean()
             ax.plot(mean.index, mean, style, color=BASES[label].colour, lw=1.2, gid=label)
     handles = [mpl.lines.Line2D([], [], color="0.4", ls=style, label=one) for one, style in PERTURBATIONS.items()]
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
-    ax.legend(handles=handles, fontsize="x-small", loc="upper left", ncols=3)
+    legend_above(ax, 0.25, handles=handles, ncols=3)
     ax.set_ylabel("PSR [dB]", fontsize="small")
     _count(ax, "Convolution, in order")
 
@@ -317,15 +316,20 @@ def _arrays(study: Study, group: str, label: str, name: str) -> list[dict]:
 
 
 def _spectra(ax: Axes, study: Study, group: str) -> None:
-    """Singular values of the first, the middle and the last convolution, over the largest; circular padding."""
+    """Singular values of the first, the middle and the last convolution, over the largest; circular padding.
+
+    The legend counts convolutions as the panels above do; the names in the network's code say a reader nothing.
+    """
     names = _arrays(study, group, ALL_N, "convolutions")[0]
-    chosen = dict(zip((names[0], names[len(names) // 2], names[-1]), ("-", "--", ":"), strict=True))
+    chosen = dict(zip((0, len(names) // 2, len(names) - 1), ("-", "--", ":"), strict=True))
     for label in STAGE_ONE:
         found = _arrays(study, group, label, "singular_values")
-        for name, style in chosen.items():
-            values = np.mean([one[name]["circular"] for one in found if one[name]["circular"] is not None], axis=0)
+        for place, style in chosen.items():
+            of_seeds = [one[names[place]]["circular"] for one in found]
+            values = np.mean([one for one in of_seeds if one is not None], axis=0)
             ax.plot(np.linspace(0, 1, len(values)), values, style, color=BASES[label].colour, lw=1.2, gid=label)
-    handles = [mpl.lines.Line2D([], [], color="0.4", ls=style, label=name) for name, style in chosen.items()]
+    line = mpl.lines.Line2D
+    handles = [line([], [], color="0.4", ls=style, label=f"convolution {place}") for place, style in chosen.items()]
     ax.legend(handles=handles, fontsize="x-small", loc="best")
     ax.set_ylabel("Singular value\n÷ the largest", fontsize="small")
     ax.set_xlabel("Rank, as a share", fontsize="small")

@@ -12,6 +12,7 @@ from simreg_core.lab.figures.kit import (
     Picture,
     finding,
     flagged_handle,
+    legend_above,
     mpl,
     plt,
     scale_of,
@@ -210,8 +211,8 @@ def _under(table: pd.DataFrame, series: str, condition: str) -> pd.DataFrame:
     return rows[(rows["condition"] == condition) | (rows["epsilon"] == 0)]
 
 
-def _accuracy_axes(ax: Axes, table: pd.DataFrame, own: PolarizingTask, title: str) -> None:
-    scale_of(ax, table[(table["attack"] == "front_end") & (table["condition"] == WORST)])
+def _accuracy_axes(ax: Axes, table: pd.DataFrame, own: PolarizingTask, title: str, below: bool = False) -> None:
+    scale_of(ax, table[(table["attack"] == "front_end") & (table["condition"] == WORST)], below=below)
     ax.axvline(own.epsilon, color="0.6", lw=0.8, ls=":", zorder=0)
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("ε (pixels in [0, 1])", fontsize="small")
@@ -237,8 +238,8 @@ def _by_attacker(ax: Axes, table: pd.DataFrame, own: PolarizingTask) -> None:
         label = ATTACKERS.get(name, name.replace("quantizer: ", "quantizer as "))
         _curve(ax, _under(table, POLARIZING, name), colour, label, lw=1.1)
     _curve(ax, _under(table, POLARIZING, WORST), "k", "worst, image by image", lw=1.6, ls="--")
-    _accuracy_axes(ax, table, own, f"{own.name}: {POLARIZING}, each attacker")
-    ax.legend(fontsize="xx-small", loc="best")
+    _accuracy_axes(ax, table, own, f"{own.name}: {POLARIZING}, each attacker", below=True)
+    legend_above(ax, 0.45, ncols=2)
 
 
 def published_table(images: str) -> pd.DataFrame:

@@ -232,7 +232,7 @@ def _by_attacker(ax: Axes, table: pd.DataFrame, task: SparseTask, series: str, l
     words = {f"from surrogate {number}": f"from {what}" for number, what in enumerate(
         ("unsupervised copy", "undefended network", "copy without quantizer"), start=1)}  # fmt: skip
     labels = [_replaced(name, words) for name in order.index]
-    ax.set_yticks(range(len(order)), labels, fontsize="xx-small")
+    ax.set_yticks(range(len(order)), labels, fontsize="x-small")
     ax.set_xlabel("Test accuracy; dashed: clean", fontsize="small")
     ax.set_title(f"{series}, ε = {task.epsilon:.2g}", fontsize="medium")
 
@@ -262,7 +262,7 @@ def _sweep(ax: Axes, table: pd.DataFrame, task: SparseTask) -> None:
             ax.plot(known.index, known, **{**DIAMOND, "ms": 3, "mec": colour}, mfc=fill, gid=PUBLISHED)
     ax.set_xscale("log")
     _accuracy_axes(ax, table, "table B.1", "T, coefficients kept")
-    ax.legend(fontsize="xx-small", loc="upper left")
+    ax.legend(fontsize="x-small", loc="upper left")
 
 
 def _array(study: Study, task: SparseTask, name: str, series: str) -> Any:
@@ -281,8 +281,8 @@ def _correlations(ax: Axes, study: Study, task: SparseTask) -> None:
     for colour, name, label in (("#d55e00", BY_ATOMS, "atoms"), ("0.3", BY_NETWORK, "first layer, none")):
         shares = np.array(counts[name]) / 1000
         ax.stairs(shares, np.linspace(-1, 1, len(shares) + 1), color=colour, label=label)
-    ax.set(yscale="log", ylim=(1e-5, 1))
-    ax.legend(fontsize="xx-small", loc="upper left")
+    ax.set(yscale="log", ylim=(1e-5, 10))
+    ax.legend(fontsize="x-small", loc="upper left")
     ax.set_xlabel("cosine of a patch with a filter", fontsize="small")
     ax.set_ylabel("Share", fontsize="small")
     ax.set_title("Fig. 4.10", fontsize="medium")

@@ -38,7 +38,7 @@ from simreg_core.lab.figures.kit_forest import (
     height_of,
     images_in_words,
 )
-from simreg_core.lab.gains import by_seed, gain, regularized
+from simreg_core.lab.gains import AT_LARGEST, by_seed, gain, regularized
 from simreg_core.lab.recipes import seeds_of, three_attacks
 from simreg_core.lab.series import LOOKS, NO_LOSS, NONE, THRESHOLD, ZERO
 from simreg_core.lab.specs import (
@@ -107,7 +107,7 @@ BY_KEY = {one.key: one for one in CONTRASTS}
 def _claim(key: str, text: str, statistic: str, note: str = "") -> Claim:
     """A claim on a contrast, with what it is at the largest epsilon and without noise beside it."""
     own = BY_KEY[key]
-    beside = (("at-largest", "the same at the largest ε", "largest"), ("clean", "the same of clean accuracy", "zero"))
+    beside = (("at-largest", AT_LARGEST, "largest"), ("clean", "the same of clean accuracy", "zero"))
     return Claim(
         key=key,
         text=text,

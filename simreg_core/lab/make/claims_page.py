@@ -15,6 +15,7 @@ from simreg_core.lab.protocol_of_claims import (
     SHARE_OF_PUBLISHED,
 )
 from simreg_core.lab.specs import PROJECT
+from simreg_core.lab.verdict_words import TOO_SMALL, in_full
 
 PAGE = PROJECT / "docs" / "claims.md"
 
@@ -49,6 +50,8 @@ record that its verdicts come from; the record is `figures/<profile>/records/EXP
 | not accepted | no verdict: the selection criterion accepted no setting of α and Th |
 | not measured | no verdict: the profile does not measure it |
 
+- **{TOO_SMALL.capitalize()}** is said of a claim that holds where [lo, hi] also lies within the margin of "no effect":
+  the sign of the effect is sure, and its size counts as none.
 - **Published effects** of another task are shown and never compared. Of MNIST only the curves under Gaussian
   noise are published.
 - **Non-inferiority** ("does no worse than") asks for lo > {NOT_INFERIOR:g}. "No effect" is no verdict there: an
@@ -103,7 +106,7 @@ def _section(notebook: str, claim: Claim, named: bool) -> str:
     if claim.parts is not None:
         lines.append("- Contradicted also where one part surely lies on the wrong side")
     if claim.also:
-        lines.append(f"- Beside it: {'; '.join(one.statistic for one in claim.also)}")
+        lines.append(f"- Beside it: {'; '.join(in_full(one.statistic, claim.statistic) for one in claim.also)}")
     if claim.note:
         lines.append(f"- {claim.note}")
     return "\n".join(lines) + "\n"

@@ -5,6 +5,7 @@ from string import ascii_lowercase
 
 from simreg_core.lab.claims import GROUPS, NOT_MEASURED, Claim, number
 from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.verdict_words import in_full, in_words
 
 MEASURED = (
     "estimate", "low", "high", "n", "unit", "planned", "images", "detectable", "same", "chosen", "left_out", "also",
@@ -95,7 +96,7 @@ def _short_cell(row: dict) -> str:
     if row["n"] is None:
         return row["verdict"]
     few = f", {row['n']}/{row['planned']} seeds" if _has_few(row) else ""
-    return f"**{row['verdict']}**{_flags(row['flagged'])}, {number(row)}{few}"
+    return f"**{in_words(row)}**{_flags(row['flagged'])}, {number(row)}{few}"
 
 
 def _has_few(row: dict) -> bool:
@@ -123,7 +124,7 @@ def _measured_cell(row: dict, letters: Mapping[str, str]) -> str:
     if row["n"] is None:
         return row["verdict"]
     letter = f" ({letters[row['chosen']]})" if row["chosen"] in letters else ""
-    lines = [f"**{row['verdict']}**{_flags(row['flagged'])}", f"{number(row)}{letter}", _size(row)]
+    lines = [f"**{in_words(row)}**{_flags(row['flagged'])}", f"{number(row)}{letter}", _size(row)]
     if row["detectable"] is not None:
         lines[-1] += f"; would have found {row['detectable']:.3f}"
     if row["strict"]:
@@ -162,5 +163,6 @@ def _besides(row: dict) -> str:
     found = []
     for one in row["also"]:
         known = ", ".join(f"{value:.3f} ({task})" for task, value in one["published"].items())
-        found.append(f"{one['statistic']}, {number(one)}" + (f"; published {known}" if known else ""))
+        words = in_full(one["statistic"], row["statistic"])
+        found.append(f"{words}, {number(one)}" + (f"; published {known}" if known else ""))
     return "; ".join(found)

@@ -17,7 +17,9 @@ def write_gallery(profile: Profile) -> None:
     folder = figures_folder(profile) / "small"
     folder.mkdir(parents=True, exist_ok=True)
     for name in SMALL.findall((PROJECT / "README.md").read_text(encoding="utf-8")):
-        picture = FIGURES[name].study(profile).draw()
+        figure = FIGURES[name]
+        study = figure.study(profile)
+        picture = study.draw() if figure.small is None else figure.small(study)
         save_first_panel(picture, folder / f"{name}.png")
         plt.close(picture)
 

@@ -13,6 +13,7 @@ from simreg_core.lab.make.claims_table import claims_markdown, headline_table, t
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
 from simreg_core.lab.store import Store
+from simreg_core.lab.verdict_words import in_words
 
 
 def write_claims(profile: Profile) -> str:
@@ -31,14 +32,15 @@ def write_claims(profile: Profile) -> str:
             write_text(folder / name, text)
     _draw(rows, profile, texts["claims.json"])
     lines = [f"claims (profile '{profile.name}'; more in {shown(folder / 'claims.md')}):"]
-    lines += [f"  {row['verdict']:24} {row['claim']:96} {_effect(row)}" for row in rows]
+    lines += [f"  {in_words(row):40} {row['claim']:70} {_effect(row)}" for row in rows]
     return "\n".join(lines)
 
 
 def _draw(rows: list[dict], profile: Profile, text: str) -> None:
-    """Draw the picture of the claims, where they or what draws them changed since."""
+    """Draw the pictures of all claims and, for the README, of the headline, where what they show changed since."""
     folder, own = figures_folder(profile), Path(__file__).with_name("forest.py")
-    pictures = [folder / f"claims.{suffix}" for suffix in ("pdf", "png")]
+    shown = {"claims": rows, "claims_headline": [row for row in rows if row["group"] == "headline"]}
+    pictures = [folder / f"{name}.{suffix}" for name in shown for suffix in ("pdf", "png")]
     stamp = Store().root / "drawn" / profile.name / "claims.txt"
 
     def state() -> str:
@@ -52,9 +54,10 @@ def _draw(rows: list[dict], profile: Profile, text: str) -> None:
     from simreg_core.lab.figures.kit import plt, save_picture  # here, as below: they take longer than drawing nothing
     from simreg_core.lab.make.forest import forest
 
-    picture = forest(rows, profile.name)
-    save_picture(picture, folder / "claims")
-    plt.close(picture)
+    for name, claims in shown.items():
+        picture = forest(claims, profile.name)
+        save_picture(picture, folder / name)
+        plt.close(picture)
     note(stamp, state())
 
 
@@ -93,7 +96,7 @@ def summary(made: dict) -> str:
     against = [one for one in main if one["verdict"] in (CONTRADICTED, NO_EFFECT)]
     open_ones = [one for one in main if one not in shown and one not in against]
     sentences = [
-        _sentence("Shown here", shown, lambda one: f"{one['verdict']}, {number(one)}"),
+        _sentence("Shown here", shown, lambda one: f"{in_words(one)}, {number(one)}"),
         _sentence("Not so here", against, lambda one: f"{one['verdict']}, {number(one)}"),
         _sentence("Open", open_ones, lambda one: one["verdict"]),
     ]

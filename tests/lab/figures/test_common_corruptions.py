@@ -1,10 +1,11 @@
 """The official corruption files are taken where they are; the rows of the figure are sorted within their group."""
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from simreg_core.lab.figures import figure
-from simreg_core.lab.figures.common_corruptions import GAINS, corruption_rows, published_group_gain
+from simreg_core.lab.figures.common_corruptions import GAINS, corruption_rows, published_group_gain, small
 from simreg_core.lab.figures.kit_attacks import set_looks
 from simreg_core.lab.specs import load_profile
 from simreg_core.names import GROUPS
@@ -45,3 +46,17 @@ def test_rows_are_sorted_by_the_gain_of_the_first_set_below_the_mean_of_their_gr
     assert [one.published for one in high[0].columns[GAINS]] == [published_group_gain("high", "photos"), None]
     assert [row.label for row in found if row.group == "Low frequency"][-1] == "snow (0.50)"
     assert published_group_gain("high", "photos") == pytest.approx(0.198, abs=0.01)
+
+
+def test_the_small_picture_has_the_mean_of_each_group_and_names_the_sets():
+    study = figure("05_common_corruptions").study(load_profile("quick"))
+    picture = small(study)
+    (ax,) = picture.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        f"{one}\nfrequency" for one in ("Low", "Medium", "High")
+    ]
+    sets = ["mnist-5k", "digits", "photos-foreign"]
+    drawn = [line.get_gid() for line in ax.lines if line.get_gid() in set(study.table()["series"]) - {"none"}]
+    assert len(drawn) == 3 * len(set(drawn)) == 3 * len(sets)
+    assert ax.get_legend_handles_labels()[1] == ["own images", "digits", "photographs"]
+    plt.close(picture)

@@ -243,6 +243,8 @@ def test_the_picture_has_every_series_and_the_published_tables():
     assert not diamonds(baselines)
     assert [text.get_text() for text in each.get_yticklabels()][-1] == WORST
     assert len(blocks.get_legend().get_texts()) == 3
+    picture.canvas.draw()
+    assert blocks.get_legend().get_window_extent().y0 > blocks.transData.transform((0, 1))[1]  # it covers no accuracy
     assert all(len(ax.lines) for ax in (noise, snr, h, sizes))
     assert "5 records flagged" in [text.get_text() for text in picture.legends[0].get_texts()]
     assert picture.get_suptitle().startswith("Hebbian blocks raise accuracy under Gaussian noise (+0.50")

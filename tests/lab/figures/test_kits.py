@@ -18,6 +18,7 @@ from simreg_core.lab.figures.kit import (
     SENTENCES,
     finding,
     flagged_handle,
+    legend_above,
     save_picture,
     save_whole,
     summarize,
@@ -101,6 +102,18 @@ def test_saved_twice_gives_the_same_files(tmp_path):
     assert save("a") == save("b")
     assert json.loads((tmp_path / "a" / "one.json").read_text()) == {"made": "here"}
     assert sorted(path.suffix for path in (tmp_path / "a").iterdir()) == [".csv", ".json", ".pdf", ".png"]
+
+
+def test_a_legend_above_covers_no_curve_and_the_room_has_no_ticks():
+    figure, ax = plt.subplots(figsize=(3, 2))
+    for name in "abc":
+        ax.plot([0, 1], [1, 1], label=name)
+    ax.set_ylim(0, 1.05)
+    legend_above(ax, 0.6)
+    figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 > ax.transData.transform((0, 1))[1]
+    assert max(ax.get_yticks()) <= 1.05
+    plt.close(figure)
 
 
 def test_a_users_matplotlibrc_does_not_change_the_style():

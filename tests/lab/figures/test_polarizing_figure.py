@@ -235,6 +235,8 @@ def test_the_picture_has_every_series_and_the_published_table():
     assert shown == {
         "quantizer as identity", "tanh, annealed", "from no quantizer", "FGSM", "Square", "worst, image by image",
     }  # fmt: skip
+    picture.canvas.draw()
+    assert each.get_legend().get_window_extent().y0 > each.transData.transform((0, 1))[1]  # it covers no accuracy
     assert {line.get_gid() for line in certificate.lines} >= {POLARIZING, DRIFT, PIXELS}
     assert DRIFT not in {line.get_gid() for line in defences.lines}
     assert "18 of 25 pixel-like" in small[-1].get_title()

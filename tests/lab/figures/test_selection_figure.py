@@ -1,9 +1,12 @@
 """The planes of (alpha, Th) share one scale, show seeds, and say what is chosen."""
 
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from made_up import made_up
+from matplotlib.text import Text
 
 from simreg_core.lab.figures import figure
 from simreg_core.lab.figures.hyperparameter_selection import ALPHA, choice_in_words, ratios_of_seeds
@@ -45,6 +48,10 @@ def test_all_planes_have_one_logarithmic_scale_and_the_title_names_the_choice():
         assert [len(line.get_xdata()) for line in ax.lines if line.get_gid() == SEEDS] == [2] * 12  # seeds
         assert sorted(numbers_of(ax)) == [*["0.1"] * 3, *["0.2"] * 3, *["0.5"] * 3, *["1"] * 3]
     assert len(numbers_of(planes[4])) == 11  # as many as the paper's plane shows
+    picture.canvas.draw()
+    for ax in planes:  # no number stands on another
+        boxes = [Text.get_window_extent(text) for text in ax.texts if text.get_gid() == ALPHA]
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2)), ax.get_title()
     plt.close(picture)
 
 

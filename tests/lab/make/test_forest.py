@@ -9,6 +9,7 @@ from simreg_core.lab.claims import NOT_ACCEPTED, VERDICTS
 from simreg_core.lab.figures.kit import save_picture
 from simreg_core.lab.make import verdicts
 from simreg_core.lab.make.forest import AXES, SHAPES, forest
+from simreg_core.lab.protocol_of_claims import HEADLINE
 from simreg_core.lab.specs import PROJECT, load_profile
 
 
@@ -101,13 +102,20 @@ def test_the_claims_are_drawn_once_and_again_where_the_picture_is_gone(tmp_path,
     (tmp_path / "figures" / "quick").mkdir(parents=True)
     for _ in range(2):
         verdicts.write_claims(load_profile("quick"))
-    assert len(drawn) == 1
-    (tmp_path / "figures" / "quick" / "claims.png").unlink()
-    verdicts.write_claims(load_profile("quick"))
-    assert len(drawn) == 2
-    assert json.loads((tmp_path / "figures" / "quick" / "claims.json").read_text()) == drawn[0][0]
+    assert len(drawn) == 2  # of all claims, and of the headline
+    for name in ("claims.png", "claims_headline.png"):
+        before = len(drawn)
+        (tmp_path / "figures" / "quick" / name).unlink()
+        verdicts.write_claims(load_profile("quick"))
+        assert len(drawn) == before + 2
+    claims = json.loads((tmp_path / "figures" / "quick" / "claims.json").read_text())
+    assert drawn[0][0] == claims
+    assert [row["key"] for row in drawn[1][0]] == [row["key"] for row in claims if row["key"] in HEADLINE]
 
 
-def test_the_committed_picture_is_that_of_the_committed_claims_to_the_byte(picture, tmp_path):
-    for path in save_picture(picture, tmp_path / "claims"):
+def test_the_committed_pictures_are_those_of_the_committed_claims_to_the_byte(rows, picture, tmp_path):
+    headline = forest([row for row in rows if row["group"] == "headline"], "quick")
+    made = [*save_picture(picture, tmp_path / "claims"), *save_picture(headline, tmp_path / "claims_headline")]
+    plt.close(headline)
+    for path in made:
         assert path.read_bytes() == (PROJECT / "figures" / "quick" / path.name).read_bytes()

@@ -12,7 +12,7 @@ from simreg_core.lab.specs import PROJECT, load_profile
 
 
 def claim(verdict, text="It helps", main=True, protocol=None):
-    found = {"estimate": 0.2, "low": 0.1, "high": 0.3}
+    found = {"estimate": 0.2, "low": 0.1, "high": 0.3, "threshold": 0.0, "margin": 0.02}
     return {"claim": text, "verdict": verdict, "main": main, "protocol": protocol, **found}
 
 

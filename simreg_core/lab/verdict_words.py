@@ -1,0 +1,30 @@
+"""What tables and figures say of a verdict and of what stands beside it."""
+
+import re
+from collections.abc import Mapping
+
+from simreg_core.lab.claims import HOLDS, is_within
+from simreg_core.lab.gains import AT_LARGEST
+
+TOO_SMALL = "too small to matter"
+
+
+def is_too_small(row: Mapping) -> bool:
+    """Whether a claim holds by an effect whose whole interval counts as no effect: its sign is sure, its size nothing.
+
+    row: with verdict, low, high, threshold and margin.
+    """
+    names = ("low", "high", "threshold", "margin")
+    return row["verdict"] in HOLDS and is_within(*(row[name] for name in names))
+
+
+def in_words(row: Mapping) -> str:
+    """The verdict, and that its effect is too small to matter where it is.  row: as of `is_too_small`."""
+    return f"{row['verdict']}, {TOO_SMALL}" if is_too_small(row) else row["verdict"]
+
+
+def in_full(beside: str, statistic: str) -> str:
+    """The words of a statistic beside a claim's own, with AT_LARGEST spelled out.  statistic: the claim's own."""
+    if beside != AT_LARGEST:
+        return beside
+    return re.sub(r"mean accuracy over the grid of (Gaussian )?ε", r"accuracy at the largest \1ε", statistic)
