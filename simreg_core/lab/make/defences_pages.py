@@ -178,7 +178,7 @@ def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict], all_defences:
     if helped:
         yield f"- S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
     if not all_defences:
-        yield "- How defences compare at equal clean accuracy is not known: each has the strength that notebook 14 gave it."
+        yield "- How defences compare at equal clean accuracy is not known: each has notebook 14's strength."
 
 
 def _matrix(white_box: Mapping[str, dict]) -> list[str]:
