@@ -141,7 +141,7 @@ def perturbation_spectra(study: Study, index: int | None = None, train: bool = F
     images, index = _test_image(study, networks, index)
     image = images.pixels[index : index + 1]
     fooling = {
-        f"fools {LOOKS[series].label}\n": boundary_attack(
+        f"fools the network\n“{LOOKS[series].label}”": boundary_attack(
             network, image, steps=BOUNDARY_STEPS, protocol="strict", seed=0
         ).adversarial - image
         for series, network in networks.items()
@@ -231,7 +231,7 @@ def as_seen_by(study: Study, index: int = 0) -> Picture:
         else:
             (side, _), (step, _) = first.kernel_size, first.stride
             words = f"{side}×{side} pixels at once,\n"
-            words += "side by side" if step == side else f"then {step} further on" if step > 1 else "at every place"
+            words += "side by side" if step == side else f"moved on by {step}" if step > 1 else "at every place"
             _windows(ax, side, step, task.size)
         show_image(ax, pixels)
         ax.set_title(f"{name}\n{words}", fontsize="small")
