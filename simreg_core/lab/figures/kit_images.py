@@ -1,8 +1,11 @@
 """Pictures of what is studied: image sets, an image under each corruption or attack, and inside networks."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from simreg_core.lab.figures.kit import PAGE, Axes, Picture, mpl, panels, plt, use_style
+from simreg_core.lab.image_files import DataError
 from simreg_core.lab.recipes import levels
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
 from simreg_core.lab.specs import Experiment
@@ -20,11 +23,29 @@ IN_A_ROW = 8
 BANDS = ((0.02, 0.12), (0.3, 0.7))  # cycles/pixel, of the changes that are made up
 
 
-def image_sets(study: Study) -> Picture:
-    """A row of training images for each set that the study's networks classify or are regularized with, in its size.
+Arguments = ParamSpec("Arguments")
 
-    Raises DataError where a set is missing.
+
+def or_none(draw: Callable[Arguments, Picture | None]) -> Callable[Arguments, Picture | None]:
+    """A picture of images that not every machine has: where they are missing that is said, and None returned.
+
+    The figure itself is drawn from records, and no notebook shall end for want of a picture beside it.
     """
+
+    @wraps(draw)
+    def drawn(*arguments: Arguments.args, **named: Arguments.kwargs) -> Picture | None:
+        try:
+            return draw(*arguments, **named)
+        except DataError as error:
+            print(f"There is no picture here: {error}")
+            return None
+
+    return drawn
+
+
+@or_none
+def image_sets(study: Study) -> Picture:
+    """A row of training images for each set that the study's networks classify or are regularized with, in its size."""
     from simreg_core.lab.images import load_image_set, spread  # here, as below: to draw from records needs no torch
 
     roles: dict[tuple, dict[str, None]] = {}
@@ -47,10 +68,11 @@ def image_sets(study: Study) -> Picture:
     return figure
 
 
+@or_none
 def corrupted(study: Study, index: int = 0, severity: int = 4) -> Picture:
     """A test image of the task, clean and under each of the 15 common corruptions.
 
-    severity: 1 (weak) to 5.  Raises DataError where the images are missing, ValueError for another severity.
+    severity: 1 (weak) to 5.  Raises ValueError for another.
     """
     import torch
 
@@ -76,6 +98,7 @@ def show_image(ax: Axes, pixels: "Tensor") -> None:
     ax.set(xticks=(), yticks=())
 
 
+@or_none
 def under_attack(study: Study, index: int | None = None, train: bool = False) -> Picture | None:
     """A test image, clean, under Gaussian noise, FGSM and two boundary attacks; below each what both networks answer.
 
@@ -100,6 +123,7 @@ def under_attack(study: Study, index: int | None = None, train: bool = False) ->
     return figure
 
 
+@or_none
 def under_white_box(study: Study, index: int | None = None, train: bool = False) -> Picture | None:
     """A test image under PGD of each ε of the figure, a row for each network: made on it, and what it answers.
 
@@ -126,6 +150,7 @@ def under_white_box(study: Study, index: int | None = None, train: bool = False)
     return figure
 
 
+@or_none
 def perturbation_spectra(study: Study, index: int | None = None, train: bool = False) -> Picture | None:
     """A test image with four changes, and their power spectra: low and high frequencies, then what fools each network.
 
@@ -173,6 +198,7 @@ def _waves(like: "Tensor", lowest: float, highest: float) -> "Tensor":
     return waves * like.norm() / waves.norm()
 
 
+@or_none
 def maps_by_layer(study: Study, indices: tuple[int, ...] = (0, 1), train: bool = False) -> Picture | None:
     """Test images and the feature maps of S^Th that are compared, each the mean over its channels.
 
@@ -205,6 +231,7 @@ def maps_by_layer(study: Study, indices: tuple[int, ...] = (0, 1), train: bool =
     return figure
 
 
+@or_none
 def as_seen_by(study: Study, index: int = 0) -> Picture:
     """A training image, and how each architecture of the study cuts it up: what its first layer sees at once.
 

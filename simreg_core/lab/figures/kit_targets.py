@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from simreg_core.lab.figures.kit import PAGE, Picture, mpl, panels, plt, use_style
-from simreg_core.lab.figures.kit_images import show_image
+from simreg_core.lab.figures.kit_images import or_none, show_image
 from simreg_core.lab.recipes import experiment
 from simreg_core.lab.series import LOOKS, NO_LOSS, NONE, S_PIXEL, S_TH, SHUFFLED, THRESHOLD, ZERO
 from simreg_core.lab.specs import Regularizer, stream
@@ -22,6 +22,7 @@ SAID = {1: "+1", 0: "0", -1: "−1"}
 A_ROW = 5  # matrices
 
 
+@or_none
 def thresholds_compared(study: Study) -> Picture:
     """S^pixel of the profile's regularization images, and the S^Th that each threshold of the selection makes of it."""
     from simreg_core.targets import pixel_similarity, threshold_targets  # here, as below: to plan needs no torch
@@ -35,6 +36,7 @@ def thresholds_compared(study: Study) -> Picture:
     return _matrices({title: _part(matrix, chosen) for title, matrix in found.items()})
 
 
+@or_none
 def counts_compared(study: Study) -> Picture:
     """S^Th of the first N regularization images, for each N of the study; the titles count pairs, of all N images."""
     from simreg_core.targets import pixel_similarity, threshold_targets
@@ -47,6 +49,7 @@ def counts_compared(study: Study) -> Picture:
     return _matrices(found)
 
 
+@or_none
 def parts_compared(study: Study) -> Picture:
     """The targets of each part and control of S^Th, as one epoch of training draws them; gray: never drawn."""
     import torch
@@ -88,6 +91,7 @@ def targets_of_similarities(study: Study) -> dict[str, "Tensor"]:
     return {THRESHOLD: targets} | others
 
 
+@or_none
 def similarities_compared(study: Study, targets: Mapping[str, "Tensor"]) -> Picture:
     """The targets that `targets_of_similarities` gives."""
     words = {THRESHOLD: f"{S_TH},\ncosine of pixels", "euclidean": "Euclidean\ndistance", "ssim": "SSIM\n",
@@ -96,6 +100,7 @@ def similarities_compared(study: Study, targets: Mapping[str, "Tensor"]) -> Pict
     return _matrices({words[name]: _part(matrix, chosen) for name, matrix in targets.items()})
 
 
+@or_none
 def means_compared(study: Study) -> Picture:
     """A regularization image with the mean image taken off, and with its own mean; beside each the S^Th it leads to."""
     from simreg_core.targets import pixel_similarity, threshold_targets
@@ -119,6 +124,7 @@ def means_compared(study: Study) -> Picture:
     return figure
 
 
+@or_none
 def one_step(study: Study, k: int | None = None) -> Picture:
     """What passes through the network in a step: a batch of the task's images, and k pairs with their targets.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from simreg_core.lab.figures import figure
+from simreg_core.lab.figures import figure, kit_targets
 from simreg_core.lab.figures.kit_images import (
     IN_A_ROW,
     as_seen_by,
@@ -54,6 +54,13 @@ def test_nothing_is_trained_unasked(study, capsys):
         assert said in capsys.readouterr().out
     assert maps_by_layer(study) is None
     assert "maps_by_layer(study, train=True) trains one" in capsys.readouterr().out
+
+
+def test_without_the_images_a_picture_is_left_out_and_that_is_said(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("SIMREG_DATA", str(tmp_path))
+    for name, draw in {"04_regularization_sets": image_sets, "07_batch_size_study": kit_targets.one_step}.items():
+        assert draw(figure(name).open("cifar-small")) is None
+        assert capsys.readouterr().out.startswith("There is no picture here: unknown image set '")
 
 
 def test_each_network_answers_to_the_attack_that_was_made_on_it(study, trained_once):
