@@ -21,6 +21,7 @@ from simreg_core.lab.specs import (
     Profile,
     Published,
     RegularizationSet,
+    Spec,
     SpecError,
     StudySizes,
     StudyTask,
@@ -239,6 +240,26 @@ def _chosen(known: Sequence[Any], name: str, what: str, field: str = "name") -> 
     return by_name[name]
 
 
+def with_part(profile: Profile, part: str | None, changes: dict[str, Any]) -> Profile:
+    """A profile of which a figure's own part is changed, and the rest as by `adapt`; None keeps a value.
+
+    part: the profile's field, such as 'partial'; None, or a field of a field: all changes are `adapt`'s.
+    changes: by name of the part's fields; a name that only its tasks have is changed in each of them.
+    Raises SpecError for a value that cannot be.
+    """
+    own = getattr(profile, part or "", None)  # None, too, of a field of a field
+    if not isinstance(own, Spec):
+        return adapt(profile, **changes)
+    tasks = getattr(own, "tasks", ())
+    of_own = {name for name in changes if name in type(own).model_fields}
+    of_tasks = {name for name in changes if tasks and name in type(tasks[0]).model_fields} - of_own
+    given = _given(**{name: changes[name] for name in of_own})
+    if for_tasks := _given(**{name: changes[name] for name in of_tasks}):
+        given["tasks"] = tuple(task.changed(**for_tasks) for task in tasks)
+    changed = profile.changed(**{part: own.changed(**given)}) if given else profile
+    return adapt(changed, **{name: changes[name] for name in changes if name not in of_own | of_tasks})
+
+
 def adapt(
     profile: Profile,
     alpha: float | None = None,
@@ -251,12 +272,14 @@ def adapt(
     selection_seeds: int | None = None,
     k: int | None = None,
     count: int | None = None,
+    animals: int | None = None,
 ) -> Profile:
     """A profile with some of its numbers changed; None keeps the profile's value.  Raises SpecError.
 
     alpha, threshold: also of every regularization set, component set, variant and architecture with a value of its own.
     seeds: also of the spectra, where the profile has fewer of them.
     k, count: one more number of pairs a step, and of regularization images, beside those that are compared.
+    animals: how many simulated ones.
     """
     regularizer = _given(alpha=alpha, threshold=threshold)
     epsilons = profile.studies.epsilons.changed(**_given(gaussian=gaussian_epsilon, fgsm=fgsm_epsilon))
@@ -271,7 +294,7 @@ def adapt(
             **_own_values_replaced(profile.studies, regularizer),
         ),
         selection=profile.selection.changed(**_given(alphas=alphas, thresholds=thresholds, seeds=selection_seeds)),
-        neural=profile.neural.changed(**_given(alpha=alpha)),
+        neural=profile.neural.changed(**_given(alpha=alpha, animals=animals)),
         **_given(
             seeds=seeds, main_seeds=None if seeds is None else max(seeds, profile.main_seeds or 0), pixel_alpha=alpha
         ),

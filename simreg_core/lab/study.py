@@ -17,7 +17,7 @@ from simreg_core.lab.figures.kit import save_whole, summarize
 from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.image_files import DataError, count_classes
 from simreg_core.lab.protocol_of_claims import CLASSES, TASKS
-from simreg_core.lab.recipes import adapt
+from simreg_core.lab.recipes import with_part
 from simreg_core.lab.records import Record
 from simreg_core.lab.running.plan import Measurement, plan
 from simreg_core.lab.specs import PROJECT, AnyExperiment, Evaluation, Experiment, Profile, SpecError, load_profile
@@ -118,7 +118,7 @@ class Figure:
 
         profile: a profile's name, or the path of a YAML file.
         protocol: one of `protocols`; None: the first.
-        changes: of `options`, or as in `recipes.adapt`; None keeps the value.
+        changes: of `options`, or as in `recipes.with_part`; None keeps the value.
         Raises SpecError for an unknown profile or protocol, a profile without this figure, or a value that cannot be.
         """
         if protocol is not None and protocol not in self.protocols:
@@ -129,7 +129,7 @@ class Figure:
         original = load_profile(profile)
         if not self.is_of(original):
             raise SpecError(f"profile '{original.name}' does not have {self.name}: its '{self.part}' is null")
-        adapted = adapt(original, **{name: value for name, value in changes.items() if name not in options})
+        adapted = with_part(original, self.part, {name: changes[name] for name in changes if name not in options})
         customized = (adapted, protocol or default, options) != (original, default, self.options)
         return Study(self.name, adapted, self.experiments(adapted), self, protocol or default, options, customized)
 

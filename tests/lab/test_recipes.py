@@ -56,3 +56,28 @@ def test_linear_cka_is_chosen_for_in_a_profile_whose_other_studies_have_zero_tar
     quick = load_profile("quick")
     assert any("zero" in part.losses for part in quick.studies.design)
     assert recipes.base_of(quick, similarity="linear_cka").regularizer.similarity == "linear_cka"
+
+
+def test_a_figures_own_part_is_changed_its_tasks_and_else_the_profile(tiny):
+    def changed(part, **changes):
+        return recipes.with_part(tiny, part, changes)
+
+    assert changed("partial", epsilon=0.07).partial == tiny.partial.changed(epsilon=0.07)
+    polarizing = changed("polarizing", weight=3.0, threshold=0.25, seeds=None).polarizing
+    assert (polarizing.weight, polarizing.seeds) == (3.0, tiny.polarizing.seeds)
+    assert {task.threshold for task in polarizing.tasks} == {0.25} != {tiny.regularizer.threshold}
+    assert {task.kept for task in changed("sparse_coding", kept=4).sparse_coding.tasks} == {4}
+    assert changed("studies.design", threshold=0.45) == recipes.adapt(tiny, threshold=0.45)
+    assert changed("partial", epsilon=None, seeds=None) == changed(None) == tiny
+    assert changed(None, animals=7).neural.animals == 7
+    with pytest.raises(SpecError, match="keep"):
+        changed("hebbian", keep=2.0)
+    with pytest.raises(TypeError, match="keep"):
+        changed("partial", keep=0.5)
+
+
+def test_a_figure_with_a_part_of_its_own_is_opened_with_its_numbers():
+    study = figure("23_hebbian_networks").open("quick", keep=0.5)
+    assert study.customized
+    assert {one.adversarial.keep for one, _ in study.measurements()} == {0.5}
+    assert not figure("23_hebbian_networks").open("quick", keep=0.2).customized

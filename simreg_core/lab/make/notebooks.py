@@ -36,17 +36,23 @@ def notebook_paths(only: Sequence[str] = ()) -> list[Path]:
     return [path for path in paths if not only or path.stem in only]
 
 
+def neighbours(path: Path) -> tuple[list[Path], list[Path]]:
+    """The notebook before and the one after, each in a list that is empty at an end; those from 90 on follow too."""
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    place = paths.index(path)
+    return paths[:place][-1:], paths[place + 1 :][:1]
+
+
 def links(path: Path) -> str:
     """The last cell of a notebook: the notebooks before and after it, all of them, the paper's figure, the figure's
     module, and all figures with their verdicts, a page of the site.
     """
     from simreg_core.lab.figures import FIGURES  # here: what only runs notebooks needs no figure
 
-    paths = notebook_paths()
-    place = paths.index(path)
-    parts = [f"[← {one.stem}]({one.name})" for one in paths[:place][-1:]]
+    before, after = neighbours(path)
+    parts = [f"[← {one.stem}]({one.name})" for one in before]
     parts.append("[all notebooks](00_start_here.ipynb#where-to-go-from-here)")
-    parts += [f"[{one.stem} →]({one.name})" for one in paths[place + 1 :][:1]]
+    parts += [f"[{one.stem} →]({one.name})" for one in after]
     if path.stem in FIGURES:
         sources = [claim.source for claim in FIGURES[path.stem].claims if claim.source.startswith(("v2 ", "A."))]
         parts += [f"[the paper, {source}]({PAPER})" for source in sources[:1]]

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
+from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, NOT_ACCEPTED, number
 from simreg_core.lab.files import StoreError, note, write_text
 from simreg_core.lab.folders import figures_folder
 from simreg_core.lab.make.claims_table import claims_markdown, headline_table, table_of_claims
@@ -87,26 +86,36 @@ def put_claims_into(page: Path, figures: Path) -> None:
 
 
 def summary(made: dict) -> str:
-    """The verdicts on the main claims of a figure in three sentences at most, for the top of its notebook.
+    """The verdicts on the main claims of a figure in three parts at most, for the top of its notebook.
 
+    A part of several claims is a list: nine intervals in one paragraph are not read.
     made: the JSON of the figure.
     """
     main = [claim for claim in made["claims"] if claim["main"]]
     shown = [one for one in main if one["verdict"] in HOLDS]
     against = [one for one in main if one["verdict"] in (CONTRADICTED, NO_EFFECT)]
     open_ones = [one for one in main if one not in shown and one not in against]
-    sentences = [
-        _sentence("Shown here", shown, lambda one: f"{in_words(one)}, {number(one)}"),
-        _sentence("Not so here", against, lambda one: f"{one['verdict']}, {number(one)}"),
-        _sentence("Open", open_ones, lambda one: one["verdict"]),
-    ]
-    return f"**Verdict** ({made['profile']} profile{_protocol(made)}). " + "\n".join(filter(None, sentences))
+    parts = [_part("Shown here", shown), _part("Not so here", against), _part("Open", open_ones)]
+    parts = [f"**Verdict** ({made['profile']} profile{_protocol(made)}).", *filter(None, parts)]
+    if not any("\n" in one for one in parts):
+        return " ".join(parts[:2]) + "".join(f"\n{one}" for one in parts[2:])
+    return "\n\n".join(parts)
 
 
-def _sentence(begin: str, claims: list[dict], words: Callable[[dict], str]) -> str:
-    """One sentence on several claims; empty where there is none."""
-    said = "; ".join(f"{one['claim']} ({words(one)})" for one in claims)
-    return f"{begin}: {said}." if said else ""
+def _part(begin: str, claims: list[dict]) -> str:
+    """One claim as a sentence, several as a list; empty where there is none."""
+    said = [f"{one['claim']} ({_verdict(one)})" for one in claims]
+    if len(said) == 1:
+        return f"{begin}: {said[0]}."
+    return f"{begin}:\n\n" + "\n".join(f"- {one}" for one in said) if said else ""
+
+
+def _verdict(one: dict) -> str:
+    """'reproduced, 0.200 [0.100, 0.300]', and the number of seeds where it is smaller than planned."""
+    parts = [in_words(one), *([] if one["verdict"] == NOT_ACCEPTED else [number(one)])]
+    if one.get("planned") and one["n"] < one["planned"]:
+        parts.append(f"{one['n']} of {one['planned']} planned seeds")
+    return ", ".join(parts)
 
 
 def _protocol(made: dict) -> str:

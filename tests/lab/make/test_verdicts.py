@@ -31,7 +31,7 @@ def test_a_summary_says_the_protocol_of_its_figure(protocol, judged, head):
     assert summary(finer) == summary(made)
 
 
-def test_a_summary_has_three_sentences_at_most():
+def test_a_summary_has_three_parts_at_most_and_lists_several_claims():
     texts = {
         "direction holds": "A",
         "no effect": "B",
@@ -40,10 +40,23 @@ def test_a_summary_has_three_sentences_at_most():
         "not accepted": "E",
     }
     made = {"profile": "tiny", "claims": [claim(verdict, text) for verdict, text in texts.items()]}
-    first, second, third = summary(made).split("\n")
-    assert first.endswith("Shown here: A (direction holds, 0.200 [0.100, 0.300]).")
-    assert second == "Not so here: B (no effect, 0.200 [0.100, 0.300]); C (contradicted, 0.200 [0.100, 0.300])."
-    assert third == "Open: D (not decided here); E (not accepted)."
+    head, first, second, *b_and_c, third, d_and_e = summary(made).split("\n\n")
+    assert head == "**Verdict** (tiny profile)."
+    assert first == "Shown here: A (direction holds, 0.200 [0.100, 0.300])."
+    assert second == "Not so here:"
+    assert b_and_c == ["- B (no effect, 0.200 [0.100, 0.300])\n- C (contradicted, 0.200 [0.100, 0.300])"]
+    assert third == "Open:"
+    assert d_and_e == "- D (not decided here, 0.200 [0.100, 0.300])\n- E (not accepted)"
+    one_each = {**made, "claims": made["claims"][:2]}
+    assert summary(one_each).split("\n")[1] == "Not so here: B (no effect, 0.200 [0.100, 0.300])."
+
+
+def test_a_summary_says_where_there_are_fewer_seeds_than_planned():
+    few = {**claim("not decided here", "A"), "n": 2, "planned": 8}
+    said = summary({"profile": "tiny", "claims": [few]})
+    assert said.endswith("Open: A (not decided here, 0.200 [0.100, 0.300], 2 of 8 planned seeds).")
+    enough = summary({"profile": "tiny", "claims": [{**few, "n": 8}]})
+    assert enough.endswith("Open: A (not decided here, 0.200 [0.100, 0.300]).")
 
 
 def test_the_readme_has_the_committed_headline_table(tmp_path):
