@@ -127,13 +127,8 @@ def test_every_notebook_ends_with_its_links_and_they_lead_somewhere():
     assert notebooks.neighbours(others[-1])[1] == []
 
 
-IN_PREPARATION = "24_all_defences"  # its figure; what it asks to try next is a profile of one's own
-
-
 def test_what_a_notebook_asks_to_try_next_is_a_parameter_and_no_yaml():
     for path in (*notebooks.notebook_paths(), *NOTEBOOKS.glob("9*.ipynb")):
-        if path.stem == IN_PREPARATION:
-            continue
         notebook, room = nbformat.read(path, as_version=4), {}
         (parameters,) = cells_of(path, "parameters")
         exec(parameters.source, room)
@@ -151,15 +146,13 @@ def test_what_nbval_compares_is_left_out_of_the_site():
     """Such a cell prints raw values for a test. It makes no names, which a reader would miss in the cells below."""
     compared = 0
     for path in NOTEBOOKS.glob("*.ipynb"):
-        if path.stem == IN_PREPARATION:
-            continue
         for cell in nbformat.read(path, as_version=4).cells:
             checked = "NBVAL_CHECK_OUTPUT" in cell.source
             assert checked == ("remove-cell" in cell.metadata.get("tags", [])), path.name
             if checked:
                 assert not any(isinstance(one, ast.Assign) for one in ast.walk(ast.parse(cell.source))), path.name
                 compared += 1
-    assert compared == 23
+    assert compared == 24
 
 
 def test_notebook_02_opens_with_sentences_that_its_verdicts_bear_out():

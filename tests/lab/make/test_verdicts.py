@@ -78,4 +78,4 @@ def test_the_committed_summaries_are_those_of_the_committed_figures():
         found = ["".join(cell["source"]) for cell in cells if "summary" in cell["metadata"].get("tags", [])]
         assert found == ([summary(made)] if made.get("claims") else []), path.name
         compared += len(found)
-    assert compared == 22
+    assert compared == 23
