@@ -34,6 +34,8 @@ PARTIAL, POLARIZING, SPARSE, HAH = SYSTEMS
 LENET, UNIT_VGG = "none (LeNet)", "none (unit VGG)"
 # systems with a classifier of their own, and the same undefended
 OWN_BASES: dict[str, str] = {POLARIZING: LENET, HAH: UNIT_VGG}
+# of noise and FGSM: the records of notebooks 02 and 12, on the same networks, are older than the claims of 24
+OWN_SEED = 1
 Rows = dict[str, Callable[[int], Experiment]]  # the network of each row, by its seed
 
 
@@ -165,8 +167,8 @@ def experiments(profile: Profile) -> tuple[Block, ...]:
 def common_evaluations(base: Profile, study: DefencesStudy) -> tuple[Evaluation, ...]:
     """What is measured of every network alike: noise, transferred FGSM, the boundary attack, corruptions, cost."""
     return (
-        noise(base, "gaussian", "strict"),
-        fgsm(base, "strict"),
+        noise(base, "gaussian", "strict").changed(seed=OWN_SEED),
+        fgsm(base, "strict").changed(seed=OWN_SEED),
         boundary(base).changed(images=study.boundary_images),
         CorruptionEvaluation(images=study.corruption_images, severities=study.severities, protocol="strict"),
         CostEvaluation(protocol="strict"),
