@@ -56,10 +56,10 @@ def test_costs_are_keyed_by_what_they_time(tiny):
 
 def test_the_committed_costs_are_those_that_were_measured():
     costs = step_costs(figure("07_batch_size_study").study(load_profile("quick")))
-    assert costs["device"] == "cpu (AMD EPYC)"
+    assert costs["device"] == "cpu (Intel(R) Xeon(R) Processor)"
     assert [row["k"] for row in costs["rows"]] == [0, 4, 16, 32]
-    assert costs["rows"][1]["seconds"] == 0.061937972001032904
-    assert costs["rows"][2]["ratio"] == 1.788751945863767
+    assert costs["rows"][1]["seconds"] == 0.04339012799755437
+    assert costs["rows"][2]["ratio"] == pytest.approx(1.84193395)
     assert costs["rows"][3]["saved_bytes"] == 44524056
     with pytest.raises(LookupError, match="02_attack_curves times no training step"):
         step_costs(figure("02_attack_curves").study(load_profile("quick")))
