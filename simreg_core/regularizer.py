@@ -116,7 +116,7 @@ class SimilarityRegularizer(nn.Module):
 
         images = check_images(images).detach()
         pixels = pixel_similarity(images)
-        matrix = _target_matrix(targets, pixels, threshold)
+        matrix = target_matrix(targets, pixels, threshold)
         if self.measure.whole:
             _check_whole(similarity, pairs, matrix, pixels)
             self.sampler: GroupSampler | PairSampler = GroupSampler(matrix)
@@ -385,7 +385,11 @@ def _checksum(content: Tensor) -> Tensor:
     return torch.tensor(list(check), dtype=torch.uint8, device="cpu")
 
 
-def _target_matrix(targets: str | Tensor, similarity: Tensor, threshold: float) -> Tensor:
+def target_matrix(targets: str | Tensor, similarity: Tensor, threshold: float) -> Tensor:
+    """What `SimilarityRegularizer` makes of its targets, [n, n].  similarity: S^pixel of its images, [n, n].
+
+    Raises ValueError for an unknown name, and for a matrix that holds no numbers.
+    """
     if not isinstance(targets, str):
         return as_numbers(targets, "targets")
     if targets == "threshold":

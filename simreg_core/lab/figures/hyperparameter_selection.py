@@ -148,10 +148,11 @@ def _write_alphas(ax: Axes, points: pd.DataFrame) -> None:
     low, high = ax.transScale.transform(np.column_stack([ax.get_xlim(), ax.get_ylim()]))
     places = (shown - low) / (high - low) * PANEL
     labels: list[np.ndarray] = []
+    sides = _sides()
     for index in np.flatnonzero(_telling(points)):
         place, row = places[index], points.iloc[index]
         others = [*np.delete(places, index, axis=0), *labels]
-        inside = [side for side in _sides() if np.all((place + side > 5) & (place + side < PANEL))]
+        inside = [side for side in sides if np.all((place + side > 5) & (place + side < PANEL))]
         room = [min((np.hypot(*(place + side - one)) for one in others), default=ENOUGH) for side in inside]
         side = inside[int(np.argmax(np.minimum(room, ENOUGH)))]
         labels.append(place + side)

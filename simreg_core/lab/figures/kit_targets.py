@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from simreg_core.lab.figures.kit import PAGE, Picture, mpl, panels, plt, use_style
 from simreg_core.lab.figures.kit_images import or_none, show_image
 from simreg_core.lab.recipes import experiment
-from simreg_core.lab.series import LOOKS, NO_LOSS, NONE, S_PIXEL, S_TH, SHUFFLED, THRESHOLD, ZERO
+from simreg_core.lab.series import LOOKS, NO_LOSS, NONE, S_PIXEL, S_TH, THRESHOLD
 from simreg_core.lab.specs import Regularizer, stream
 from simreg_core.lab.study import Study
 from simreg_core.names import TARGET_SIMILARITIES
@@ -54,8 +54,10 @@ def parts_compared(study: Study) -> Picture:
     """The targets of each part and control of S^Th, as one epoch of training draws them; gray: never drawn."""
     import torch
 
+    from simreg_core.lab.training import regularization_targets
     from simreg_core.pairs import PairSampler
-    from simreg_core.targets import pixel_similarity, threshold_targets
+    from simreg_core.regularizer import target_matrix
+    from simreg_core.targets import pixel_similarity
 
     found = {}
     for series in study.series:
@@ -65,12 +67,8 @@ def parts_compared(study: Study) -> Picture:
         spec = one.regularizer
         pixels, spec, chosen = _images(study, **spec.model_dump())
         similarity = pixel_similarity(pixels)
-        targets = similarity if spec.target == "pixel" else threshold_targets(similarity, spec.threshold)
-        if series == ZERO:
-            targets = torch.zeros_like(targets)
-        if series == SHUFFLED:
-            order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(stream(0, "shuffled targets")))
-            targets = targets[order][:, order]
+        targets = regularization_targets(spec, pixels, one.seed, study.store)
+        targets = target_matrix(targets, similarity, spec.threshold)
         own, generator = _part(similarity, chosen), torch.Generator().manual_seed(0)
         sampler = PairSampler(own, _part(targets, chosen), spec.pairs, spec.threshold, spec.low_threshold)
         rows, columns, drawn = sampler.draw(len(sampler), generator)

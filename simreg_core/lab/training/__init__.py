@@ -13,6 +13,7 @@ _ROOMS = {
         "load_data",
         "regularization_images",
         "regularization_pixels",
+        "regularization_targets",
     ),
     "augmentation": ("CROP_PADDING", "augment"),
     "loop": ("Run", "TrainingError", "is_recorded", "steps_per_epoch", "train"),

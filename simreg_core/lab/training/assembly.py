@@ -190,7 +190,7 @@ def build_regularizer(
         compared_layers(network),
         pixels,
         spec.threshold,
-        targets=_targets(spec, pixels, seed, store),
+        targets=regularization_targets(spec, pixels, seed, store),
         pairs=spec.pairs,
         low_threshold=spec.low_threshold,
         pairs_per_step=spec.pairs_per_step,
@@ -215,7 +215,7 @@ def compared_layers(network: nn.Module) -> Callable | Sequence[str]:
     raise ValueError(f"a {type(network).__name__} cannot be regularized: it has neither 'features' nor 'layers'")
 
 
-def _targets(spec: RegularizerSpec, pixels: Tensor, seed: int, store: Store) -> str | Tensor:
+def regularization_targets(spec: RegularizerSpec, pixels: Tensor, seed: int, store: Store) -> str | Tensor:
     """What `SimilarityRegularizer` takes as targets; neural ones and the controls are matrices."""
     match spec.target:
         case "zero":
