@@ -207,8 +207,9 @@ def test_a_notebook_that_cannot_be_kept_is_run_all_the_same(run, tmp_path, capsy
 
 
 ALONE = """
-import pathlib, sys
+import pathlib, signal, sys
 from simreg_core.lab.make.notebooks import run_notebooks
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it from birth
 try:
     run_notebooks([pathlib.Path(sys.argv[1])], lambda *_: None)
 except KeyboardInterrupt:
