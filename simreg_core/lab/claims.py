@@ -26,7 +26,7 @@ HOLDS = (REPRODUCED, SMALLER, DIRECTION)
 OURS, DISSERTATION = "not in the paper", "Bakiskan 2022"  # sources; of the latter with its section
 GROUPS = {"headline": "The paper's headline", "paper": "The paper's further claims", "ours": "Ours"}
 GROUPS |= {"dissertation": "The dissertation's"}
-PLANNED_SEEDS = {**SEEDS, "dissertation": 5}  # of quick
+PLANNED_SEEDS = {**SEEDS, "dissertation": 5, "all defences": 5}  # of quick
 ROUNDING = 1e-12  # of binary fractions: 0.92 - 0.9 is a little more than 0.02
 
 
@@ -65,6 +65,7 @@ class Claim:
     setting: the choice of α and Th that it rests on, by its name in the profile; None: on none.
     prefix: before the names of settings, where the profile names the choices of another task.
     task: under whose name its effect is published; None: the profile's.
+    seeds: how many quick plans for it; None: as many as for its group.
     """
 
     key: str
@@ -89,6 +90,7 @@ class Claim:
     setting: str | None = MAIN_SETTING
     prefix: str = ""
     task: str | None = None
+    seeds: int | None = None
 
     @property
     def group(self) -> str:
@@ -96,6 +98,11 @@ class Claim:
         if self.source.startswith(DISSERTATION):
             return "dissertation"
         return "headline" if self.key in HEADLINE else "ours" if self.source == OURS else "paper"
+
+    @property
+    def planned(self) -> int:
+        """How many seeds quick plans for it."""
+        return self.seeds or PLANNED_SEEDS[self.group]
 
     @property
     def margin(self) -> float | None:
@@ -270,7 +277,7 @@ def judge(
         high=high,
         n=len(values),
         unit=unit,
-        planned=PLANNED_SEEDS[claim.group] if unit == "seeds" else None,
+        planned=claim.planned if unit == "seeds" else None,
         detectable=smallest_detectable(values, claim.confidence) if np.isfinite(low) else None,
         verdict=verdict,
         same=published,

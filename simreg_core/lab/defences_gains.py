@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from simreg_core.lab.claims import OURS, Claim, Statistic
+from simreg_core.lab.claims import OURS, PLANNED_SEEDS, Claim, Statistic
 from simreg_core.lab.defences_study import HAH, OWN_BASES, PARTIAL, POLARIZING, SPARSE
 from simreg_core.lab.gains import SIZE, mean_over
 from simreg_core.lab.series import NEURAL, NONE, PIXEL, THRESHOLD
@@ -197,6 +197,7 @@ def _over_adversarial(group: str) -> Claim:
         key=f"all-{group}",
         text=f"On {group} adversarial training withstands more than S^Th",
         source=OURS,
+        seeds=PLANNED_SEEDS["all defences"],
         statistic=f"{STRONGEST}, adversarial training minus S^Th",
         measure=_difference(worst, group, ADVERSARIAL, THRESHOLD),
         also=(
@@ -223,6 +224,7 @@ CLAIMS = (
         key="all-structural",
         text="S^Th withstands more than the dissertation's defences",
         source=OURS,
+        seeds=PLANNED_SEEDS["all defences"],
         statistic=f"gain in {STRONGEST} over the same classifier undefended, S^Th minus another, mean",
         measure=mean_over(over_structural),
         parts=over_structural,
@@ -234,6 +236,7 @@ CLAIMS = (
         key="all-noise",
         text="Under noise S^Th gains more than every other kind of defence",
         source=OURS,
+        seeds=PLANNED_SEEDS["all defences"],
         statistic="gain in mean accuracy over the grid of Gaussian ε, S^Th minus another, mean",
         measure=mean_over(over_others),
         parts=over_others,
@@ -273,6 +276,7 @@ def _detail(key: str, text: str, measure: Callable[[pd.DataFrame], pd.Series]) -
         key=key,
         text=text,
         source=OURS,
+        seeds=PLANNED_SEEDS["all defences"],
         statistic=f"gain in {STRONGEST} over the same classifier undefended",
         measure=measure,
         main=False,

@@ -30,7 +30,8 @@ record that its verdicts come from; the record is `figures/<profile>/records/EXP
 
 - **Unit.** One training seed. Networks with the same seed start alike and see the same batches, so effects are
   differences (or ratios) within a seed. In quick {PLANNED_SEEDS["headline"]} seeds are planned for a headline claim and
-  {PLANNED_SEEDS["ours"]} for the others, {PLANNED_SEEDS["dissertation"]} for those of the dissertation.
+  {PLANNED_SEEDS["ours"]} for the others, {PLANNED_SEEDS["dissertation"]} for those of the dissertation and
+  {PLANNED_SEEDS["all defences"]} for those of all defences side by side.
 - **Effect.** Under noise and transferred attacks: the mean accuracy over the grid of ε, zero included, which is
   the area between two curves. Beside it, never judged: accuracy at the largest ε, and how much less accuracy is
   lost from clean to there.

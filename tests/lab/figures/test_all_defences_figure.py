@@ -236,3 +236,8 @@ def test_a_column_that_was_not_measured_is_empty():
     assert len(found["certified", POLARIZING]) == SEEDS
     assert {column.key for column in COLUMNS} == set(BY_KEY)
     assert set(OWN_BASES.values()) == {LENET, UNIT_VGG}
+
+
+def test_quick_has_as_many_seeds_as_its_claims_plan():
+    planned = {one.planned for one in (*CLAIMS, *details(table_of()))}
+    assert planned == {load_profile("quick").all_defences.seeds}
