@@ -10,7 +10,7 @@ RECOMPUTE ?=
 COMPUTED ?=
 # 1: compute a profile that needs a GPU on a machine that has none
 WITHOUT_GPU ?=
-# how many tasks run at once; empty: one per core, or four that share a GPU
+# how many tasks run at once; empty: one per core or GPU, four per GPU under MPS
 WORKERS ?=
 PYTHON ?= python3
 

@@ -74,6 +74,27 @@ def test_a_command_that_is_stopped_says_so_in_one_line(early):
     assert done.stderr == "simreg: stopped; run again to go on\n"
 
 
+SAYING = """
+import os
+
+class Stopped:
+    def write(self, text):
+        os.kill(os.getpid(), 2)
+        return sys.__stderr__.write(text)
+
+    def flush(self):
+        sys.__stderr__.flush()
+
+sys.stderr = Stopped()
+"""
+
+
+def test_a_second_stop_while_the_first_is_said_changes_nothing():
+    code = INTERRUPTED.format(early=False).replace("main()\n", SAYING + "main()\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "simreg: stopped; run again to go on\n")
+
+
 def test_a_closed_standard_output_harms_nothing(tmp_path):
     code = "import subprocess; from simreg_core.__main__ import _open_closed_streams; _open_closed_streams();"
     code += "print('said'); subprocess.run(['sh', '-c', 'echo said'], check=True); open('file', 'w').write('whole')"

@@ -100,11 +100,6 @@ class Claim:
         return "headline" if self.key in HEADLINE else "ours" if self.source == OURS else "paper"
 
     @property
-    def planned(self) -> int:
-        """How many seeds quick plans for it."""
-        return self.seeds or PLANNED_SEEDS[self.group]
-
-    @property
     def margin(self) -> float | None:
         """Half the width of what counts as no effect; None of a claim of non-inferiority."""
         return None if self.not_inferior else MARGINS[self.scale]
@@ -277,7 +272,7 @@ def judge(
         high=high,
         n=len(values),
         unit=unit,
-        planned=claim.planned if unit == "seeds" else None,
+        planned=(claim.seeds or PLANNED_SEEDS[claim.group]) if unit == "seeds" else None,
         detectable=smallest_detectable(values, claim.confidence) if np.isfinite(low) else None,
         verdict=verdict,
         same=published,

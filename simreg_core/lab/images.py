@@ -256,7 +256,7 @@ def from_torchvision(name: str, split: str, size: tuple[int, int] | None, channe
     try:
         dataset = getattr(datasets, TORCHVISION[name])(folder, train=split == "train", download=True)
     except Exception as error:  # torchvision raises whatever its download or unpacking meets
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"image set '{name}' could not be had in {folder}: {reason}") from error
     pictures = np.stack(
         [as_channels(resized(Image.fromarray(np.asarray(picture)), size), channels) for picture in dataset.data]

@@ -116,6 +116,14 @@ def test_every_defence_of_the_profile_trains_on_the_gpu(tiny, a_run):
     assert max(reads.values()) <= READS_A_STEP, reads
 
 
+@pytest.mark.parametrize("label", ["adversarial training", "TRADES"])
+def test_in_bfloat16_a_defence_moves_every_parameter(tiny, a_run, label):
+    run = a_run(CPU, "none", adversarial=tiny.defences[label].model_dump())
+    before = {name: one.clone() for name, one in run.network.named_parameters()}
+    run._epoch(0)
+    assert [name for name, one in run.network.named_parameters() if torch.equal(one, before[name])] == []
+
+
 READS_A_STEP = 2  # of pixels whose range is checked; each makes the host wait for the GPU
 
 

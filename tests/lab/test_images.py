@@ -125,10 +125,13 @@ def test_an_empty_folder_is_named(folder):
 
 def test_a_download_that_fails_names_the_set_and_the_folder(folder, monkeypatch):
     def no_network(*arguments, **options):
-        raise RuntimeError("network is unreachable")
+        raise RuntimeError("Error downloading train-images:\n  network is unreachable\n")  # as of MNIST
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", no_network)
-    with pytest.raises(DataError, match=f"'cifar10' could not be had in {folder}: network is unreachable"):
+    with pytest.raises(
+        DataError,
+        match=f"'cifar10' could not be had in {folder}: Error downloading train-images: network is unreachable$",
+    ):
         load_image_set("cifar10", "train")
 
 

@@ -1,5 +1,6 @@
 """Keys of experiments: published records are found by them, so they must not move."""
 
+import numpy as np
 import pytest
 
 from simreg_core.lab.specs import Experiment, build
@@ -27,3 +28,9 @@ REGULARIZER = {"images": "photos", "count": 500, "threshold": 0.8, "pairs_per_st
 )
 def test_keys_of_experiments_do_not_move(key, changes):
     assert build(Experiment, {**BASE, **changes}).key == key
+
+
+def test_a_number_in_single_precision_is_what_it_prints():
+    single = {**REGULARIZER, "alpha": np.float32(0.2), "threshold": np.float32(0.8)}
+    one, other = (build(Experiment, {**BASE, "regularizer": given}) for given in (REGULARIZER, single))
+    assert one.key == other.key

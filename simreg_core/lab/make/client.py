@@ -5,6 +5,7 @@ end of the cell. Sending there can swallow the signal that the answer has come: 
 and the client waits until its time limit. A notebook that is only drawn needs no such answers.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from traitlets import default
 from simreg_core.lab.running.processes import way_of_death
 
 CELL_SECONDS = 600  # all is computed when a notebook is drawn: a cell that takes longer hangs
+SLOW_SECONDS = 60  # of a cell, after which it is said
 START_SECONDS = 300  # of a kernel, on a busy machine
 EMPTY = """
 import sys
@@ -100,7 +102,9 @@ class Kernel:
             resources={"metadata": {"path": str(where)}},
             kernel_manager_class=_Manager,
             extra_arguments=KERNEL_ARGUMENTS,
+            on_cell_execute=self._begin,
         )
+        self._cell = 0  # how many were begun
         self._scratch = tempfile.TemporaryDirectory(prefix="simreg-kernel-")
         self._client.environment = _environment(Path(self._scratch.name))
 
@@ -114,6 +118,7 @@ class Kernel:
             notebook = parameterize_notebook(load_notebook_node(str(path)), parameters)
         self._client.nb = notebook
         problem = None
+        watch = asyncio.ensure_future(self._watch(path.stem))
         try:
             await self._client.async_execute()
         except CellExecutionError as error:
@@ -121,7 +126,21 @@ class Kernel:
         except (RuntimeError, OSError) as error:  # a dead kernel, or one that takes too long
             death = await self.end()
             problem = f"its kernel died by {death}" if death else f"{type(error).__name__}: {error}"
+        finally:
+            watch.cancel()
         return notebook, problem and " ".join(problem.split())
+
+    def _begin(self, cell: NotebookNode, cell_index: int) -> None:
+        self._cell += 1
+
+    async def _watch(self, name: str) -> None:
+        """Say, as long as it lasts, that a cell of a notebook takes long."""
+        while True:
+            before = self._cell
+            await asyncio.sleep(SLOW_SECONDS)
+            if self._cell == before:
+                longest = f"after {CELL_SECONDS} s it is given up"
+                print(f"{name}: a cell has run for more than {SLOW_SECONDS} s; {longest}", flush=True)
 
     async def end(self) -> str:
         """End the kernel, if there is one, at once.  Returns how it died before, or ''."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simreg_core.lab.figures.pixel_vs_neural import recorded_blocks
-from simreg_core.lab.files import StoreError
+from simreg_core.lab.files import StoreError, alone_in
 from simreg_core.lab.folders import figures_folder, published_folder
 from simreg_core.lab.make.defences_pages import write_defences_pages
 from simreg_core.lab.make.figures import measurements_of, paths_of, studies_of
@@ -86,10 +86,12 @@ def publish(profile: Profile, only: Sequence[str] = ()) -> None:
             raise StoreError(f"{shown(folder)} lacks records of notebooks that are not named; publish all notebooks")
         _copy_records(measurements, store, folder, studies, kept)
     if profile.name == "quick":
-        run_notebooks(paths, lambda path, notebook: _write_outputs(path, notebook, figures_folder(profile)))
-        put_claims_into(PROJECT / "README.md", figures_folder(profile))
-        write_gallery(profile)
-        write_defences_pages()
+        figures = figures_folder(profile)
+        with alone_in(figures, "draws"):
+            run_notebooks(paths, lambda path, notebook: _write_outputs(path, notebook, figures))
+            put_claims_into(PROJECT / "README.md", figures)
+            write_gallery(profile)
+            write_defences_pages()
 
 
 def _write_outputs(path: Path, notebook: "NotebookNode", figures: Path) -> None:

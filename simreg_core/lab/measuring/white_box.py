@@ -111,6 +111,9 @@ def autoattacked(
     if evaluation.autoattack_images is None:
         return {}
     few = slice(evaluation.autoattack_images)
+    right = correct(network, pixels[few], labels[few])
+    if not right.any():  # AutoAttack refuses: there is none to attack
+        return {autoattack_name(evaluation): ~right}
     budget: dict[str, Any] = {}
     if evaluation.autoattack_budget is not None:
         budget = dict(zip(("steps", "targets", "queries"), evaluation.autoattack_budget, strict=True))

@@ -10,6 +10,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from numbers import Real
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -31,6 +32,12 @@ def no_truth(value: Any) -> Any:
     return value
 
 
+def _shortest(value: Any) -> Any:
+    """The number itself; of a numpy number in single precision what it prints: 0.1, not 0.10000000149."""
+    value = no_truth(value)
+    return float(str(value)) if isinstance(value, Real) and not isinstance(value, (int, float)) else value
+
+
 def _height(value: int) -> int:
     if value < 8 and value != 1:
         raise ValueError("a height must be at least 8, or 1 of a table")
@@ -44,7 +51,7 @@ def _set_name(value: str) -> str:
 
 
 Int = Annotated[int, BeforeValidator(no_truth)]
-Float = Annotated[float, BeforeValidator(no_truth)]
+Float = Annotated[float, BeforeValidator(_shortest)]
 # upper bounds: a slip of the pen is refused before it fills the memory, or takes a year
 Size = tuple[Annotated[Int, AfterValidator(_height), Field(le=1024)], Annotated[Int, Field(ge=8, le=1024)]]
 Count = Annotated[Int, Field(ge=1, le=10_000_000)]

@@ -5,6 +5,7 @@ At batch 64 launching a step's thousand small kernels takes longer than computin
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -97,8 +98,13 @@ class CudaRecorder:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         # thread_local: what other threads do, such as pinning memory, does not end a recording
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            run()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                run()
+        except Exception:
+            with suppress(RuntimeError):  # of what failed, which is raised anyway
+                torch.cuda.synchronize()  # before the step is run kernel by kernel
+            raise
         return graph.replay
 
 

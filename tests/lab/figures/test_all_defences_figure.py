@@ -239,5 +239,5 @@ def test_a_column_that_was_not_measured_is_empty():
 
 
 def test_quick_has_as_many_seeds_as_its_claims_plan():
-    planned = {one.planned for one in (*CLAIMS, *details(table_of()))}
+    planned = {one.seeds for one in (*CLAIMS, *details(table_of()))}
     assert planned == {load_profile("quick").all_defences.seeds}

@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
+from test_make_figures import is_held
 
 from simreg_core.lab.cli import main
 from simreg_core.lab.figures.kit import finding
+from simreg_core.lab.make import computed
 from simreg_core.lab.make.computed import draw_computed, part_of
 from simreg_core.lab.make.figures import studies_of
 from simreg_core.lab.series import NONE
@@ -34,6 +36,14 @@ def begin(tmp_path, monkeypatch):
         return tmp_path / "figures" / "quick"
 
     return begun
+
+
+def test_no_other_process_draws_meanwhile(begin, monkeypatch):
+    folder, held = begin(CURVES, lambda *_: False), []
+    monkeypatch.setattr(computed, "studies_of", lambda *_: held.append(is_held(folder)) or [])
+    draw_computed(QUICK)
+    assert held == [True]
+    assert not is_held(folder)
 
 
 def test_what_is_computed_is_drawn_and_judged_and_nothing_is_computed(begin, tmp_path, capsys):

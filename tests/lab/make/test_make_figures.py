@@ -1,6 +1,7 @@
 """RECOMPUTE=1 continues where it was killed, under the store's lock; two settings say where figures and records lie."""
 
 import fcntl
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -21,16 +22,22 @@ from simreg_core.lab.store import Store
 LAYERS = "10_layer_weights"  # four networks
 
 
+def is_held(path) -> bool:
+    """Whether a file or folder is locked."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def is_locked() -> bool:
+    """Whether the store is."""
     lock = Store().root / "computing.lock"
-    if not lock.is_file():
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    return lock.is_file() and is_held(lock)
 
 
 @pytest.fixture
@@ -73,6 +80,15 @@ def make(tiny, tmp_path, monkeypatch, seen):
         return trained
 
     return make
+
+
+def test_no_other_process_draws_meanwhile(make, tiny, tmp_path, monkeypatch):
+    held = []
+    for name in ("run_notebooks", "write_claims"):
+        monkeypatch.setattr(figures, name, lambda *_: held.append(is_held(tmp_path / "figures" / tiny.name)))
+    make(LAYERS)
+    assert held == [True, True]
+    assert not is_held(tmp_path / "figures" / tiny.name)
 
 
 def test_a_killed_recompute_continues_where_it_was(make):
@@ -166,3 +182,13 @@ def test_records_lie_where_their_setting_says(make, tmp_path, monkeypatch, capsy
         (there / place).parent.mkdir(exist_ok=True)
         shutil.copyfile(PROJECT / "figures" / "quick" / "records" / place, there / place)
     assert make(LAYERS, again=False, profile=load_profile("quick")) == []
+
+
+def test_where_nothing_can_be_kept_figures_and_claims_are_written_all_the_same(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SIMREG_RUNS", str(tmp_path / "file" / "runs"))
+    monkeypatch.setenv("SIMREG_FIGURES", str(tmp_path / "figures"))
+    figures.make_figures(load_profile("quick"), "quick", False, ("16_cost",))
+    written = {path.name for path in (tmp_path / "figures" / "quick").iterdir()}
+    assert {"16_cost.png", "16_cost.csv", "16_cost.json", "claims.md"} <= written
+    assert "its outputs are not kept" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Notebooks are run several at once and quietly; deaths and errors of their kernels are one line."""
 
 import ast
+import asyncio
 import json
 import os
 import re
@@ -78,6 +79,32 @@ def test_a_notebook_whose_kernel_dies_is_told_the_signal(run):
     died = r"its kernel died by SIGKILL \(killed from outside; where memory ran out, the system does that\)"
     with pytest.raises(DrawingError, match=f"^notebook 0.ipynb failed: {died}$"):
         run("import os; os.kill(os.getpid(), 9)")
+
+
+def test_a_cell_that_takes_long_is_said(run, monkeypatch, capsys):
+    monkeypatch.setattr(client, "SLOW_SECONDS", 2)
+    run("import time; time.sleep(5)")
+    said = "0: a cell has run for more than 2 s; after 600 s it is given up\n"
+    assert capsys.readouterr().out in (said, 2 * said)  # once each two seconds
+    monkeypatch.setattr(client, "SLOW_SECONDS", 60)
+    run("pass")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_widget_of_the_kernel_gets_no_answers(tmp_path):
+    """Sent while a cell runs, an answer can swallow the signal that it has ended."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import ipywidgets; ipywidgets.Output()")])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+
+    async def answering():
+        kernel = client.Kernel(tmp_path)
+        try:
+            assert (await kernel.run(tmp_path / "a.ipynb", None))[1] is None
+            return dict(kernel._client.comm_objects)
+        finally:
+            await kernel.end()
+
+    assert asyncio.run(answering()) == {}
 
 
 def test_a_notebook_finds_nothing_of_the_one_before_but_its_modules(run, monkeypatch):

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_make_figures import is_locked
+from test_make_figures import is_held, is_locked
 
 from simreg_core.lab.files import StoreError
 from simreg_core.lab.folders import published_folder
@@ -69,3 +69,15 @@ def test_of_one_notebook_the_records_of_others_stay(tiny, tmp_path, monkeypatch)
         publish.publish(tiny, (layers,))
     publish.publish(tiny)
     assert lost.read_text() == f"new {corruptions}"
+
+
+def test_no_other_process_draws_while_quick_is_published(tiny, tmp_path, monkeypatch):
+    held, quick = [], tiny.model_copy(update={"name": "quick"})
+    for name in ("RUNS", "RECORDS", "FIGURES"):
+        monkeypatch.setenv(f"SIMREG_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setattr(publish, "plan", lambda measurements, store: Plan((), ()))  # all there
+    for name in ("_copy_records", "run_notebooks", "put_claims_into", "write_gallery", "write_defences_pages"):
+        monkeypatch.setattr(publish, name, lambda *_: held.append(is_held(tmp_path / "figures" / "quick")))
+    (tmp_path / "figures" / "quick").mkdir(parents=True)
+    publish.publish(quick)
+    assert held == [False, True, True, True, True]

@@ -102,6 +102,17 @@ def test_a_network_that_is_wrong_on_all_images_has_accuracy_0_and_a_warning(trai
         assert "no image of them rightly" in none.warnings[0]
 
 
+def test_a_network_that_is_wrong_on_the_images_of_autoattack_has_accuracy_0_there(trained, store):
+    evaluation = attack(autoattack_images=10, autoattack_budget=(2, 2, 4))
+    subject = Attacked.opened(trained, evaluation, store, CPU)
+    labels = subject.network(subject.pixels).argmax(dim=1)
+    labels[:10] = (labels[:10] + 1) % 10
+    found = white_box(replace(subject, images=replace(subject.images, labels=labels)))
+    (of_autoattack,) = [one for one in found.values if "AutoAttack" in one.condition]
+    assert (of_autoattack.value, of_autoattack.attempted) == (0, 10)
+    assert max(one.value for one in found.values) > 0
+
+
 def test_a_network_that_is_wrong_on_all_images_is_at_distance_0(trained, store):
     for norm, metrics in (("linf", ["median_linf"]), ("l2", ["median_l2", "median_squared_l2_per_pixel"])):
         evaluation = MinimumNormEvaluation(norm=norm, images=13, steps=2)

@@ -42,6 +42,18 @@ def outcome(processes, what):
     return kind, content
 
 
+def begin_badly(number):
+    raise MemoryError(f"no room for {number}")
+
+
+def test_what_fails_before_the_first_task_is_told_like_a_task_that_failed():
+    with Processes(begin_badly) as processes:
+        for _ in range(2):
+            processes.begin("a", work, "a")
+            ((task, _, kind, error),) = processes.events()
+            assert (task, kind, type(error), str(error)) == ("a", "failed", MemoryError, "no room for 0")
+
+
 def test_what_becomes_of_tasks():
     with Processes() as processes:
         kind, first = outcome(processes, "a")
