@@ -131,4 +131,4 @@ def draw(study: Study, protocol: str) -> Picture:
     return figure
 
 
-FIGURE = Figure("11_target_components", experiments, CLAIMS, draw, details=details)
+FIGURE = Figure("11_target_components", experiments, CLAIMS, draw, details=details, named=True)
