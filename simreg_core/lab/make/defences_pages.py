@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -30,6 +31,14 @@ by those of the undefended network of the same classifier, which is named where 
 multiply-adds. Flags: records in which a check finds that an attack may not have worked. AutoAttack is not made where a
 network quantizes, since the gradients it follows are not the network's own. Certified: the share of images whose
 class, right or wrong, no attack of this size can change, where a defence says so.
+
+S^Th, S^pixel and S^neural (of a simulated V1) are trained with the paper's regularizer. Noise augmentation, a blur in
+front of the network, adversarial training and TRADES are the usual defences. *partial* trains the first layers
+adversarially and the rest on clean images ([20](../notebooks/20_partial_adversarial_training.ipynb)); *polarizing*
+quantizes the outputs of learned filters in front of a LeNet ([21](../notebooks/21_polarizing_front_end.ipynb));
+*sparse coding* decodes the image from a few atoms of each patch
+([22](../notebooks/22_sparse_coding_front_end.ipynb)); *HaH* is a VGG with Hebbian and anti-Hebbian blocks
+([23](../notebooks/23_hebbian_networks.ipynb)).
 """
 WHICH_HEAD = """# Which should I use?
 
@@ -73,6 +82,7 @@ HELPS = {  # claims of S^Th over none, and the attack of each
     "autoattack": "AutoAttack (reduced)",
 }
 ATTACKS = ("PGD", "AutoAttack, reduced", "Square")  # of figure 14
+ON = {SPARSE: "photographs"}  # the images of a notebook that are no digits
 DEFENCES = ("S^Th", "adversarial training", "noise augmentation", "blur")  # likewise
 
 
@@ -105,7 +115,11 @@ def _table(rows: list[dict[str, str]], task: str, said: Mapping) -> str:
         values = [_cell(found.get((name, column.key)), name, column.key) for column in COLUMNS]
         flags = f"{float(found[name, 'flags']['mean']):g}"
         lines.append("| " + " | ".join([label, *values, flags]) + " |")
-    lines += ["", "Strength matched to S^Th's clean accuracy on validation images:"]
+    lines += [
+        "",
+        "How strengths were chosen: nearest to S^Th's clean accuracy on validation images, where nothing else is said.",
+    ]
+    lines.append("What is not listed has the settings of its notebook.\n")
     lines += [f"- {name}: {how}" for name, how in said["matched"].items()] or ["none yet; see the clean accuracies."]
     return "\n".join(lines) + "\n"
 
@@ -122,9 +136,11 @@ def _cell(row: Mapping[str, str] | None, name: str, key: str) -> str:
 def which_page(folder: Path = QUICK) -> str:
     """The text of docs/which.md.  folder: of a profile's figures."""
     claims = {name: _claims(folder, name) for name in (*dict.fromkeys(name for _, name, _ in QUESTIONS), FIGURE)}
-    lines = [WHICH_HEAD + "## What is measured", "", "| question | here | effect [95 % interval] | n | notebook |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    lines += [_answer(question, claims[name].get(key), name) for key, name, question in QUESTIONS]
+    lines = [WHICH_HEAD + "## What is measured", "", "| question | on | here | effect [95 % interval] | n | notebook |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    lines += [
+        _answer(question, claims[name].get(key), name, ON.get(name, "digits")) for key, name, question in QUESTIONS
+    ]
     lines += ["", *_so(claims["02_attack_curves"], claims["14_white_box"], claims[FIGURE]), ""]
     lines += _matrix(claims["14_white_box"])
     lines += ["", "## All defences on two tasks", ""]
@@ -145,11 +161,21 @@ def _claims(folder: Path, name: str) -> dict[str, dict]:
     return {one["key"]: one for one in json.loads(path.read_text(encoding="utf-8"))["claims"]}
 
 
-def _answer(question: str, one: Mapping | None, name: str) -> str:
+def _answer(question: str, one: Mapping | None, name: str, on: str | None = None) -> str:
     link = f"[{FIGURES[name].number}](../notebooks/{name}.ipynb)"
+    asked = question if on is None else f"{question} | {on}"
     if one is None:
-        return f"| {question} | not computed yet | | | {link} |"
-    return f"| {question} | {_words(one)} | {number(one)} | {one['n']} | {link} |"
+        return f"| {asked} | not computed yet | | | {link} |"
+    return f"| {asked} | {_words(one)} | {_effect(one)} | {one['n']} | {link} |"
+
+
+def _effect(one: Mapping) -> str:
+    """The effect; where a claim fails by one of its parts only, that part too."""
+    least = next((also for also in one["also"] if also.get("key") == "least-favourable"), None)
+    if least is None or one["verdict"] != CONTRADICTED or one["high"] < one["threshold"]:
+        return number(one)
+    part = re.sub(r"^the least favourable: (.*?)( \(interval.*)?$", r"\1", least["statistic"])
+    return f"{number(one)}; {part}: {number(least)}"
 
 
 def _words(one: Mapping) -> str:
@@ -176,7 +202,13 @@ def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict], all_defences:
         yield "- Under attacks made on other S^Th networks, S^Th is less accurate than no defence."
     helped = [words for key, words in HELPS.items() if answers.get(key) == "yes"]
     if helped:
-        yield f"- S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
+        yield f"- On digits S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
+    on_photographs = all_defences.get("photographs-S^Th")
+    if on_photographs and _words(on_photographs) == "open":
+        yield (
+            "- On photographs S^Th is not told apart from no defence under the strongest attack, "
+            f"{number(on_photographs)}."
+        )
     if not all_defences:
         yield "- How defences compare at equal clean accuracy is not known: each has notebook 14's strength."
 
