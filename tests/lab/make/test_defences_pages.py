@@ -54,7 +54,7 @@ def test_a_task_whose_strengths_are_not_matched_says_so(folder):
     made = json.loads(path.read_text())
     made["tasks"]["photographs"]["matched"] = {}
     path.write_text(json.dumps(made))
-    assert "validation images:\nnone yet; see the clean accuracies." in table_page(folder)
+    assert "notebook.\n\nnone yet; see the clean accuracies." in table_page(folder)
 
 
 def test_a_page_without_records_says_so(tmp_path):
@@ -71,10 +71,17 @@ def change(folder, name: str, key: str, **changes) -> None:
     path.write_text(json.dumps(made))
 
 
+def test_a_claim_that_fails_by_one_part_only_names_it():
+    (row,) = [line for line in which_page().splitlines() if "the dissertation's defences" in line]
+    structural = json.loads((QUICK / "24_all_defences.json").read_text())["claims"]
+    (least,) = [also for one in structural if one["key"] == "all-structural" for also in one["also"]]
+    assert f"; digits, over partial: {least['estimate']:.3f} [" in row
+
+
 def test_every_number_of_the_page_is_that_of_a_claim(folder):
     change(folder, "02_attack_curves", "gaussian", verdict="contradicted", estimate=-0.25, low=-0.5, high=-0.125)
     page = which_page(folder)
-    assert "Does S^Th help under Gaussian noise? | no | -0.250 [-0.500, -0.125]" in page
+    assert "Does S^Th help under Gaussian noise? | digits | no | -0.250 [-0.500, -0.125]" in page
     assert "On digits adversarial training withstands more than S^Th | yes | 0.400 [0.400, 0.400] | 5" in page
     assert "not computed" not in page
     made = [one for path in folder.glob("*.json") for one in json.loads(path.read_text())["claims"]]
