@@ -21,7 +21,7 @@ NOT_YET = f"**It is not computed yet**: `make figures ONLY={FIGURE}` computes it
 TABLE_HEAD = f"""# All defences side by side
 
 This page is written from the numbers of [notebook 24](../notebooks/{FIGURE}.ipynb) by
-`python -m simreg_core defences-pages`; edit neither table nor numbers. [Which should I use?](which.md)
+`python -m simreg_core defences-pages`; edit neither table nor numbers. [Which defence should I use?](which.md)
 
 """
 LEGEND = """Means over training seeds with half the width of their 95 % t-interval; rows are sorted by accuracy under
@@ -40,7 +40,7 @@ quantizes the outputs of learned filters in front of a LeNet ([21](../notebooks/
 ([22](../notebooks/22_sparse_coding_front_end.ipynb)); *HaH* is a VGG with Hebbian and anti-Hebbian blocks
 ([23](../notebooks/23_hebbian_networks.ipynb)).
 """
-WHICH_HEAD = """# Which should I use?
+WHICH_HEAD = """# Which defence should I use?
 
 This page is written from the figures of the quick profile by `python -m simreg_core defences-pages`, and says only what
 their numbers support: small networks on 5,000 digits and on patches of ten photographs, small attacks. On your task,
@@ -73,7 +73,7 @@ QUESTIONS = (  # (claim, its figure, the question that it answers)
     ("sparse-near-adversarial", SPARSE, "Do sparse codes withstand as much as adversarial training, within 0.06 (L∞)?"),
     ("sparse-other-norms", SPARSE, "Do they withstand more than it in L2 and L1?"),
     ("hebbian-noise", HEBBIAN, "Do Hebbian blocks help under Gaussian noise?"),
-    ("hebbian-components", HEBBIAN, "Does each of their three parts help?"),
+    ("hebbian-components", HEBBIAN, "Do their three parts help, in the mean?"),
 )
 HELPS = {  # claims of S^Th over none, and the attack of each
     "gaussian": "Gaussian noise",
@@ -203,12 +203,9 @@ def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict], all_defences:
     helped = [words for key, words in HELPS.items() if answers.get(key) == "yes"]
     if helped:
         yield f"- On digits S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."
-    on_photographs = all_defences.get("photographs-S^Th")
-    if on_photographs and _words(on_photographs) == "open":
-        yield (
-            "- On photographs S^Th is not told apart from no defence under the strongest attack, "
-            f"{number(on_photographs)}."
-        )
+    found = {name: all_defences.get(f"{name}-S^Th") for name in ("digits", "photographs")}
+    if unclear := [f"{name} {number(one)}" for name, one in found.items() if one and _words(one) == "open"]:
+        yield f"- Under the strongest attack S^Th is not told apart from no defence: {', '.join(unclear)}."
     if not all_defences:
         yield "- How defences compare at equal clean accuracy is not known: each has notebook 14's strength."
 
