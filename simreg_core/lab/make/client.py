@@ -104,7 +104,7 @@ class Kernel:
             extra_arguments=KERNEL_ARGUMENTS,
             on_cell_execute=self._begin,
         )
-        self._cell = 0  # how many were begun
+        self._cell = 0  # how many of the notebook were begun
         self._scratch = tempfile.TemporaryDirectory(prefix="simreg-kernel-")
         self._client.environment = _environment(Path(self._scratch.name))
 
@@ -118,6 +118,7 @@ class Kernel:
             notebook = parameterize_notebook(load_notebook_node(str(path)), parameters)
         self._client.nb = notebook
         problem = None
+        self._cell = 0
         watch = asyncio.ensure_future(self._watch(path.stem))
         try:
             await self._client.async_execute()
@@ -138,7 +139,7 @@ class Kernel:
         while True:
             before = self._cell
             await asyncio.sleep(SLOW_SECONDS)
-            if self._cell == before:
+            if self._cell == before > 0:  # else the kernel is still starting
                 longest = f"after {CELL_SECONDS} s it is given up"
                 print(f"{name}: a cell has run for more than {SLOW_SECONDS} s; {longest}", flush=True)
 

@@ -40,6 +40,11 @@ quantizes the outputs of learned filters in front of a LeNet ([21](../notebooks/
 ([22](../notebooks/22_sparse_coding_front_end.ipynb)); *HaH* is a VGG with Hebbian and anti-Hebbian blocks
 ([23](../notebooks/23_hebbian_networks.ipynb)).
 """
+STRENGTHS = (
+    "How strengths were chosen: nearest to S^Th's clean accuracy on validation images, where nothing else is said.",
+    "What is not listed has the settings of its notebook.",
+    "",
+)
 WHICH_HEAD = """# Which defence should I use?
 
 This page is written from the figures of the quick profile by `python -m simreg_core defences-pages`, and says only what
@@ -115,12 +120,8 @@ def _table(rows: list[dict[str, str]], task: str, said: Mapping) -> str:
         values = [_cell(found.get((name, column.key)), name, column.key) for column in COLUMNS]
         flags = f"{float(found[name, 'flags']['mean']):g}"
         lines.append("| " + " | ".join([label, *values, flags]) + " |")
-    lines += [
-        "",
-        "How strengths were chosen: nearest to S^Th's clean accuracy on validation images, where nothing else is said.",
-    ]
-    lines.append("What is not listed has the settings of its notebook.\n")
-    lines += [f"- {name}: {how}" for name, how in said["matched"].items()] or ["none yet; see the clean accuracies."]
+    chosen = [f"- {name}: {how}" for name, how in said["matched"].items()]
+    lines += ["", *([*STRENGTHS, *chosen] if chosen else ["No strength is matched yet; see the clean accuracies."])]
     return "\n".join(lines) + "\n"
 
 

@@ -171,16 +171,15 @@ def _stop(*_) -> None:
 
 def _work_on(connection: Connection, parent: int, start: Callable[[int], None] | None, number: int) -> None:
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    begun = start is None
     while True:
         try:
             task = connection.recv_bytes()
         except EOFError:  # the parent needs no more
             return
         try:
-            if not begun:  # here: what fails in it, as a GPU without memory, is told like what fails in a task
+            if start is not None:  # here: what fails in it, as a GPU without memory, is told like what fails in a task
                 start(number)
-                begun = True
+                start = None
             function, arguments = pickle.loads(task)
             message = "done", function(*arguments)
         except Exception as error:

@@ -54,7 +54,7 @@ def test_a_task_whose_strengths_are_not_matched_says_so(folder):
     made = json.loads(path.read_text())
     made["tasks"]["photographs"]["matched"] = {}
     path.write_text(json.dumps(made))
-    assert "notebook.\n\nnone yet; see the clean accuracies." in table_page(folder)
+    assert "No strength is matched yet; see the clean accuracies." in table_page(folder)
 
 
 def test_a_page_without_records_says_so(tmp_path):
