@@ -41,6 +41,7 @@ mpl, plt, sns = Later("matplotlib"), Later("matplotlib.pyplot"), Later("seaborn"
 COLUMN, PAGE = 3.4, 7.0  # inches: one column, two columns
 SEEDS, CHANCE = "seeds", "chance"  # gids of what is drawn beside curves
 REFERENCE = PROJECT / "figures" / "reference" / "digitized.csv"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def use_style() -> None:
@@ -188,8 +189,8 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
         if is_too_small(asdict(one)):
             sentence += ", but too little to matter"
         units = "" if one.unit == "seeds" else f" {one.unit}"
-        lines.append(f"{sentence} ({_effect(one)}, n = {one.n}{units})")
-    return in_symbols("\n".join(textwrap.fill(line, width) for line in lines))
+        lines.append(f"{sentence} ({_effect(one)}, {f'n = {one.n}{units})'.replace(' ', NO_BREAK)}")
+    return in_symbols("\n".join(textwrap.fill(line, width).replace(NO_BREAK, " ") for line in lines))
 
 
 def _effect(one: "Verdict") -> str:

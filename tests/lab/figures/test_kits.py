@@ -202,6 +202,12 @@ def test_a_title_says_what_the_verdict_says(bonus, sentence):
     plt.close(figure)
 
 
+def test_no_line_of_a_title_breaks_within_the_number_of_seeds():
+    study = of_two_attacks(**{"S^Th": 2})
+    for width in range(30, 130):
+        assert finding(study, "gaussian", width=width).count("n = 4)") == 1
+
+
 def test_a_finding_says_what_is_not_measured_and_refuses_what_there_is_not():
     strict = made_up("02_attack_curves", of_two_attacks().table().assign(protocol="strict"), "strict")
     assert finding(strict, "boundary").startswith("Not measured under protocol strict: “")
