@@ -230,6 +230,23 @@ def test_a_selection_touches_exactly_the_atoms_of_its_way(dictionary, generator)
             assert torch.equal(found, top(projections, count))
 
 
+def test_draws_share_the_code_only_where_no_gradient_is_asked_for(pixels, dictionary, monkeypatch):
+    own = coder(dictionary, RandomSparseCoder, dropout=0.5, kept=8)
+    codes = []
+    monkeypatch.setattr(SparseCoder, "code", lambda self, x, code=SparseCoder.code: codes.append(1) or code(self, x))
+    found = []
+    for x, count in ((pixels, 1), (pixels.clone().requires_grad_(), 3)):
+        torch.manual_seed(5)
+        codes.clear()
+        found.append(torch.stack(list(own.draw(x, 3))))
+        assert len(codes) == count
+    torch.manual_seed(5)
+    assert torch.equal(found[0], torch.stack([own(pixels) for _ in range(3)]))
+    assert torch.equal(found[0], found[1])
+    assert found[1].requires_grad
+    assert not torch.equal(found[0][0], found[0][1])
+
+
 @pytest.mark.parametrize("lose_signs", [False, True])
 def test_every_way_gives_the_same_code_and_another_gradient(pixels, dictionary, lose_signs, generator):
     own = coder(dictionary, lose_signs=lose_signs)

@@ -64,7 +64,12 @@ def differentiated(network: nn.Module, **ways: str) -> Iterator[None]:
 
 def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     """`value`, bit for bit, with the gradient of `surrogate`, a tensor of the same shape."""
-    return _ReplacedGradient.apply(value, surrogate)
+    return _ReplacedGradient.apply(value, surrogate) if wants_gradient(surrogate) else value.detach()
+
+
+def wants_gradient(x: Tensor) -> bool:
+    """Whether what is computed from x now may be asked for its gradient; else its surrogates need not be computed."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 class _ReplacedGradient(torch.autograd.Function):

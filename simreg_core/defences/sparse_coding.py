@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simreg_core.defences.front_end import FrontEnd, replace_gradient
+from simreg_core.defences.front_end import FrontEnd, replace_gradient, wants_gradient
 from simreg_core.defences.polarizing import STEEPNESS, quantized, smooth_quantizer
 from simreg_core.defences.sparse_training import check_coder, check_image
 from simreg_core.pixels import check_pixels
@@ -206,6 +206,8 @@ class SparseCoder(FrontEnd):
             return chosen
         sizes = self.sizes
         z = chosen / sizes
+        if not wants_gradient(z):  # as in training: the code depends on no parameter
+            return sizes * quantized(z, self.threshold)
         steepness = STEEPNESS.get(self.way["quantizer"])
         smooth = z if steepness is None else smooth_quantizer(z, self.threshold, steepness)
         return sizes * replace_gradient(quantized(z, self.threshold), smooth)
@@ -215,7 +217,11 @@ class SparseCoder(FrontEnd):
         return self.quantize(self.select(self.projections(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        image = self.decoder(self.code(x), x.shape[2:])
+        return self.decoded(self.code(x), x)
+
+    def decoded(self, code: Tensor, x: Tensor) -> Tensor:
+        """The image of a code, in the shape of x, the image that was coded."""
+        image = self.decoder(code, x.shape[2:])
         bounded = image.clamp(0, 1)
         out = replace_gradient(bounded, image) if self.way["decoder"] == "unbounded" else bounded
         way = self.way["coder"]
@@ -272,13 +278,21 @@ class RandomSparseCoder(SparseCoder):
         self.dropout, self.settings = dropout, settings
 
     def code(self, x: Tensor) -> Tensor:
+        return self._drop(super().code(x))
+
+    def _drop(self, whole: Tensor) -> Tensor:
         # the source drops before it quantizes: the same, since 0 stays 0
-        whole = super().code(x)
         drawn = whole * (torch.rand_like(whole) >= self.dropout)
         return replace_gradient(drawn, (1 - self.dropout) * whole) if self.way["dropout"] == "mean" else drawn
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(_UnitGradient.apply(x) if self.way["draw"] == "unit" else x)
+
+    def draw(self, x: Tensor, draws: int) -> Iterator[Tensor]:
+        """So many images of x, each of its own draw; the whole code is computed once where x needs no gradient."""
+        whole = None if wants_gradient(x) else super().code(x)
+        for _ in range(draws):
+            yield self(x) if whole is None else self.decoded(self._drop(whole), x)
 
 
 class MeanSparseCoder(SparseCoder):
@@ -326,11 +340,11 @@ class SparseCoded(nn.Module):
         self.draws = draws if front_end.draws_random_numbers else 1
 
     def forward(self, x: Tensor) -> Tensor:
-        draws = 1 if self.training else self.draws
-        if draws == 1:
-            return self.classifier(self.front_end(x))
-        each = [self.classifier(self.front_end(x)).log_softmax(dim=1) for _ in range(draws)]
-        return torch.stack(each).logsumexp(dim=0) - math.log(draws)
+        coder = self.front_end
+        if self.training or self.draws == 1 or not isinstance(coder, RandomSparseCoder):
+            return self.classifier(coder(x))
+        each = [self.classifier(image).log_softmax(dim=1) for image in coder.draw(x, self.draws)]
+        return torch.stack(each).logsumexp(dim=0) - math.log(self.draws)
 
 
 @contextmanager
