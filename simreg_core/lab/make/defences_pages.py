@@ -11,7 +11,7 @@ from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, number
 from simreg_core.lab.defences_gains import CLAIMS, COLUMNS, WITHOUT_AUTOATTACK
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import write_text
-from simreg_core.lab.specs import PROJECT
+from simreg_core.lab.specs import PROJECT, load_profile
 
 FIGURE = "24_all_defences"
 SPARSE, HEBBIAN = "22_sparse_coding_front_end", "23_hebbian_networks"
@@ -41,7 +41,8 @@ quantizes the outputs of learned filters in front of a LeNet ([21](../notebooks/
 ([23](../notebooks/23_hebbian_networks.ipynb)).
 """
 STRENGTHS = (
-    "How strengths were chosen: nearest to S^Th's clean accuracy on validation images, where nothing else is said.",
+    "How strengths were chosen: nearest to S^Th's clean accuracy on validation images (mean of two seeds), where nothing "
+    "else is said.",
     "What is not listed has the settings of its notebook.",
     "",
 )
@@ -142,7 +143,7 @@ def which_page(folder: Path = QUICK) -> str:
     lines += [
         _answer(question, claims[name].get(key), name, ON.get(name, "digits")) for key, name, question in QUESTIONS
     ]
-    lines += ["", *_so(claims["02_attack_curves"], claims["14_white_box"], claims[FIGURE]), ""]
+    lines += ["", *_sizes(), "", *_so(claims["02_attack_curves"], claims["14_white_box"], claims[FIGURE]), ""]
     lines += _matrix(claims["14_white_box"])
     lines += ["", "## All defences on two tasks", ""]
     if claims[FIGURE]:
@@ -152,6 +153,19 @@ def which_page(folder: Path = QUICK) -> str:
     else:
         lines.append(NOT_COMPUTED)
     return "\n".join(lines) + "\n"
+
+
+def _sizes() -> list[str]:
+    """How large the attacks of the questions are."""
+    profile = load_profile("quick")
+    noise, polarizing, sparse = profile.studies.epsilons, profile.polarizing.tasks[0], profile.sparse_coding.tasks[0]
+    return [
+        "Sizes are changes of pixels in [0, 1]. Notebook 02: mean accuracy over a grid of ε, from 0 to "
+        f"{noise.gaussian:g} for Gaussian noise (its standard deviation), to {noise.fgsm:g} for FGSM.",
+        f"Notebook 14: L∞, ε = {profile.white_box.epsilon:g}, under noise and transferred attacks the mean over a grid "
+        f"of ε. Notebook 21: L∞, ε = {polarizing.epsilon:g}. Notebook 22: L∞ {sparse.epsilon:.3g}, L2 "
+        f"{sparse.l2:g}, L1 {sparse.l1:g}. Notebook 23: noise of standard deviation {profile.hebbian.noise:g}.",
+    ]
 
 
 def _claims(folder: Path, name: str) -> dict[str, dict]:

@@ -362,7 +362,7 @@ class Profile(Spec):
             for name in own.systems:
                 if name in studies and studies[name] is None:
                     yield f"all_defences compares '{name}' on {own.name}, of which the profile has no study"
-            rows = ("S^pixel", "S^neural", *SYSTEMS, *self.defences, *own.defences)
+            rows = ("S^Th", "S^pixel", "S^neural", *SYSTEMS, *self.defences, *own.defences)
             for row in own.matched:
                 if row not in rows:
                     yield f"all_defences.matched names '{row}', which is no row of {own.name}"
