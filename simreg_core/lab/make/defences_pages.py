@@ -41,8 +41,8 @@ quantizes the outputs of learned filters in front of a LeNet ([21](../notebooks/
 ([23](../notebooks/23_hebbian_networks.ipynb)).
 """
 STRENGTHS = (
-    "How strengths were chosen: nearest to S^Th's clean accuracy on validation images (mean of two seeds), where nothing "
-    "else is said.",
+    "How strengths were chosen: nearest to S^Th's clean accuracy on validation images (mean of two seeds), where "
+    "nothing else is said.",
     "What is not listed has the settings of its notebook.",
     "",
 )
