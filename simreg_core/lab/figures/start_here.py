@@ -283,6 +283,8 @@ def _slider(figure: Picture, frame: Callable[[float], None], values: list[float]
     with plt.rc_context({"savefig.dpi": SLIDER_DPI}):
         html = frames.to_jshtml(default_mode="once")
     plt.close(figure)
+    random = re.search(r"_anim_img(\w+)", html)[1]  # names what belongs to this player; the same each time in its place
+    html = html.replace(random, words.replace(" ", "_"))
     return _without_network(html.replace("<img id=", f'<img alt="{words}" id='))
 
 

@@ -1,5 +1,7 @@
 """The pairs of the first figure are as similar as their title says, and such that one can see it."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -143,6 +145,10 @@ def test_both_sliders_of_the_notebook_are_small_and_need_no_kernel(study):
     assert html.count("▶</button>") == 2
     assert html.count("data:image/png;base64") == len(study.profile.selection.alphas) + 18
     assert html.count('<img alt="') == html.count("<img") == 2
+    assert len(set(re.findall(r"(anim\w+) = new Animation", html))) == 2  # each player has its own
+    assert html == start_here.alpha_slider(study) + start_here.threshold_slider(
+        study
+    )  # publishing again changes nothing
     assert len(html) < 600_000
     assert (NOTEBOOKS / "00_start_here.ipynb").stat().st_size < 1_000_000
 
