@@ -49,7 +49,7 @@ record that its verdicts come from; the record is `figures/<profile>/records/EXP
 | contradicted | hi < t |
 | not decided here | else |
 | not accepted | no verdict: the selection criterion accepted no setting of α and Th |
-| not measured | no verdict: the profile does not measure it |
+| not measured | no verdict: the profile does not measure it, or has not yet |
 
 - **{TOO_SMALL.capitalize()}** is said of a claim that holds where [lo, hi] also lies within the margin of "no effect":
   the sign of the effect is sure, and its size counts as none.

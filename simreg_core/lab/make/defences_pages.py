@@ -49,8 +49,8 @@ STRENGTHS = (
 WHICH_HEAD = """# Which defence should I use?
 
 This page is written from the figures of the quick profile by `python -m simreg_core defences-pages`, and says only what
-their numbers support: small networks on 5,000 digits and on patches of ten photographs, small attacks. On your task,
-measure: [notebook 90](../notebooks/90_your_own_network.ipynb) takes your network and images.
+their numbers support: small networks on 5,000 digits of MNIST and on patches of ten photographs, small attacks. On
+your task, measure: [notebook 90](../notebooks/90_your_own_network.ipynb) takes your network and images.
 
 *S^Th* is a network trained with the paper's regularizer and its thresholded targets, *none* the same network without
 it; the [glossary](glossary.md) has the other words. An effect is a difference in accuracy between networks with the
