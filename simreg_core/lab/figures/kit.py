@@ -247,6 +247,7 @@ def save_whole(picture: Picture, stem: Path, table: pd.DataFrame, provenance: di
 def save_picture(picture: Picture, stem: Path) -> list[Path]:
     """Save a picture as PDF and PNG; the same picture gives the same bytes.  stem: path without its suffix."""
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png")]
+    keep_places(picture)
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         # no dates
@@ -257,3 +258,22 @@ def save_picture(picture: Picture, stem: Path) -> list[Path]:
     except OSError as error:
         raise StoreError(f"cannot write {stem}: {error}") from error
     return paths
+
+
+def keep_places(picture: Picture) -> None:
+    """Lay a picture out, once for all its files, and round the places of its panels.  Changes the picture.
+
+    The solver of the layout goes through its variables by their addresses in memory, so that the last digits of a
+    place would differ from process to process.
+    """
+    if picture.get_layout_engine() is None:
+        return
+    shown = picture.dpi
+    if mpl.rcParams["savefig.dpi"] != "figure":  # letters are wider or narrower by the dots that they are made of
+        picture.set_dpi(mpl.rcParams["savefig.dpi"])
+    for _ in range(2):  # the second time labels have the room that they lacked
+        picture.draw_without_rendering()
+    picture.set_dpi(shown)
+    picture.set_layout_engine("none")
+    for ax in picture.axes:
+        ax.set_position([round(value, 6) for value in ax.get_position(original=True).bounds])

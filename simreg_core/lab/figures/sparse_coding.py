@@ -234,7 +234,7 @@ def _by_attacker(ax: Axes, table: pd.DataFrame, task: SparseTask, series: str, l
     labels = [_replaced(name, words) for name in order.index]
     ax.set_yticks(range(len(order)), labels, fontsize="x-small")
     ax.set_xlabel("Test accuracy; dashed: clean", fontsize="small")
-    ax.set_title(f"{series}, ε = {task.epsilon:.2g}", fontsize="medium")
+    ax.set_title(f"{series}, ε = {task.epsilon:.2g}", fontsize="medium", loc="right")  # wider than its panel
 
 
 def _replaced(name: str, words: dict[str, str]) -> str:

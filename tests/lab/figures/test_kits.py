@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from made_up import attack_table, made_up
+from matplotlib.layout_engine import LayoutEngine
 
 from simreg_core.lab.claims import HOLDS, NOT_ACCEPTED, VERDICTS
 from simreg_core.lab.figures.kit import (
@@ -135,6 +136,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     plt.close(figure)
 
 
+class _Shifted(LayoutEngine):
+    """A layout whose places are off by a little."""
+
+    _adjust_compatible = False
+    _colorbar_gridspec = False
+
+    def __init__(self, layout: LayoutEngine, shift: float):
+        super().__init__()
+        self.layout, self.shift = layout, shift
+
+    def execute(self, fig):
+        self.layout.execute(fig)
+        for ax in fig.axes:
+            left, *others = ax.get_position(original=True).bounds
+            ax.set_position([left + self.shift, *others])
+            ax.set_in_layout(True)
+
+
 @contextmanager
 def no_file_larger_than(size: int):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -155,6 +174,21 @@ def test_a_disk_that_gets_full_in_the_midst_of_a_picture_is_named(tmp_path):
             save_picture(figure, tmp_path / "one")
     plt.close(figure)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_laid_out_once_for_all_its_files_and_last_digits_do_not_count(tmp_path):
+    """The solver of the layout leaves other last digits in another process."""
+    use_style()
+    made = []
+    for shift in (0, 1e-9):
+        figure, axes = plt.subplots(1, 2)
+        axes[0].set_ylabel("a label that takes room")
+        layout = figure.get_layout_engine()
+        figure.set_layout_engine(_Shifted(layout, shift))
+        made.append([path.read_bytes() for path in save_picture(figure, tmp_path / "one")])
+        assert axes[0].get_position().x0 > 0.05  # the label has its room
+        plt.close(figure)
+    assert made[0] == made[1]
 
 
 def of_two_attacks(**more):
