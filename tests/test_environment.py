@@ -186,10 +186,12 @@ def section(title: str) -> str:
 
 
 def claims_found() -> list[dict]:
-    """The effects of every claim of every figure, and those beside them."""
+    """The effects of every claim of every figure, those beside them, and what was asked for afterwards."""
     paths = QUICK.parent.glob("*/[0-9]*.json")
-    claims = [one for path in paths for one in json.loads(path.read_text()).get("claims", [])]
-    return [*claims, *(beside for one in claims for beside in one["also"])]
+    figures = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    claims = [one for made in figures for one in made.get("claims", [])]
+    later = [one for made in figures for one in made.get("afterwards", [])]
+    return [*claims, *(beside for one in claims for beside in one["also"]), *later]
 
 
 def test_every_interval_and_estimate_in_the_pages_is_that_of_a_figure():

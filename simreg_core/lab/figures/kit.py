@@ -181,7 +181,9 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
             raise LookupError(f"{study.name} has no claim '{key}'; allowed: {', '.join(claims)}")
         if key not in found:
             unmeasured = f"Not measured under protocol {study.protocol}"
-            words = "Not judged yet" if getattr(study, "absent", ()) else unmeasured  # see `make.computed.PartOfStudy`
+            words = (
+                "Not measured in full yet" if getattr(study, "absent", ()) else unmeasured
+            )  # see `make.computed.PartOfStudy`
             lines.append(f"{words}: “{claims[key].text}”")
             continue
         one = found[key]

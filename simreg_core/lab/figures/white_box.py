@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from simreg_core.lab import recipes
+from simreg_core.lab.afterwards import Afterwards, afterwards
 from simreg_core.lab.claims import OURS, Claim, mean_interval
 from simreg_core.lab.figures.kit import (
     PAGE,
@@ -104,10 +105,14 @@ def at_epsilon_over(table: pd.DataFrame, attack: str, series: str = THRESHOLD, o
     return at_epsilon(table, series, attack) - at_epsilon(table, over, attack)
 
 
+def transferred(table: pd.DataFrame, series: str, surrogate: str) -> pd.Series:
+    """Mean accuracy over the grid of epsilon, momentum attack from several surrogates, by seed."""
+    return by_seed(table, series, attack="transfer", condition=f"momentum from {surrogate}", epsilon="grid")
+
+
 def transferred_over(table: pd.DataFrame, surrogate: str, series: str = THRESHOLD, over: str = NONE) -> pd.Series:
-    """Difference of mean accuracies over the grid of epsilon, momentum attack from several surrogates, by seed."""
-    where = {"attack": "transfer", "condition": f"momentum from {surrogate}", "epsilon": "grid"}
-    return by_seed(table, series, **where) - by_seed(table, over, **where)
+    """Difference of such accuracies under the same attack, by seed."""
+    return transferred(table, series, surrogate) - transferred(table, over, surrogate)
 
 
 CLAIMS = (
@@ -179,6 +184,34 @@ CLAIMS = (
         note="An attacker who knows of the defence: momentum steps on several networks trained with S^Th.",
     ),
 )
+
+ASKED = (
+    *(
+        Afterwards(
+            key=f"l0-{name}",
+            statistic=f"median L0 of minimum-norm attacks, {name} over none",
+            measure=lambda table, name=name: minimal_size(table, name, "l0") / minimal_size(table, NONE, "l0"),
+        )
+        for name in (ADVERSARIAL, THRESHOLD)  # the first is the positive control
+    ),
+    Afterwards(
+        key="transfer-own-kind",
+        statistic="mean accuracy over the grid of ε under the momentum attack made on networks of the same kind, "
+        "S^Th minus none",
+        measure=lambda table: transferred(table, THRESHOLD, THRESHOLD) - transferred(table, NONE, NONE),
+    ),
+    Afterwards(
+        key="transfer-either",
+        statistic="mean accuracy over the grid of ε under the stronger of two momentum attacks on each network, made "
+        "on networks of the same kind or the other, S^Th minus none",
+        measure=lambda table: _under_either(table, THRESHOLD) - _under_either(table, NONE),
+    ),
+)
+
+
+def _under_either(table: pd.DataFrame, series: str) -> pd.Series:
+    both = (transferred(table, series, surrogate) for surrogate in (THRESHOLD, NONE))
+    return pd.concat(both, axis=1).min(axis=1)
 
 
 def details(table: pd.DataFrame) -> list[Claim]:
@@ -356,5 +389,6 @@ FIGURE = Figure(
     draw,
     numbers=lambda study: summarize(study.table(), "condition", "epsilon"),
     details=details,
+    notes=lambda study: afterwards(study, ASKED),
     protocols=("strict",),
 )

@@ -49,7 +49,7 @@ record that its verdicts come from; the record is `figures/<profile>/records/EXP
 | contradicted | hi < t |
 | not decided here | else |
 | not accepted | no verdict: the selection criterion accepted no setting of α and Th |
-| not measured | no verdict: the profile does not measure it, or has not yet |
+| not measured | no verdict: the profile does not measure it, or has not yet measured it in full |
 
 - **{TOO_SMALL.capitalize()}** is said of a claim that holds where [lo, hi] also lies within the margin of "no effect":
   the sign of the effect is sure, and its size counts as none.
@@ -58,7 +58,15 @@ record that its verdicts come from; the record is `figures/<profile>/records/EXP
 - **Non-inferiority** ("does no worse than") asks for lo > {NOT_INFERIOR:g}. "No effect" is no verdict there: an
   interval around {NOT_INFERIOR:g} does not say that the two are alike.
 - **Would have found**: the smallest distance from t that a paired t-test with this n and this spread finds with
-  {POWER:.0%} power.
+  {POWER:.0%} power. It is left out where all seeds agree.
+- **No set loses**, "none loses": no accepted member *surely* loses (see below); an interval may reach below zero.
+- **strict** is said below a verdict: what the claim's verdict is under the strict protocol. Under noise and FGSM the
+  two protocols [differ very little](review.md#two-protocols).
+- **⚠ flagged**: A check found that an attack on some network may be too weak, so that its accuracy may be the
+  attack's failure. All records of the figure are counted, not those of one claim; the figure's JSON says which they
+  are, and why.
+- **Asked afterwards**, at the end of `claims.md`: numbers that readers asked for when the records were there already.
+  They have intervals and no verdicts.
 - **α and Th** are chosen on validation images; each verdict says how.
 - **Fixed before.** This list, the numbers of seeds and all constants are in
   `simreg_core/lab/protocol_of_claims.py`. A test refuses records that were computed before its last

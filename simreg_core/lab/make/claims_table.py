@@ -40,6 +40,8 @@ def _row(claim: Claim, notebook: str, made: dict[str, dict]) -> dict:
         **{name: found.get(name) for name in MEASURED},
         "verdict": found.get("verdict", NOT_MEASURED),
         "strict": found.get("strict") if strict is None else strict.get("verdict"),
+        "strict_from": None if not strict else _where(claim.strict_in[0], strict),
+        "drawn": bool(own),
         "flagged": sum(bool(record.get("warnings")) for record in own.get("records", [])),
     }
 
@@ -47,6 +49,11 @@ def _row(claim: Claim, notebook: str, made: dict[str, dict]) -> dict:
 def _found(made: dict, key: str) -> dict:
     """A claim in the JSON of a figure; empty where it is not judged there."""
     return next((one for one in made.get("claims", []) if one.get("key") == key), {})
+
+
+def _where(notebook: str, found: dict) -> str:
+    """'notebook 13, 8 seeds': a verdict of another notebook is of other networks."""
+    return f"notebook {notebook[:2]}, {found['n']} {found['unit']}"
 
 
 def group_table(
@@ -111,7 +118,8 @@ def _claim_cell(row: dict, profile: str, root: str) -> str:
     name = row["notebook"]
     figure, notebook = f"{root}figures/{profile}/{name}.png", f"{root}notebooks/{name}.ipynb"
     records = figure.removesuffix("png") + "json"
-    return f"{row['claim']} ([figure]({figure}), [records]({records}), [notebook {name[:2]}]({notebook}))"
+    links = [f"[figure]({figure})", f"[records]({records})"] if row["drawn"] else []
+    return f"{row['claim']} ({', '.join([*links, f'[notebook {name[:2]}]({notebook})'])})"
 
 
 def _published(row: dict) -> str:
@@ -125,10 +133,10 @@ def _measured_cell(row: dict, letters: Mapping[str, str]) -> str:
         return row["verdict"]
     letter = f" ({letters[row['chosen']]})" if row["chosen"] in letters else ""
     lines = [f"**{in_words(row)}**{_flags(row['flagged'])}", f"{number(row)}{letter}", _size(row)]
-    if row["detectable"] is not None:
+    if row["detectable"]:  # 0 where all seeds agree: there is no spread to find anything against
         lines[-1] += f"; would have found {row['detectable']:.3f}"
     if row["strict"]:
-        lines.append(f"strict: {row['strict']}")
+        lines.append(f"strict: {row['strict']}" + (f" ({row['strict_from']})" if row.get("strict_from") else ""))
     if row["left_out"]:
         lines.append(f"not accepted: {', '.join(row['left_out'])}")
     return "<br>".join(lines)
@@ -156,6 +164,20 @@ def claims_markdown(rows: list[dict], profile: str, others: Mapping[str, list[di
         if beside:
             parts += ["Beside these:\n", "\n".join(beside) + "\n"]
     return "\n".join(parts)
+
+
+def afterwards_markdown(figures: Mapping[str, dict]) -> str:
+    """What was asked for after the records were there (`lab.afterwards`), a list; empty where there is nothing.
+
+    figures: the JSON of each notebook's figure by the notebook's name.
+    """
+    lines = [
+        f"- Notebook {name[:2]}: {one['statistic']}, {number(one)}, n = {one['n']}"
+        for name, made in figures.items()
+        for one in made.get("afterwards", ())
+    ]
+    intro = "Readers asked for these numbers after they had seen the records. No verdict rests on them.\n"
+    return "\n".join(["\n## Asked afterwards\n", intro, *lines]) + "\n" if lines else ""
 
 
 def _besides(row: dict) -> str:

@@ -214,7 +214,8 @@ def _so(curves: Mapping[str, dict], white_box: Mapping[str, dict], all_defences:
     if answers.get("over-noise") == "yes":
         yield "- Against noise S^Th helps more than training on noisy images."
     if answers.get("adaptive") == "no":
-        yield "- Under attacks made on other S^Th networks, S^Th is less accurate than no defence."
+        own_kind = "[the review page](review.md) has both attacked through networks of their own kind"
+        yield f"- Under attacks made on other S^Th networks, S^Th is less accurate than no defence; {own_kind}."
     helped = [words for key, words in HELPS.items() if answers.get(key) == "yes"]
     if helped:
         yield f"- On digits S^Th, which is trained on none of these, raises accuracy under {', '.join(helped)}."

@@ -8,7 +8,7 @@ from pathlib import Path
 from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, NOT_ACCEPTED, number
 from simreg_core.lab.files import StoreError, note, write_text
 from simreg_core.lab.folders import figures_folder
-from simreg_core.lab.make.claims_table import claims_markdown, headline_table, table_of_claims
+from simreg_core.lab.make.claims_table import afterwards_markdown, claims_markdown, headline_table, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
 from simreg_core.lab.store import Store
@@ -25,6 +25,7 @@ def write_claims(profile: Profile) -> str:
             figures[path.stem] = json.loads(made.read_text(encoding="utf-8"))
     rows = table_of_claims(figures)
     page = claims_markdown(rows, profile.name, other_profiles(folder) if profile.name == "quick" else {})
+    page += afterwards_markdown(figures)
     texts = {"claims.json": json.dumps(rows, indent=1, allow_nan=False) + "\n", "claims.md": page}
     for name, text in texts.items():
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:

@@ -91,7 +91,7 @@ def test_a_claim_on_all_series_is_not_judged_on_some(begin, capsys):
     assert lines[0].endswith(f"; lacks {lacking}")
     assert lines[1] == f"{PARTS}: too little is computed to draw it: 2 of 11 series"
     (study,) = studies_of(QUICK, [COUNTS])
-    assert finding(part_of(study), "count-suffices").startswith("Not judged yet: “A middle number of images")
+    assert finding(part_of(study), "count-suffices").startswith("Not measured in full yet: “A middle number of images")
     made = json.loads((folder / f"{COUNTS}.json").read_text())
     assert made["claims"] == []
     assert {one["seed"] for one in made["records"]} == {0, 1, 2}

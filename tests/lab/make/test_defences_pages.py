@@ -98,7 +98,7 @@ def test_every_number_of_the_page_is_that_of_a_claim(folder):
         ("14_white_box", "over-adversarial", "direction holds", "does as well as adversarial training."),
         ("14_white_box", "over-noise", "contradicted", "train on noisy images, not with S^Th."),
         ("14_white_box", "over-noise", "direction holds", "S^Th helps more than training on noisy images."),
-        ("14_white_box", "adaptive", "contradicted", "S^Th is less accurate than no defence."),
+        ("14_white_box", "adaptive", "contradicted", "S^Th is less accurate than no defence;"),
         ("02_attack_curves", "fgsm", "direction holds", "transferred FGSM"),
     ],
 )
