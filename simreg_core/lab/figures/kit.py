@@ -3,7 +3,7 @@
 import json
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -23,14 +23,13 @@ from simreg_core.lab.claims import (
 from simreg_core.lab.files import StoreError, write_bytes, write_text
 from simreg_core.lab.series import NONE, S_NEURAL, S_PIXEL, S_TH
 from simreg_core.lab.specs import PROJECT
-from simreg_core.lab.verdict_words import is_too_small
+from simreg_core.lab.verdict_words import failing_part, is_too_small
 from simreg_core.later import Later
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Picture
 
-    from simreg_core.lab.claims import Verdict
     from simreg_core.lab.study import Study
 else:
     Axes = Picture = Any  # named in signatures only
@@ -180,10 +179,9 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
         if key not in claims:
             raise LookupError(f"{study.name} has no claim '{key}'; allowed: {', '.join(claims)}")
         if key not in found:
-            unmeasured = f"Not measured under protocol {study.protocol}"
-            words = (
-                "Not measured in full yet" if getattr(study, "absent", ()) else unmeasured
-            )  # see `make.computed.PartOfStudy`
+            words = f"Not measured under protocol {study.protocol}"
+            if getattr(study, "absent", ()):  # see `make.computed.PartOfStudy`
+                words = "Not measured in full yet"
             lines.append(f"{words}: “{claims[key].text}”")
             continue
         one = found[key]
@@ -191,17 +189,21 @@ def finding(study: "Study", *keys: str, width: int = 125) -> str:
         if is_too_small(asdict(one)):
             sentence += ", but too little to matter"
         units = "" if one.unit == "seeds" else f" {one.unit}"
-        lines.append(f"{sentence} ({_effect(one)}, {f'n = {one.n}{units})'.replace(' ', NO_BREAK)}")
+        part = failing_part(asdict(one))
+        because = "" if part is None else f"; {part[0]}: {_effect(part[1], one.scale)}"
+        count = f"n = {one.n}{units}".replace(" ", NO_BREAK)
+        lines.append(f"{sentence} ({_effect(asdict(one), one.scale)}, {count}{because})")
     return in_symbols("\n".join(textwrap.fill(line, width).replace(NO_BREAK, " ") for line in lines))
 
 
-def _effect(one: "Verdict") -> str:
-    if math.isnan(one.low):
+def _effect(row: Mapping, scale: str) -> str:
+    estimate, low, high = (row[name] for name in ("estimate", "low", "high"))
+    if math.isnan(low):
         return "not measurable"
-    if one.scale == "ratio":
-        return f"× {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]"
-    digits = 2 if abs(one.estimate) >= 0.02 else 3  # of a small effect two would show a zero
-    return f"{one.estimate:+.{digits}f} [{one.low:+.{digits}f}, {one.high:+.{digits}f}]".replace("-", "−")
+    if scale == "ratio":
+        return f"× {estimate:.2f} [{low:.2f}, {high:.2f}]"
+    digits = 2 if abs(estimate) >= 0.02 else 3  # of a small effect two would show a zero
+    return f"{estimate:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]".replace("-", "−")
 
 
 def in_symbols(text: str) -> str:

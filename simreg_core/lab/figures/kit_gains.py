@@ -195,7 +195,9 @@ def curves_and_gains(
         below.set_xlim(-0.03 * end, 1.03 * end)
         below.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
     size_bars(axes[0, 2], table, looks)
-    axes[0, 2].set_title(ATTACK_NAMES["boundary"], fontsize="medium")
+    theirs = ", ".join(table.loc[table["attack"] == "boundary", "protocol"].unique())
+    words = "" if protocol == theirs else f"\n(protocol: {theirs})"
+    axes[0, 2].set_title(ATTACK_NAMES["boundary"] + words, fontsize="medium")
     size_ratios(axes[1, 2], table, looks, same)
     _name_places(axes[1, 2], ticks)
     for ax, label in zip((*axes[:, 0], axes[1, 2]), ("Test accuracy", ACCURACY_GAIN, SIZE_GAIN), strict=True):

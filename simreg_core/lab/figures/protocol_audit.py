@@ -31,7 +31,7 @@ KINDS = {  # what is changed, by kind, and its label
     "Loss": {
         NO_LOSS: NO_LOSS,
         "loss as printed (α / 4)": "as printed (α / 4)",
-        "ε = 0.01 in the loss": "ε = 0.01",
+        "ε = 0.01 in the loss": "ε₀ = 0.01",
         "own mean subtracted": "own mean subtracted",
     },
     "Batch norm": {

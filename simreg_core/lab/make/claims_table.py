@@ -5,7 +5,7 @@ from string import ascii_lowercase
 
 from simreg_core.lab.claims import GROUPS, NOT_MEASURED, Claim, number
 from simreg_core.lab.figures import FIGURES
-from simreg_core.lab.verdict_words import in_full, in_words
+from simreg_core.lab.verdict_words import effect_in_words, in_full, in_words
 
 MEASURED = (
     "estimate", "low", "high", "n", "unit", "planned", "images", "detectable", "same", "chosen", "left_out", "also",
@@ -132,7 +132,7 @@ def _measured_cell(row: dict, letters: Mapping[str, str]) -> str:
     if row["n"] is None:
         return row["verdict"]
     letter = f" ({letters[row['chosen']]})" if row["chosen"] in letters else ""
-    lines = [f"**{in_words(row)}**{_flags(row['flagged'])}", f"{number(row)}{letter}", _size(row)]
+    lines = [f"**{in_words(row)}**{_flags(row['flagged'])}", f"{effect_in_words(row)}{letter}", _size(row)]
     if row["detectable"]:  # 0 where all seeds agree: there is no spread to find anything against
         lines[-1] += f"; would have found {row['detectable']:.3f}"
     if row["strict"]:

@@ -58,7 +58,7 @@ class PartOfStudy(Study):
     def draw(self) -> "Picture":
         """As of a whole study; its title says what is lacking."""
         picture = super().draw()
-        words = in_symbols(fill(f"Not computed yet: {', '.join(self.lacking)}", WIDTH))
+        words = in_symbols(fill(f"Seeds not computed yet: {', '.join(self.lacking)}", WIDTH))
         if self.lacking and words not in (said := picture.get_suptitle()):
             picture.suptitle(f"{said}\n{words}".strip(), fontsize="small", x=0.01, ha="left")
         return picture

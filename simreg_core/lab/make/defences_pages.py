@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from simreg_core.lab.defences_gains import CLAIMS, COLUMNS, WITHOUT_AUTOATTACK
 from simreg_core.lab.figures import FIGURES
 from simreg_core.lab.files import write_text
 from simreg_core.lab.specs import PROJECT, load_profile
+from simreg_core.lab.verdict_words import effect_in_words
 
 FIGURE = "24_all_defences"
 SPARSE, HEBBIAN = "22_sparse_coding_front_end", "23_hebbian_networks"
@@ -181,16 +181,7 @@ def _answer(question: str, one: Mapping | None, name: str, on: str | None = None
     asked = question if on is None else f"{question} | {on}"
     if one is None:
         return f"| {asked} | not computed yet | | | {link} |"
-    return f"| {asked} | {_words(one)} | {_effect(one)} | {one['n']} | {link} |"
-
-
-def _effect(one: Mapping) -> str:
-    """The effect; where a claim fails by one of its parts only, that part too."""
-    least = next((also for also in one["also"] if also.get("key") == "least-favourable"), None)
-    if least is None or one["verdict"] != CONTRADICTED or one["high"] < one["threshold"]:
-        return number(one)
-    part = re.sub(r"^the least favourable: (.*?)( \(interval.*)?$", r"\1", least["statistic"])
-    return f"{number(one)}; {part}: {number(least)}"
+    return f"| {asked} | {_words(one)} | {effect_in_words(one)} | {one['n']} | {link} |"
 
 
 def _words(one: Mapping) -> str:

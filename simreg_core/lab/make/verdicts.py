@@ -5,14 +5,14 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, NOT_ACCEPTED, number
+from simreg_core.lab.claims import CONTRADICTED, HOLDS, NO_EFFECT, NOT_ACCEPTED
 from simreg_core.lab.files import StoreError, note, write_text
 from simreg_core.lab.folders import figures_folder
 from simreg_core.lab.make.claims_table import afterwards_markdown, claims_markdown, headline_table, table_of_claims
 from simreg_core.lab.make.notebooks import notebook_paths, shown
 from simreg_core.lab.specs import PROFILES, Profile
 from simreg_core.lab.store import Store
-from simreg_core.lab.verdict_words import in_words
+from simreg_core.lab.verdict_words import effect_in_words, in_words
 
 
 def write_claims(profile: Profile) -> str:
@@ -62,7 +62,9 @@ def _draw(rows: list[dict], profile: Profile, text: str) -> None:
 
 
 def _effect(row: dict) -> str:
-    return "" if row["n"] is None else number(row)
+    if row["n"] is None:
+        return ""
+    return effect_in_words(row) + (f", asked: > {row['threshold']:g}" if row["threshold"] else "")
 
 
 def other_profiles(folder: Path) -> dict[str, list[dict]]:
@@ -113,7 +115,7 @@ def _part(begin: str, claims: list[dict]) -> str:
 
 def _verdict(one: dict) -> str:
     """'reproduced, 0.200 [0.100, 0.300]', and the number of seeds where it is smaller than planned."""
-    parts = [in_words(one), *([] if one["verdict"] == NOT_ACCEPTED else [number(one)])]
+    parts = [in_words(one), *([] if one["verdict"] == NOT_ACCEPTED else [effect_in_words(one)])]
     if one.get("planned") and one["n"] < one["planned"]:
         parts.append(f"{one['n']} of {one['planned']} planned seeds")
     return ", ".join(parts)

@@ -72,7 +72,7 @@ def test_the_strict_protocol_has_its_own_verdict():
     strict = released[released["attack"] != "boundary"].assign(protocol="strict")
     strict.loc[strict["series"] == "S^Th", "value"] -= 0.3
     made = [one.as_dict() for one in made_up("02_attack_curves", pd.concat([released, strict])).judge()]
-    converged = {"key": "converged", "verdict": "not decided here"}
+    converged = {"key": "converged", "verdict": "not decided here", "n": 4, "unit": "seeds"}
     figures = {"02_attack_curves": {"claims": made}, "13_protocol_audit": {"claims": [converged]}}
     found = {row["key"]: (row["verdict"], row["strict"]) for row in table_of_claims(figures)}
     assert found["gaussian"] == ("direction holds", "contradicted")

@@ -9,11 +9,12 @@ from simreg_core.lab.files import StoreError
 from simreg_core.lab.make.notebooks import notebook_paths
 from simreg_core.lab.make.verdicts import put_claims_into, summary
 from simreg_core.lab.specs import PROJECT, load_profile
+from simreg_core.lab.verdict_words import effect_in_words
 
 
 def claim(verdict, text="It helps", main=True, protocol=None):
     found = {"estimate": 0.2, "low": 0.1, "high": 0.3, "threshold": 0.0, "margin": 0.02}
-    return {"claim": text, "verdict": verdict, "main": main, "protocol": protocol, **found}
+    return {"claim": text, "verdict": verdict, "main": main, "protocol": protocol, "also": [], **found}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,15 @@ def test_a_summary_has_three_parts_at_most_and_lists_several_claims():
     assert d_and_e == "- D (not decided here, 0.200 [0.100, 0.300])\n- E (not accepted)"
     one_each = {**made, "claims": made["claims"][:2]}
     assert summary(one_each).split("\n")[1] == "Not so here: B (no effect, 0.200 [0.100, 0.300])."
+
+
+def test_a_claim_that_fails_by_one_part_names_it():
+    words = "the least favourable: digits, over partial (interval: 99.4%, as 8 are looked at)"
+    least = {"key": "least-favourable", "statistic": words, "estimate": -0.5, "low": -0.9, "high": -0.1}
+    failed = {**claim("contradicted"), "also": [least]}
+    said = "0.200 [0.100, 0.300]; digits, over partial: -0.500 [-0.900, -0.100]"
+    assert summary({"profile": "tiny", "claims": [failed]}).endswith(f"(contradicted, {said}).")
+    assert effect_in_words({**failed, "high": -0.01}) == "0.200 [0.100, -0.010]"  # the mean says it
 
 
 def test_a_summary_says_where_there_are_fewer_seeds_than_planned():
