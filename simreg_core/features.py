@@ -204,7 +204,8 @@ def check_channel_axis(name: str, feature_map: Tensor, pixels: Sequence[int], as
     """Raises ValueError for a channel axis that the map does not have, and maps that look like [b, h, w, channels].
 
     A map looks so where its axes 1 and 2 fit the proportions of the image better than its axes 2 and 3 do. A map that
-    fits both ways, such as [b, 7, 7, 7], counts as [b, channels, h, w].
+    fits both ways, such as [b, 7, 7, 7], counts as [b, channels, h, w]; so does one whose axes 2 and 3 are a square of
+    at most POOLED, to which images of any shape are pooled.
     pixels: shape of what the network was given, [b, c, h, w] as a rule.
     """
     shape = list(feature_map.shape)

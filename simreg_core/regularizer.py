@@ -311,12 +311,7 @@ class SimilarityRegularizer(nn.Module):
 
 
 def _check_options(
-    model: nn.Module,
-    layers: object,
-    momentum: float,
-    pair_statistics: str,
-    preprocess: object,
-    channel_axis: int | None,
+    model: object, layers: object, momentum: float, statistics: str, preprocess: object, channel_axis: int | None
 ) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -329,8 +324,8 @@ def _check_options(
         raise ValueError(f"preprocess must be a function of a batch of pixels or None, got {preprocess!r}")
     if channel_axis is not None:
         check_whole_number(channel_axis, "channel_axis", "or None")
-    if pair_statistics not in PAIR_STATISTICS:
-        raise ValueError(f"unknown pair_statistics '{pair_statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
+    if statistics not in PAIR_STATISTICS:
+        raise ValueError(f"unknown pair_statistics '{statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
 
 
 def _measure(similarity: str | Similarity, eps: float) -> Similarity:

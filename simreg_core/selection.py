@@ -55,12 +55,12 @@ def accuracies(
 def _as_labels(labels: object, count: int) -> Tensor:
     """Labels as [count] integers.  Raises ValueError for what cannot be such."""
     try:
-        found = torch.as_tensor(labels)
+        found = torch.as_tensor(labels, device="cpu")  # whatever the default device is
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"labels must be [{count}] integers, got a {type(labels).__name__}: {error}") from error
     if found.shape != (count,) or found.is_floating_point() or found.is_complex():
         raise ValueError(f"labels must be [{count}] integers, got {found.dtype} {list(found.shape)}")
-    return found.cpu().long()
+    return found.long()
 
 
 def _right(

@@ -87,6 +87,8 @@ def test_labels_are_looked_at_with_the_first_batch():
 def test_labels_may_be_a_list_or_an_array():
     images, labels = bright_and_dark()
     expected = accuracies(Pixel(), images, labels, 0.2)
+    with torch.device("meta"):  # as "cuda" where there is a GPU
+        assert accuracies(Pixel(), images, labels.tolist(), 0.2) == expected
     for given in (labels.tolist(), tuple(labels.tolist()), labels.numpy(), labels.to(torch.uint8)):
         assert accuracies(Pixel(), images, given, 0.2) == expected
 
