@@ -11,6 +11,10 @@ from torch.nn import functional as F
 PAIR_STATISTICS = ("shared", "separate", "frozen")
 # attribute of a batch norm: a weight and a bias for each part, where their gradients are wanted apart
 WEIGHTS_OF_PARTS = "weights_of_parts"
+SINGLE_VALUE = (
+    "batch norm in training mode has a single value per channel of a single image, and cannot normalize it: take a "
+    "pairs_per_step of at least 2 or pair_statistics='frozen', or put batch norm into eval mode"
+)
 
 
 @contextmanager
@@ -22,7 +26,8 @@ def normalized_by_part(model: nn.Module, sizes: Sequence[int], statistics: str =
     sizes: how many images each part has; together the whole batch.
     statistics: 'shared', each part by the statistics of that part, which move the running ones (the released code, for
         its pair batches); 'separate', likewise, but the running ones stay; 'frozen', all by the running ones.
-    Raises ValueError for other statistics, and for batch norm in training mode inside activation checkpointing.
+    Raises ValueError for other statistics, for batch norm in training mode inside activation checkpointing, and where
+        it has a single value per channel of a part, because that part is a single image.
     """
     if statistics not in PAIR_STATISTICS:
         raise ValueError(f"unknown pair statistics '{statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
@@ -44,6 +49,8 @@ def _by_part(norm: nn.Module, sizes: list[int], statistics: str, x: Tensor) -> T
         )
     if statistics == "frozen":
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    if len(x) == sum(sizes) and x.ndim > 1 and min(sizes) * x[0, 0].numel() == 1:
+        raise ValueError(SINGLE_VALUE)
     if _is_plain(norm, sizes, x):
         return _each_by_itself(norm, sizes, statistics, x)
     if statistics == "separate":

@@ -11,13 +11,14 @@ from simreg_core.model import in_eval_mode
 
 FeatureMaps = Callable[[Tensor], Sequence[Tensor]]
 LISTED_LAYERS = 40  # an error message stays readable
+POOLED = 7  # side of the largest square to which usual networks pool images of any shape, as VGG does
 WRAPPERS = ("_orig_mod.", "module.")  # before the names of layers inside torch.compile, and inside data parallelism
 
 
 class FeatureTaps:
     """Feature maps of any network by the names of its layers.
 
-    model: any nn.Module.  layers: names as in `model.named_modules()`, at least one.
+    model: any nn.Module.  layers: names as in `model.named_modules()`, at least one, each once.
     Calling it with images runs the network and returns the named layers' outputs, in that order; a layer that runs more
     than once gives its last output. Where a later layer changes an output in place (batch norm before
     nn.ReLU(inplace=True), as in torchvision), the changed output is given. Of a tuple, list or dict its first tensor is
@@ -25,13 +26,16 @@ class FeatureTaps:
     A network in torch.compile, DistributedDataParallel or DataParallel runs without that wrapper, and what is compiled
     in it runs as it was written: hooks are left out of compiled code. Names may have the wrapper's prefix or not.
     `cut` lists the layers whose last output carries no gradient although they, or what they were given, do.
-    Raises ValueError for an unknown name (and says which exist), a layer that did not run, or a layer whose output
-    holds no tensor.
+    Raises ValueError for an unknown name (and says which exist), a layer that is named twice or did not run, or a layer
+    whose output holds no tensor.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]):
         model = unwrapped(model)
         modules = {name: module for name, module in model.named_modules() if name}
+        if not isinstance(layers, Iterable):
+            raise ValueError(f"layers must be a list of names, got {layers!r}")
+        layers = tuple(layers)
         if not layers:
             raise ValueError(f"at least one layer is needed; layers of this network: {_listed(modules)}")
         for name in layers:
@@ -40,8 +44,11 @@ class FeatureTaps:
             if _inner_name(name, modules) not in modules:
                 raise ValueError(f"unknown layer '{name}'; layers of this network: {_listed(modules)}")
         self.model = model
-        self.layers = tuple(layers)
+        self.layers = layers
         self._inner = tuple(_inner_name(name, modules) for name in layers)
+        for index, inner in enumerate(self._inner):
+            if inner in self._inner[:index]:
+                raise ValueError(f"layer '{layers[index]}' is named twice; each layer may be named once")
         self.cut: list[str] = []
 
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -196,6 +203,9 @@ def check_batch_axis(name: str, feature_map: Tensor, images: int) -> None:
 def check_channel_axis(name: str, feature_map: Tensor, pixels: Sequence[int], asked: int | None) -> None:
     """Raises ValueError for a channel axis that the map does not have, and maps that look like [b, h, w, channels].
 
+    A map looks so where its axes 1 and 2 fit the proportions of the image better than its axes 2 and 3 do. A map that
+    fits both ways, such as [b, 7, 7, 7], counts as [b, channels, h, w]; so does one whose axes 2 and 3 are a square of
+    at most POOLED, to which images of any shape are pooled.
     pixels: shape of what the network was given, [b, c, h, w] as a rule.
     """
     shape = list(feature_map.shape)
@@ -205,14 +215,26 @@ def check_channel_axis(name: str, feature_map: Tensor, pixels: Sequence[int], as
                 f"channel_axis must be an axis of the map {shape} of {name} other than 0, the images'; got {asked}"
             )
     elif len(shape) == len(pixels) == 4:
-        h, w = pixels[2:]
         first, second, last = shape[1:]
-        # a map has the proportions of its image
-        if first * w == second * h and second * w != last * h:
+        pooled = second == last <= POOLED
+        # of two readings the better one counts; where both are as good, the usual one
+        if not pooled and _proportion((first, second), pixels[2:]) > _proportion((second, last), pixels[2:]):
             raise ValueError(
                 f"{name} gave a map {shape} that looks like [b, h, w, channels]: give channel_axis=-1 if it is, "
                 "channel_axis=1 if it is [b, channels, h, w]"
             )
+
+
+def _proportion(sides: tuple[int, int], image: Sequence[int]) -> int:
+    """Whether the sides of a map have the proportions of its image: 2 exactly, 1 but for rounding, 0 not."""
+    (rows, columns), (h, w) = sides, image
+    if rows * w == columns * h:
+        return 2
+    # Some stride s has |rows - h / s| < 1 and |columns - w / s| < 1: whether sides are rounded up or down, at one
+    # layer or at several, less than 1 is lost or won. A map that is not in proportion exactly may not be enlarged:
+    # channels are often more than the sides of the image.
+    rounded = (rows - 1) * w < (columns + 1) * h and (columns - 1) * h < (rows + 1) * w
+    return int(rounded and rows <= h and columns <= w)
 
 
 def flattened(maps: Tensor) -> Tensor:

@@ -159,6 +159,15 @@ def resnet34(in_channels: int = 1, num_classes: int = 10, width: int = 64, **sca
     return ResNet(BLOCKS["resnet34"], in_channels, num_classes, width, **scaling)
 
 
+def precision_of(model: nn.Module, images: Tensor) -> torch.dtype:
+    """Of a network's first floating-point parameter, the images' where there is none.
+
+    Weights packed into bytes are none, whatever their type says.
+    """
+    wide = (each.dtype for each in model.parameters() if each.is_floating_point() and each.element_size() > 1)
+    return next(wide, images.dtype)
+
+
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode within; after it each module is in the mode in which it was."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -27,6 +28,26 @@ def finite_numbers(values: Tensor, name: str) -> Tensor:
         verb = "hold" if name in ("responses", "weights") else "holds"
         raise ValueError(f"{name} {verb} {count} values that are NaN or infinite")
     return values
+
+
+def check_number(value: object, name: str, allowed: str) -> None:
+    """Raises ValueError for what is no number, or tensor of one: text, None.  allowed: in words, for the message."""
+    if not (isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0)):
+        raise ValueError(f"{name} must be a number {allowed}, got {value!r}")
+
+
+def check_whole_number(value: object, name: str, allowed: str = "") -> None:
+    """Raises ValueError for what is no whole number: text, None, 2.5.  allowed: in words, for the message."""
+    if not isinstance(value, Integral):
+        raise ValueError(f"{name} must be a whole number{allowed and ' ' + allowed}, got {value!r}")
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator on the CPU.  Raises ValueError for a seed that is no whole number, or that torch cannot take."""
+    check_whole_number(seed, "seed")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must lie in [-2^63, 2^64), got {seed}")
+    return torch.Generator("cpu").manual_seed(int(seed))
 
 
 @contextmanager

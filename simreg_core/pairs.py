@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from simreg_core.numbers import check_number, check_whole_number
 from simreg_core.targets import BLOCK, SYMMETRY_TOLERANCE
 
 PAIR_RANGES = ("all", "high", "low", "double", "positive", "negative")
@@ -139,6 +140,7 @@ class PairSampler(RandomOrder):
 
     def check(self, k: int, name: str = "k") -> None:
         """Raises ValueError for a k that `draw` cannot give."""
+        check_whole_number(k, name, f"in [1, {len(self)}]")
         if not 1 <= k <= len(self):
             raise ValueError(
                 f"{name} must lie in [1, {len(self)}], the number of pairs in range '{self.pairs}', got {k}"
@@ -187,6 +189,7 @@ class GroupSampler(RandomOrder):
 
     def check(self, k: int, name: str = "k") -> None:
         """Raises ValueError for a k that `draw` cannot give."""
+        check_whole_number(k, name, f"in [2, {len(self) // 2}]")
         if not 2 <= k <= len(self) // 2:
             raise ValueError(
                 f"{name} must lie in [2, {len(self) // 2}] where the 2k images of a step are compared all with all, "
@@ -238,6 +241,9 @@ def _check_range(pairs: str, threshold: float | None, low_threshold: float | Non
         raise ValueError(f"unknown pair range '{pairs}'; allowed: {', '.join(PAIR_RANGES)}")
     if pairs == "all":
         return
+    for name, value in (("threshold", threshold), ("low_threshold", low_threshold)):
+        if value is not None:
+            check_number(value, name, "in (0, 1)")
     if threshold is None or not 0 < threshold < 1:
         raise ValueError(f"pair range '{pairs}' needs a threshold in (0, 1), got {threshold}")
     if pairs == "double" and (low_threshold is None or not 0 < low_threshold < threshold):

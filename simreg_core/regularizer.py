@@ -20,9 +20,9 @@ from simreg_core.features import (
     probe_features,
     trains,
 )
-from simreg_core.model import PointwiseConv2d, onednn_corrupts
+from simreg_core.model import PointwiseConv2d, onednn_corrupts, precision_of
 from simreg_core.names import LOSS_EPS, PAIRS_PER_STEP, SIMILARITIES, THRESHOLD
-from simreg_core.numbers import as_numbers
+from simreg_core.numbers import as_numbers, check_number, check_whole_number, seeded
 from simreg_core.pairs import GroupSampler, PairSampler
 from simreg_core.pixels import check_images
 from simreg_core.similarity import Cosine, Similarity
@@ -50,8 +50,8 @@ class SimilarityRegularizer(nn.Module):
     model: any nn.Module whose forward takes a batch of images, whatever that returns. It is not registered here: its
         weights are in `model.parameters()` only, and `regularizer.to(device)` does not move it. It may be wrapped in
         torch.compile or DistributedDataParallel; docs/using.md says how to train in several processes.
-    layers: names as in `model.named_modules()`, or a callable images -> sequence or dict of feature maps, or one map.
-        Of a layer that gives a tuple or dict its first tensor is taken. A map is [b, channels, ...], or
+    layers: names as in `model.named_modules()`, each once, or a callable images -> sequence or dict of feature maps, or
+        one map. Of a layer that gives a tuple or dict its first tensor is taken. A map is [b, channels, ...], or
         [b, tokens, channels] where it has three axes; see `channel_axis`.
     images: [n, c, h, w], float in [0, 1]; need not be labelled nor come from the task's image set. They are kept on
         the network's device, in the precision of its first floating-point parameter.
@@ -60,7 +60,8 @@ class SimilarityRegularizer(nn.Module):
     targets: 'threshold' for S^Th, 'pixel' for S^pixel, or a given [n, n] matrix in [-1, 1].
     pairs: 'all', 'high', 'low', 'double', 'positive' or 'negative', see `PairSampler`.
     low_threshold: for pairs='double' only.
-    pairs_per_step: k, pairs per call; 16 in the released code.
+    pairs_per_step: k, pairs per call; 16 in the released code. A single one cannot be normalized by batch norm in
+        training mode where maps are 1x1.
     momentum: of the per-channel running means, updated before use, in training mode only.
     eps: of `similarity_loss`, for the similarity 'cosine' only.
     similarity: 'cosine', the paper's; 'linear_cka', 1 - debiased linear CKA of the 2k images of a step with their
@@ -82,7 +83,8 @@ class SimilarityRegularizer(nn.Module):
     right. Activation checkpointing needs use_reentrant=False; batch norm in training mode inside
     what is checkpointed is a ValueError.
     Raises ValueError for anything outside these bounds, naming it; for an unknown layer it lists those there are; for
-    maps whose axis 0 is not the images, and maps that look like [b, h, w, channels] where no channel_axis is given.
+    maps whose axis 0 is not the images, and maps that look like [b, h, w, channels] where no channel_axis is given
+    (sides may be rounded; a map whose axes fit the image both ways, as [b, 7, 7, 7], counts as [b, channels, h, w]).
     """
 
     def __init__(
@@ -105,13 +107,13 @@ class SimilarityRegularizer(nn.Module):
         channel_axis: int | None = None,
     ):
         super().__init__()
-        _check_options(model, layers, momentum, pair_statistics, channel_axis)
+        _check_options(model, layers, momentum, pair_statistics, preprocess, channel_axis)
         # in a tuple, so that modules are not registered here: their weights are the model's
         self._network = (model, layers if callable(layers) else FeatureTaps(model, layers))
         self._preprocess = preprocess
         self.momentum, self.pair_statistics, self.measure = momentum, pair_statistics, _measure(similarity, eps)
         self.pairs_per_step, self.channel_axis = pairs_per_step, channel_axis
-        self.generator = torch.Generator("cpu").manual_seed(seed)
+        self.generator = seeded(seed)
         self._formats_checked = self._warned_of_gradients = False
 
         images = check_images(images).detach()
@@ -126,7 +128,7 @@ class SimilarityRegularizer(nn.Module):
         if isinstance(targets, str):
             _warn_of_zero_targets(self.sampler.targets, pixels, threshold)
         device = next(model.parameters(), images).device
-        self.register_buffer("images", images.to(device, _precision(model, images)), persistent=False)
+        self.register_buffer("images", images.to(device, precision_of(model, images)), persistent=False)
         maps = probe_features(model, self._probe, self.images[:1])
         self.layer_logits = nn.Parameter(torch.zeros(len(maps), device=device))
         for index, feature_map in enumerate(maps):
@@ -309,18 +311,21 @@ class SimilarityRegularizer(nn.Module):
 
 
 def _check_options(
-    model: nn.Module, layers: object, momentum: float, pair_statistics: str, channel_axis: int | None
+    model: object, layers: object, momentum: float, statistics: str, preprocess: object, channel_axis: int | None
 ) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_number(momentum, "momentum", "in [0, 1)")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
     if isinstance(layers, str):
         raise ValueError(f"layers must be a list of names or a callable, got the string '{layers}'")
-    if channel_axis is not None and not isinstance(channel_axis, int):
-        raise ValueError(f"channel_axis must be a whole number or None, got {channel_axis!r}")
-    if pair_statistics not in PAIR_STATISTICS:
-        raise ValueError(f"unknown pair_statistics '{pair_statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
+    if preprocess is not None and not callable(preprocess):
+        raise ValueError(f"preprocess must be a function of a batch of pixels or None, got {preprocess!r}")
+    if channel_axis is not None:
+        check_whole_number(channel_axis, "channel_axis", "or None")
+    if statistics not in PAIR_STATISTICS:
+        raise ValueError(f"unknown pair_statistics '{statistics}'; allowed: {', '.join(PAIR_STATISTICS)}")
 
 
 def _measure(similarity: str | Similarity, eps: float) -> Similarity:
@@ -372,12 +377,6 @@ def _warn_of_corruption(model: nn.Module, images: Tensor) -> None:
             "torch.contiguous_format, simreg_core.model.PointwiseConv2d, or a GPU",
             stacklevel=3,
         )
-
-
-def _precision(model: nn.Module, images: Tensor) -> torch.dtype:
-    """Of the network's first floating-point parameter; weights packed into bytes are none, whatever their type says."""
-    wide = (each.dtype for each in model.parameters() if each.is_floating_point() and each.element_size() > 1)
-    return next(wide, images.dtype)
 
 
 def _checksum(content: Tensor) -> Tensor:

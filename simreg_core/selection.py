@@ -1,7 +1,7 @@
 """Choosing alpha for a network and images of one's own, by the paper's criterion on validation images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -11,42 +11,81 @@ from torch import Tensor, nn
 
 from simreg_core.attacks.noise import gaussian_noise
 from simreg_core.features import first_tensor
-from simreg_core.model import in_eval_mode
+from simreg_core.model import in_eval_mode, precision_of
 from simreg_core.names import ACCEPTED_CLEAN_RATIO
+from simreg_core.numbers import check_whole_number, seeded
+from simreg_core.pixels import check_pixels
 
 COLUMNS = ("alpha", "clean", "noisy", "clean_ratio", "noisy_ratio", "accepted", "chosen")
 
 
 def accuracies(
-    model: nn.Module, images: Tensor, labels: Tensor, noise: float, *, seed: int = 0, batch_size: int = 256
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | Iterable[int],
+    noise: float,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[float, float]:
     """Accuracy without noise and under Gaussian noise, both in [0, 1]: (clean, noisy).
 
     model: returns logits [b, classes], or a tuple or dict whose first tensor they are; asked in eval mode, on its
-        device, and left in the mode in which it was.
-    images: [n, c, h, w], float in [0, 1].  labels: [n] integers.
+        device and in the precision of its first floating-point parameter, and left in the mode in which it was.
+    images: [n, c, h, w], float in [0, 1].
+    labels: [n] integers in [0, classes), or what torch.as_tensor makes such a tensor of.
     noise: standard deviation in pixel units, in [0, 1]; noisy pixels are cut to [0, 1].  seed: of the noise.
-    Raises ValueError for images, labels or a noise outside these bounds.
+    batch_size: images in a pass, at least 1.
+    preprocess: applied to a batch of pixels, with noise or without, before the network, as in `SimilarityRegularizer`.
+    Raises ValueError for arguments outside these bounds, and for labels that the network has no logit for.
     """
+    check_pixels(images)
+    labels = _as_labels(labels, len(images))
+    check_whole_number(batch_size, "batch_size", "of at least 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
     # drawn on the CPU: the same noise on every device
-    generator = torch.Generator().manual_seed(seed)
-    noisy = gaussian_noise(images.cpu(), noise, protocol="strict", generator=generator).adversarial
-    if labels.shape != (len(images),) or labels.is_floating_point():
-        raise ValueError(f"labels must be [{len(images)}] integers, got {labels.dtype} {list(labels.shape)}")
+    noisy = gaussian_noise(images.cpu(), noise, protocol="strict", generator=seeded(seed)).adversarial
     with in_eval_mode(model), torch.no_grad():
-        clean, attacked = (_right(model, pixels, labels, batch_size) for pixels in (images, noisy))
+        clean, attacked = (_right(model, pixels, labels, batch_size, preprocess) for pixels in (images, noisy))
     return clean, attacked
 
 
-def _right(model: nn.Module, pixels: Tensor, labels: Tensor, batch_size: int) -> float:
-    weight = next(model.parameters(), pixels)
+def _as_labels(labels: object, count: int) -> Tensor:
+    """Labels as [count] integers.  Raises ValueError for what cannot be such."""
+    try:
+        found = torch.as_tensor(labels, device="cpu")  # whatever the default device is
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be [{count}] integers, got a {type(labels).__name__}: {error}") from error
+    if found.shape != (count,) or found.is_floating_point() or found.is_complex():
+        raise ValueError(f"labels must be [{count}] integers, got {found.dtype} {list(found.shape)}")
+    return found.long()
+
+
+def _right(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    batch_size: int,
+    preprocess: Callable[[Tensor], Tensor] | None,
+) -> float:
+    device, dtype = next(model.parameters(), pixels).device, precision_of(model, pixels)
+    low, high = int(labels.min()), int(labels.max())
     found = 0
     for x, y in zip(pixels.split(batch_size), labels.split(batch_size), strict=True):
-        logits = first_tensor(model(x.to(weight.device)))
+        x = x.to(device, dtype)
+        logits = first_tensor(model(x if preprocess is None else preprocess(x)))
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"the network must return logits [{len(x)}, classes], got {shape}")
-        found += int((logits.argmax(dim=1).cpu() == y.cpu()).sum())
+        classes = logits.shape[1]
+        if low < 0 or high >= classes:  # all labels are looked at with the first batch
+            raise ValueError(
+                f"labels must lie in [0, {classes - 1}], as the network gives {classes} logits; got label "
+                f"{low if low < 0 else high}"
+            )
+        found += int((logits.argmax(dim=1).cpu() == y).sum())
     return found / len(labels)
 
 
@@ -101,7 +140,7 @@ class AlphaChoice:
 def choose_alpha(
     train: Callable[[float, int], nn.Module],
     evaluate: Callable[[nn.Module], tuple[float, float]],
-    alphas: Sequence[float],
+    alphas: Iterable[float],
     seeds: int = 1,
 ) -> AlphaChoice:
     """The alpha that the paper's criterion chooses on your data, with the grid that it was chosen from.
@@ -113,14 +152,15 @@ def choose_alpha(
         same seed should start alike and see the same batches.
     evaluate: a network -> (clean accuracy, accuracy under noise), both in [0, 1], on VALIDATION images: test images
         that had a part in the choice say too much afterwards. `accuracies` does it.
-    alphas: positive and different, at least one; in steps of two or three.
+    alphas: positive and different, at least one; in steps of two or three. A list, a generator, or a tensor.
     seeds: networks trained with each alpha, seeds 0 to `seeds` - 1; their accuracies are averaged.
-    Trains seeds * (1 + len(alphas)) networks.
+    Trains `seeds` networks for each alpha and `seeds` without the loss.
     Raises ValueError for anything outside these bounds, before it trains where that can be told before.
     Source: the paper, v2 Fig. 4.
     """
-    _check(train, evaluate, alphas, seeds)
-    found = {alpha: _means(train, evaluate, alpha, seeds) for alpha in (0.0, *map(float, alphas))}
+    _check(train, evaluate, seeds)
+    tried = _as_alphas(alphas)
+    found = {alpha: _means(train, evaluate, alpha, seeds) for alpha in (0.0, *tried)}
     clean, noisy = found[0.0]
     if clean == 0 or noisy == 0:
         raise NothingToCompare(clean == 0)
@@ -134,17 +174,25 @@ def choose_alpha(
     return AlphaChoice(None if best is None else best["alpha"], tuple({**row, "chosen": row is best} for row in rows))
 
 
-def _check(train: object, evaluate: object, alphas: Sequence[float], seeds: int) -> None:
+def _as_alphas(alphas: Any) -> list[float]:
+    """The numbers in a list, a generator, a tensor or an array.  Raises ValueError for any that cannot be tried."""
+    given = alphas.tolist() if hasattr(alphas, "tolist") else alphas
+    listed: list[Any] = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
+    if not listed:
+        raise ValueError(f"alphas must be a list of at least one number, got {alphas!r}")
+    found: list[float] = [one.item() if isinstance(one, Tensor) and one.ndim == 0 else one for one in listed]
+    for alpha in found:
+        if not isinstance(alpha, Real) or not 0 < alpha < math.inf:
+            raise ValueError(f"alphas must be positive numbers, got {alpha!r}; 0 is always trained")
+    if len(set(found)) < len(found):
+        raise ValueError(f"alphas must all differ, got {found}")
+    return [float(alpha) for alpha in found]
+
+
+def _check(train: object, evaluate: object, seeds: int) -> None:
     for name, given in (("train", train), ("evaluate", evaluate)):
         if not callable(given) or isinstance(given, nn.Module):
             raise ValueError(f"{name} must be a function, got {type(given).__name__}")
-    if isinstance(alphas, Real | str) or len(alphas) == 0:
-        raise ValueError(f"alphas must be a list of at least one number, got {alphas!r}")
-    for alpha in alphas:
-        if not isinstance(alpha, Real) or not 0 < alpha < math.inf:
-            raise ValueError(f"alphas must be positive numbers, got {alpha!r}; 0 is always trained")
-    if len(set(alphas)) < len(alphas):
-        raise ValueError(f"alphas must all differ, got {list(alphas)}")
     if not isinstance(seeds, int) or seeds < 1:
         raise ValueError(f"seeds must be a whole number of at least 1, got {seeds!r}")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from simreg_core.names import LOSS_EPS
+from simreg_core.numbers import check_number
 
 ROUNDINGS = 8  # of a cosine of 1, with room
 NO_LENGTH = 1e-8  # a map that is shorter counts as this long, as in torch's cosine
@@ -44,11 +45,15 @@ class Similarity(ABC):
 
 
 class Cosine(Similarity):
-    """The paper's: cosine of the maps of each pair, and `similarity_loss`.  eps: of that loss."""
+    """The paper's: cosine of the maps of each pair, and `similarity_loss`.  eps: of that loss.
+
+    Raises ValueError for an eps that is no positive number.
+    """
 
     whole = False
 
     def __init__(self, eps: float = LOSS_EPS):
+        _check_eps(eps)
         self.eps = eps
 
     def of_layer(self, maps: Tensor) -> Tensor:
@@ -136,12 +141,17 @@ def similarity_loss(predicted: Tensor, target: Tensor, eps: float = LOSS_EPS) ->
         raise ValueError(f"predicted {list(predicted.shape)} and target {list(target.shape)} differ in shape")
     if predicted.numel() == 0:
         raise ValueError("similarity_loss needs at least one pair, got none")
-    if not eps > 0:
-        raise ValueError(f"eps must be positive, got {eps}")
+    _check_eps(eps)
     precision = torch.float64 if predicted.dtype == torch.float64 else torch.float32
     if eps < (smallest := ROUNDINGS * torch.finfo(precision).eps):
         raise ValueError(f"eps must be at least {smallest:.1e} for {predicted.dtype}, or rounding hides it; got {eps}")
     return (_phi(predicted, eps) - _phi(target.to(predicted), eps)).square().mean()
+
+
+def _check_eps(eps: float) -> None:
+    check_number(eps, "eps", "above 0")
+    if not eps > 0:
+        raise ValueError(f"eps must be positive, got {eps}")
 
 
 def _phi(x: Tensor, eps: float) -> Tensor:

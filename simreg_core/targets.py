@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from simreg_core.names import SUBTRACTIONS
-from simreg_core.numbers import as_numbers
+from simreg_core.numbers import as_numbers, check_number
 from simreg_core.pixels import check_images
 
 BLOCK = 1024  # rows of a matrix that are looked at together
@@ -35,13 +35,15 @@ def threshold_targets(similarity: Tensor, threshold: float) -> Tensor:
     similarity: [n, n], cosine similarities in [-1, 1].
     threshold: Th in (0, 1). A pair is +1 above it, -1 below its negative, else 0 (strict inequalities).
     Returns [n, n] in {-1, 0, +1}, same device, float32 or float64.
-    Raises ValueError for a threshold outside (0, 1), and a similarity of another shape or with values not finite.
+    Raises ValueError for a threshold that is no number in (0, 1), and a similarity of another shape or with values not
+    finite.
     """
     similarity = as_numbers(similarity, "similarity").detach()
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or not len(similarity):
         raise ValueError(f"similarity must have shape [n, n], got {list(similarity.shape)}")
     if not all(torch.isfinite(block).all() for block in similarity.split(BLOCK)):
         raise ValueError("similarity holds values that are NaN or infinite; they must lie in [-1, 1]")
+    check_number(threshold, "threshold", "in (0, 1)")
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
     targets = torch.empty_like(similarity)

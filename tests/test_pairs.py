@@ -136,6 +136,10 @@ def test_sampler_errors(generator):
         PairSampler(similarity, targets, "double", threshold=0.5, low_threshold=0.7)
     with pytest.raises(ValueError, match=r"k must lie in \[1, 28\].*got 29"):
         PairSampler(similarity, targets).draw(29, generator)
+    with pytest.raises(ValueError, match=r"k must be a whole number in \[1, 28\], got 2.5"):
+        PairSampler(similarity, targets).draw(2.5, generator)
+    with pytest.raises(ValueError, match=r"low_threshold must be a number in \(0, 1\), got '0.2'"):
+        PairSampler(similarity, targets, "double", threshold=0.5, low_threshold="0.2")
     with pytest.raises(ValueError, match="shape of similarity"):
         PairSampler(similarity, targets[:4, :4])
     with pytest.raises(ValueError, match=r"targets must lie in \[-1, 1\]"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from regularized_parts import Parts, regularized, warnings_of
 from torch import nn
-from torchvision.models import resnet18 as torchvision_resnet18
+from torchvision.models import resnet18 as torchvision_resnet18, swin_t
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.swin_transformer import SwinTransformer
 
@@ -256,6 +256,17 @@ def test_channels_of_a_swin_transformer(generator):
     assert taps().item() == pytest.approx(usual().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [(48, 40), (50, 40), (100, 75)])
+def test_rounded_sides_do_not_hide_the_channels_of_a_swin_transformer(size, generator):
+    network = swin_t(num_classes=3).eval()
+    images = torch.rand(8, 3, *size, generator=generator)
+    for layer in ("features", "norm", "features.3"):
+        with pytest.raises(ValueError, match=rf"'{layer}' gave a map .* looks like \[b, h, w, channels\]"):
+            regularized(network, [layer], images)
+    regularizer = regularized(network, ["features", "norm"], images, channel_axis=-1)
+    assert [regularizer.mean0.numel(), regularizer.mean1.numel()] == [768, 768]
+
+
 @pytest.mark.parametrize("axis", [0, 4, -4, -5])
 def test_a_channel_axis_that_a_map_has_not_is_refused(axis, images):
     with pytest.raises(ValueError, match=rf"channel_axis must be an axis of the map \[2, 4, 14, 14\] .*got {axis}"):
@@ -305,6 +316,26 @@ def test_batch_norm_sees_each_half_of_the_pairs(model, images):
     assert model.stem[1].num_batches_tracked == 2
 
 
+def test_whole_numbers_of_numpy_are_accepted(model, images):
+    regularizer = SimilarityRegularizer(model, ["stem"], images, pairs_per_step=np.int64(4), seed=np.int64(3))
+    plain = SimilarityRegularizer(model, ["stem"], images, pairs_per_step=4, seed=3)
+    assert torch.equal(regularizer.draw()[0], plain.draw()[0])
+
+
+@pytest.mark.parametrize("statistics", ["shared", "separate"])
+def test_a_single_pair_that_batch_norm_cannot_normalize_is_said(statistics, images):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    single = {"targets": "pixel", "pairs_per_step": 1, "pair_statistics": statistics}
+    with pytest.raises(
+        ValueError, match=r"single value per channel of a single image, .* pairs_per_step of at least 2"
+    ):
+        SimilarityRegularizer(network, ["3"], images, **single)()
+    SimilarityRegularizer(network[:2], ["1"], images, **single)()  # more values per channel
+    SimilarityRegularizer(network, ["3"], images, **{**single, "pairs_per_step": 2})()
+    SimilarityRegularizer(network, ["3"], images, **{**single, "pair_statistics": "frozen"})()
+    SimilarityRegularizer(network.eval(), ["3"], images, **single)()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -316,6 +347,20 @@ def test_batch_norm_sees_each_half_of_the_pairs(model, images):
         ({"targets": "neural"}, "unknown targets 'neural'; allowed: 'threshold', 'pixel'"),
         ({"pairs_per_step": 191}, r"pairs_per_step must lie in \[1, 190\].*got 191"),
         ({"pairs_per_step": 0}, "pairs_per_step must lie"),
+        ({"pairs_per_step": "16"}, r"pairs_per_step must be a whole number in \[1, 190\], got '16'"),
+        ({"pairs_per_step": 2.5}, r"pairs_per_step must be a whole number in \[1, 190\], got 2.5"),
+        ({"pairs_per_step": None, "similarity": "linear_cka", "targets": "pixel"}, r"in \[2, 10\], got None"),
+        ({"threshold": "0.6"}, r"threshold must be a number in \(0, 1\), got '0.6'"),
+        ({"threshold": None}, r"threshold must be a number in \(0, 1\), got None"),
+        ({"eps": "a"}, "eps must be a number above 0, got 'a'"),
+        ({"eps": 0}, "eps must be positive, got 0"),
+        ({"momentum": "0.9"}, r"momentum must be a number in \[0, 1\), got '0.9'"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"seed": 2**64}, r"seed must lie in \[-2\^63, 2\^64\), got 18446744073709551616"),
+        ({"preprocess": 0.5}, "preprocess must be a function of a batch of pixels or None, got 0.5"),
+        ({"layers": ["stem", "stem"]}, "layer 'stem' is named twice"),
+        ({"layers": 5}, "layers must be a list of names, got 5"),
         ({"momentum": 1.0}, "momentum must lie"),
         ({"channel_axis": "last"}, "channel_axis must be a whole number or None, got 'last'"),
         ({"images": torch.rand(20, 16, 16, 3)}, "whose last axis looks like the channels"),

@@ -1,5 +1,6 @@
 """Choosing alpha for a user's network: the paper's criterion, the table, and what is refused."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -54,6 +55,15 @@ def test_logits_may_come_in_a_tuple_or_a_dict():
         ({"labels": torch.zeros(3, dtype=torch.long)}, r"labels must be \[400\] integers, got torch.int64 \[3\]"),
         ({"labels": torch.zeros(400)}, r"labels must be \[400\] integers, got torch.float32"),
         ({"noise": 8}, "did you mean 8/255"),
+        ({"images": [1, 2]}, "images must be a torch tensor"),
+        ({"labels": None}, r"labels must be \[400\] integers, got a NoneType: "),
+        ({"labels": ["cat"] * 400}, r"labels must be \[400\] integers, got a list: "),
+        ({"labels": [0.0] * 400}, r"labels must be \[400\] integers, got torch.float32 \[400\]"),
+        ({"labels": [0] * 399 + [2]}, r"labels must lie in \[0, 1\], as the network gives 2 logits; got label 2$"),
+        ({"labels": [0] * 399 + [-1]}, r"labels must lie in \[0, 1\], .* got label -1$"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"seed": None}, "seed must be a whole number, got None"),
         ({"model": Pixel(lambda x: x[:, 0])}, r"logits \[256, classes\], got \[256\]"),
         ({"model": Pixel(lambda x: "x")}, r"logits \[256, classes\], got str"),
     ],
@@ -61,8 +71,53 @@ def test_logits_may_come_in_a_tuple_or_a_dict():
 def test_bad_images_labels_and_networks_are_refused(changes, message):
     images, labels = bright_and_dark()
     given = {"model": Pixel(), "images": images, "labels": labels, "noise": 0.1, **changes}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         accuracies(**given)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_are_looked_at_with_the_first_batch():
+    images, labels = bright_and_dark()
+    network = Pixel()
+    with pytest.raises(ValueError, match="got label 7"):
+        accuracies(network, images, [*labels[:-1].tolist(), 7], 0.1, batch_size=10)
+    assert len(network.modes) == 1
+
+
+def test_labels_may_be_a_list_or_an_array():
+    images, labels = bright_and_dark()
+    expected = accuracies(Pixel(), images, labels, 0.2)
+    with torch.device("meta"):  # as "cuda" where there is a GPU
+        assert accuracies(Pixel(), images, labels.tolist(), 0.2) == expected
+    for given in (labels.tolist(), tuple(labels.tolist()), labels.numpy(), labels.to(torch.uint8)):
+        assert accuracies(Pixel(), images, given, 0.2) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_images_take_the_precision_of_the_network(dtype):
+    images, labels = bright_and_dark()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 16))
+        network[1].bias.copy_(torch.tensor([8.0, -8.0]))
+    clean, noisy = accuracies(network.to(dtype), images, labels, noise=0.5)
+    assert clean == 1
+    assert 0.5 < noisy < 1
+
+
+def test_accuracies_of_a_network_that_is_regularized_with_preprocess():
+    images, labels = bright_and_dark()
+    seen = []
+
+    def inverted(x):
+        seen.append(list(x.shape))
+        return 1 - x
+
+    assert accuracies(Pixel(), images, labels, 0.1)[0] == 1
+    clean, noisy = accuracies(Pixel(), images, 1 - labels, 0.1, preprocess=inverted, batch_size=300)
+    assert clean == 1
+    assert noisy > 0.9
+    assert seen == [[300, 1, 4, 4], [100, 1, 4, 4]] * 2
 
 
 def chosen(found: dict, seeds=1):
@@ -139,6 +194,11 @@ def never(*_):
     [
         ({"alphas": []}, r"alphas must be a list of at least one number, got \[\]"),
         ({"alphas": 0.1}, "alphas must be a list of at least one number, got 0.1"),
+        ({"alphas": None}, "alphas must be a list of at least one number, got None"),
+        ({"alphas": "0.1"}, "alphas must be a list of at least one number, got '0.1'"),
+        ({"alphas": torch.tensor(0.1)}, r"alphas must be a list of at least one number, got tensor\(0.1"),
+        ({"alphas": torch.ones(1, 2)}, r"alphas must be positive numbers, got \[1.0, 1.0\]"),
+        ({"alphas": (alpha for alpha in ())}, "alphas must be a list of at least one number, got <generator"),
         ({"alphas": [0.1, 0]}, "alphas must be positive numbers, got 0; 0 is always trained"),
         ({"alphas": [float("nan")]}, "alphas must be positive numbers, got nan"),
         ({"alphas": ["0.1"]}, "alphas must be positive numbers, got '0.1'"),
@@ -153,6 +213,23 @@ def test_bad_arguments_are_refused_before_anything_is_trained(changes, message):
     given = {"train": never, "evaluate": never, "alphas": [0.1], **changes}
     with pytest.raises(ValueError, match=message):
         choose_alpha(**given)
+
+
+@pytest.mark.parametrize(
+    "alphas",
+    [
+        (0.5 * step for step in (1, 2)),
+        torch.tensor([0.5, 1.0]),
+        [torch.tensor(0.5), 1],
+        np.array([0.5, 1]),
+        {0.5: 1, 1: 2},
+    ],
+)
+def test_alphas_may_come_in_anything_that_holds_numbers(alphas):
+    choice = choose_alpha(lambda alpha, seed: alpha, lambda alpha: (0.8, 0.4 + alpha / 10), alphas)
+    assert [row["alpha"] for row in choice.grid] == [0, 0.5, 1]
+    assert all(type(row["alpha"]) is float for row in choice.grid)
+    assert choice.alpha == 1
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ def test_loss_errors():
         similarity_loss(torch.zeros(0), torch.zeros(0))
     with pytest.raises(ValueError, match="eps must be positive, got 0"):
         similarity_loss(torch.zeros(2), torch.zeros(2), eps=0)
+    with pytest.raises(ValueError, match="eps must be a number above 0, got None"):
+        similarity_loss(torch.zeros(2), torch.zeros(2), eps=None)
     with pytest.raises(ValueError, match=r"eps must be at least 9.5e-07 for torch.float32, or rounding.*got 1e-07"):
         similarity_loss(torch.tensor([1.0000002]), torch.ones(1), eps=1e-7)
     assert similarity_loss(torch.tensor([1.0000004]), torch.ones(1), eps=1e-6).isfinite()

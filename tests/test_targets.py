@@ -101,6 +101,12 @@ def test_threshold_outside_its_bounds(threshold):
         threshold_targets(torch.eye(3), threshold)
 
 
+@pytest.mark.parametrize("threshold", ["0.6", None, [0.6]])
+def test_a_threshold_that_is_no_number(threshold):
+    with pytest.raises(ValueError, match=r"threshold must be a number in \(0, 1\), got "):
+        threshold_targets(torch.eye(3), threshold)
+
+
 def test_five_thousand_images_are_ready_in_two_seconds(generator):
     images = torch.rand(5000, 1, 32, 32, generator=generator)
     started = time.process_time()
