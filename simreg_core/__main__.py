@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from simreg_core.lab.errors import not_installed
+
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 
@@ -40,13 +42,7 @@ def _laboratory() -> Callable[[], None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("simreg_core"):
             raise
-        problem = (
-            "the command needs Linux or macOS; under Windows, run it in WSL"
-            if error.name == "fcntl"
-            else f"the command needs the extra 'lab', {error.name} is not installed: run `make setup`, or in the "
-            'project\'s folder pip install -e ".[lab]"'
-        )
-        print(f"simreg: {problem}", file=sys.stderr)
+        print(f"simreg: {not_installed('the command', error)}", file=sys.stderr)
         raise SystemExit(2) from None
     return command
 

@@ -6,10 +6,9 @@ which `lab.report` makes a page. Notebook 90 does it.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,13 +16,33 @@ from torch.nn import functional as F
 from simreg_core import SimilarityRegularizer, accuracies, attacks, choose_alpha
 from simreg_core.attacks import door
 from simreg_core.features import first_tensor
-from simreg_core.lab.measuring.subject import correct
-from simreg_core.lab.measuring.white_box import beside
-from simreg_core.lab.own_inputs import Logits, Sets, Settings, check_fit, default_layers, made, network_maker, sets_of
-from simreg_core.lab.series import NONE, THRESHOLD
-from simreg_core.lab.specs import SpecError, WhiteBoxEvaluation, build, stream
+from simreg_core.lab.errors import NotInstalledError, not_installed
 from simreg_core.names import PAIRS_PER_STEP
 from simreg_core.selection import AlphaChoice, NothingToCompare
+from simreg_core.targets import pixel_similarity, threshold_targets
+
+try:
+    import pandas as pd
+
+    from simreg_core.lab.measuring.subject import correct
+    from simreg_core.lab.measuring.white_box import beside
+    from simreg_core.lab.own_inputs import (
+        Logits,
+        Sets,
+        Settings,
+        check_fit,
+        default_layers,
+        largest_share,
+        made,
+        network_maker,
+        sets_of,
+    )
+    from simreg_core.lab.series import NONE, THRESHOLD
+    from simreg_core.lab.specs import SpecError, WhiteBoxEvaluation, build, stream
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.startswith("simreg_core"):
+        raise
+    raise NotInstalledError(not_installed("a report on your own network", error)) from None
 
 EXAMPLES = 6  # images on the page
 ABOVE_CHANCE = 0.05  # what a few dozen guesses may reach
@@ -64,7 +83,7 @@ def opened(**given: Any) -> "OwnNetwork":
     sets = sets_of(settings)
     network = made(make, settings, sets)
     check_fit(network, settings, sets)
-    layers = settings.layers or default_layers(network, sets.train.pixels[:2])
+    layers = settings.layers or default_layers(network, sets.train.pixels[:2], settings.channel_axis)
     own = OwnNetwork(settings, make, sets, layers)
     own.regularizer_of(network, 0)  # whether it can be regularized, before minutes of training
     return own
@@ -78,11 +97,13 @@ class OwnNetwork:
     make: Callable[..., nn.Module]
     sets: Sets
     layers: tuple[str, ...]
+    # (alpha, seed) -> networks that `choose` has trained and `train` is going to ask for
+    _trained: dict[tuple[float, int], nn.Module] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def guesses(self) -> float:
-        """The accuracy up to which a network may only guess."""
-        return 1 / len(self.sets.classes) + ABOVE_CHANCE
+        """The accuracy on test images up to which a network may only guess."""
+        return self.sets.chance + ABOVE_CHANCE
 
     @property
     def device(self) -> torch.device:
@@ -90,15 +111,24 @@ class OwnNetwork:
 
     def regularizer_of(self, network: nn.Module, seed: int) -> SimilarityRegularizer:
         """The regularizer, on `count` of the training images.  Raises SpecError where the network cannot have it."""
-        pixels = self.sets.train.first(min(self.settings.count, len(self.sets.train))).pixels
+        pixels = self._regularization_pixels()
         k = min(PAIRS_PER_STEP, len(pixels) // 2)
         try:
             return SimilarityRegularizer(
                 network, self.layers, pixels, self.settings.threshold, pair_statistics="separate", pairs_per_step=k,
-                seed=stream(seed, "pairs"),
+                seed=stream(seed, "pairs"), channel_axis=self.settings.channel_axis,
             )  # fmt: skip
         except ValueError as error:
             raise SpecError(f"network '{self.settings.network}': {error}") from error
+
+    def _regularization_pixels(self) -> Tensor:
+        return self.sets.train.first(min(self.settings.count, len(self.sets.train))).pixels
+
+    def shares(self) -> tuple[float, float]:
+        """The shares of the pairs of regularization images whose target is +1, and -1; both in [0, 1]."""
+        targets = threshold_targets(pixel_similarity(self._regularization_pixels()), self.settings.threshold)
+        own = targets[tuple(torch.triu_indices(*targets.shape, offset=1))]
+        return (own == 1).double().mean().item(), (own == -1).double().mean().item()
 
     def trained(self, alpha: float, seed: int) -> nn.Module:
         """A network in eval mode, trained with this alpha; 0: without the loss.  Equal seeds: equal starts and batches.
@@ -122,36 +152,62 @@ class OwnNetwork:
                 loss.backward()
                 optimizer.step()
         if not loss.isfinite():
-            raise SpecError(f"the training with alpha {alpha:g} diverged; give a smaller learning_rate or alpha")
+            smaller = "" if alpha == 0 else ", or smaller alphas" if own.alpha is None else " or alpha"
+            raise SpecError(f"the training with alpha {alpha:g} diverged; give a smaller learning_rate{smaller}")
         return network.eval()
 
     def choose(self) -> AlphaChoice:
-        """alpha by the paper's criterion on validation images, at the largest noise, with one network for each.
+        """alpha by the paper's criterion on validation images, at the largest noise, as the mean over all seeds.
 
+        `train` takes the networks that were trained here, so that with all seeds little more is trained than with one.
         Warns where that noise leaves the unregularized network nothing but guesses.
         Raises SpecError as `trained`, and where that network is right on no image: there is nothing to compare with.
         """
         held_out, noise = self.sets.validation, max(self.settings.noise)
+
+        def train(alpha: float, seed: int) -> nn.Module:
+            self._trained[alpha, seed] = self.trained(alpha, seed)
+            return self._trained[alpha, seed]
+
+        def evaluate(network: nn.Module) -> tuple[float, float]:
+            found = accuracies(network, held_out.pixels, held_out.labels, noise)
+            network.cpu()  # a GPU may not hold all of them
+            return found
+
+        self._trained.clear()
         try:
-            choice = choose_alpha(
-                self.trained,
-                lambda network: accuracies(network, held_out.pixels, held_out.labels, noise),
-                self.settings.alphas,
-            )
+            choice = choose_alpha(train, evaluate, self.settings.alphas, self.settings.seeds)
         except NothingToCompare as error:
             raise SpecError(f"{error}; give {'more steps' if error.clean else 'smaller values of noise'}") from error
-        if choice.grid[0]["noisy"] <= self.guesses:
+        if choice.grid[0]["noisy"] <= largest_share(held_out) + ABOVE_CHANCE:
             words = f"under noise {noise:g} the network without the loss only guesses, so alpha is chosen by luck"
             warnings.warn(f"{words}: give smaller values of noise", stacklevel=2)
         return choice
 
     def train(self, alpha: float) -> dict[str, list[nn.Module]]:
-        """Networks by series, one for each seed, in eval mode.  Raises SpecError as `trained`."""
-        seeds = range(self.settings.seeds)
-        return {
-            NONE: [self.trained(0, seed) for seed in seeds],
-            THRESHOLD: [self.trained(alpha, seed) for seed in seeds],
+        """Networks by series, one for each seed, in eval mode; those that `choose` has trained are not trained again.
+
+        Raises SpecError as `trained`.
+        """
+        networks = {
+            series: [self._once(strength, seed) for seed in range(self.settings.seeds)]
+            for series, strength in ((NONE, 0.0), (THRESHOLD, alpha))
         }
+        self._trained.clear()  # of the other alphas: nothing asks for them any more
+        return networks
+
+    def _once(self, alpha: float, seed: int) -> nn.Module:
+        known = self._trained.get((alpha, seed))
+        return self.trained(alpha, seed) if known is None else known.to(self.device)
+
+    def about_choice(self) -> str:
+        """On how much `choose` rests, in words."""
+        images, seeds = len(self.sets.validation), self.settings.seeds
+        return (
+            f"The choice of α rests on {counted(seeds, 'training seed')} and {counted(images, 'validation image')}: "
+            f"one image is 1/{images} = {1 / images:.3f} of a seed's accuracy, so a difference of a few images may be "
+            "luck. The networks that decided are attacked too, on other images, which flatters the chosen α a little."
+        )
 
     def attack(self, networks: dict[str, list[nn.Module]]) -> Robustness:
         """Noise, FGSM transferred from another unregularized network, PGD, and attacks side by side, all strict.
@@ -224,6 +280,11 @@ class OwnNetwork:
                 shown[f"PGD {own.epsilon:g}"] = result.adversarial
             found += [Example(series, name, x.cpu(), _answers(network, x)) for name, x in shown.items()]
         return tuple(found)
+
+
+def counted(number: int, what: str) -> str:
+    """'1 training seed', '3 training seeds'."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _noisy(pixels: Tensor, epsilon: float, seed: int) -> Tensor:

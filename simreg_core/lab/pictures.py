@@ -44,7 +44,9 @@ def _why(error: Exception) -> str:
         return "it is empty, broken or no picture; remove it, or save it again as PNG or JPEG"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    reason = str(error) or type(error).__name__
+    # a ValueError says what to do where it is ours; of a truncated file Pillow says what is wrong only
+    return reason if isinstance(error, ValueError) else f"{reason}; remove it, or save it again"
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:

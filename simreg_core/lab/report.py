@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,11 @@ import pandas as pd
 from simreg_core.lab.claims import interval_of
 from simreg_core.lab.figures.kit import PAGE, Axes, Picture, in_symbols, mpl, plt, use_style
 from simreg_core.lab.files import StoreError, write_text, written_whole
+from simreg_core.lab.own_network import OwnNetwork, Robustness, counted
 from simreg_core.lab.series import LOOKS, NONE, THRESHOLD
 from simreg_core.selection import AlphaChoice
 
-if TYPE_CHECKING:
-    from simreg_core.lab.own_network import OwnNetwork, Robustness
-
-HEIGHT = 7.8  # inches
+CURVES_HEIGHT, MIDDLE_HEIGHT, LINE_HEIGHT = 2.4, 2.9, 0.145  # inches
 LETTERS = 125  # of a line
 MOST_FINDINGS = 4  # of the suspicion checks on the picture; the page of text has all
 SIDE_BY_SIDE = ", side by side"
@@ -38,7 +36,7 @@ class Report:
     choice: the table from which alpha was chosen; None where it was given.
     """
 
-    def __init__(self, own: "OwnNetwork", measured: "Robustness", alpha: float, choice: AlphaChoice | None = None):
+    def __init__(self, own: OwnNetwork, measured: Robustness, alpha: float, choice: AlphaChoice | None = None):
         self.own, self.measured, self.alpha, self.choice = own, measured, alpha, choice
 
     def gains(self) -> pd.DataFrame:
@@ -77,9 +75,13 @@ class Report:
     def draw(self) -> Picture:
         """The page."""
         use_style()
-        figure = plt.figure(figsize=(PAGE, HEIGHT))
-        top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1.0, 1.2, 0.5))
-        figure.suptitle(_wrapped(self.sentences()), fontsize="small", ha="left", x=0.01)
+        head = _wrapped(self.sentences())
+        foot = _wrapped((*self._settings(), *self._chosen(), *self._checked(MOST_FINDINGS), LIMITS))
+        above, below = (LINE_HEIGHT * (text.count("\n") + 2) for text in (head, foot))  # and a line of space
+        heights = (CURVES_HEIGHT, MIDDLE_HEIGHT, below)
+        figure = plt.figure(figsize=(PAGE, above + sum(heights)))
+        top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights)
+        figure.suptitle(head, fontsize="small", ha="left", x=0.01)
         for ax, (attack, label) in zip(top.subplots(1, 3, sharey=True), CURVES.items(), strict=True):
             self._curve(ax, attack, label)
         _legend(top)
@@ -88,8 +90,7 @@ class Report:
         self._examples(right)
         ax = bottom.subplots()
         ax.axis("off")
-        lines = (*self._settings(), *self._checked(MOST_FINDINGS), LIMITS)
-        ax.text(0, 1, _wrapped(lines), va="top", fontsize="small", linespacing=1.4)
+        ax.text(0, 1, foot, va="top", fontsize="small", linespacing=1.4)
         return figure
 
     def _curve(self, ax: Axes, attack: str, label: str) -> None:
@@ -104,7 +105,7 @@ class Report:
             )
             for seed in values:
                 ax.plot(values.index, values[seed], ".", ms=3, color=look.colour, alpha=0.5)
-        ax.axhline(1 / len(self.own.sets.classes), color="0.6", lw=0.6, ls=":")
+        ax.axhline(self.own.sets.chance, color="0.6", lw=0.6, ls=":")
         ax.set(title=attack, xlabel=label, ylim=(-0.03, 1.03))
         if attack == next(iter(CURVES)):
             ax.set_ylabel("accuracy")
@@ -146,17 +147,26 @@ class Report:
         parts = " + ".join(
             f"{len(one):,}" for one in (self.own.sets.train, self.own.sets.validation, self.own.sets.test)
         )
-        tried = ", ".join(f"{each:g}" for each in own.alphas)
+        tried = _listed(own.alphas)
         how = "given"
         if self.choice is not None:
             how = f"none accepted of {tried}" if self.choice.alpha is None else f"chosen of {tried}"
         attacked = min(own.test_images, len(self.own.sets.test))
+        positive, negative = self.own.shares()
         return [
             f"Network {own.network}, on '{own.images}': {parts} images for training, validation and test, "
-            f"{len(self.own.sets.classes)} classes; {attacked} test images are attacked.",
+            f"{len(self.own.sets.classes)} classes; {counted(attacked, 'test image')} are attacked. Chance is "
+            f"{self.own.sets.chance:.3f}, the share of the largest class of the test images.",
             f"S^Th: α = {self.alpha:g} ({how}), Th = {own.threshold:g}, layers {', '.join(self.own.layers)}; "
-            f"{own.steps} steps of {own.batch_size} images; {own.seeds} training seeds.",
+            f"{own.steps} steps of {own.batch_size} images; {counted(own.seeds, 'training seed')}. "
+            f"{positive:.1%} of the pairs of images have the target +1, {negative:.1%} have −1, the others 0.",
+            f"Accuracy under an attack is the mean over its ε: {_listed(own.noise)} of Gaussian noise, "
+            f"{_listed(own.epsilons)} of FGSM and PGD. PGD takes {counted(own.attack_steps, 'step')}, Square asks "
+            f"{counted(own.queries, 'time')} for each image.",
         ]
+
+    def _chosen(self) -> list[str]:
+        return [] if self.choice is None else [self.own.about_choice()]
 
     def _checked(self, most: int | None = None) -> list[str]:
         """What the checks found, in a line.  most: how many findings are told; None: all."""
@@ -180,7 +190,8 @@ class Report:
                 f"| {row['attack'].removesuffix(SIDE_BY_SIDE)} | {epsilon} | {row[NONE]:.3f} | {row[THRESHOLD]:.3f} | "
                 f"{row['gain']:.3f} | {interval} |"
             )
-        choice = [] if self.choice is None else ["## How α was chosen", f"```text\n{self.choice}\n```"]
+        table_of_choice = f"```text\n{self.choice}\n```"
+        choice = [] if self.choice is None else ["## How α was chosen", *self._chosen(), table_of_choice]
         sentences = "\n".join(f"- {line}" for line in self.sentences())
         parts = [
             "# Robustness report", sentences, f"![accuracy under attacks, without and with the loss]({picture})",
@@ -203,6 +214,10 @@ class Report:
         plt.close(picture)
         write_text(paths[1], self.markdown(paths[0].name))
         return paths
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{each:g}" for each in numbers)
 
 
 def _wrapped(lines: Iterable[str]) -> str:

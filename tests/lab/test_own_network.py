@@ -257,8 +257,15 @@ def test_a_single_seed_has_no_interval_and_tuples_are_attacked_too():
 
 def test_a_training_that_diverges_is_said():
     own = own_network.opened(steps=5, learning_rate=1e30)
-    with pytest.raises(SpecError, match="the training with alpha 0 diverged; give a smaller learning_rate or alpha"):
+    with pytest.raises(SpecError, match=r"the training with alpha 0 diverged; give a smaller learning_rate$"):
         own.trained(0, 0)
+    with pytest.raises(SpecError, match=r"the training with alpha 0.1 diverged; give a smaller .*, or smaller alphas$"):
+        own.trained(0.1, 0)
+    given = own_network.opened(steps=5, learning_rate=1e30, alpha=0.1)
+    with pytest.raises(
+        SpecError, match=r"the training with alpha 0.1 diverged; give a smaller learning_rate or alpha$"
+    ):
+        given.trained(0.1, 0)
 
 
 def test_notebook_90_is_no_figure_and_sets_what_can_be_set():

@@ -189,3 +189,10 @@ def test_every_failure_of_pillow_names_the_file(folder):
         assert "<" not in str(error.value)  # no object of Pillow's
     with pytest.raises(DataError, match=r"broken or no picture; remove it, or save it again as PNG or JPEG$"):
         read_one(folder, b"no image", "png")
+
+
+def test_of_a_truncated_picture_it_is_said_what_to_do(folder):
+    picture = folder / "one" / "class" / "x.jpg"
+    read_one(folder, Image.fromarray(COLOURS), "jpg")
+    with pytest.raises(DataError, match=r"x\.jpg cannot be read: .*truncated.*; remove it, or save it again$"):
+        read_one(folder, picture.read_bytes()[:-40], "jpg")

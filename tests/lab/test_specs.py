@@ -354,3 +354,26 @@ def test_unknown_attack_and_pairs():
 def test_changed_is_validated(tiny):
     with pytest.raises(SpecError, match="threshold: got 2"):
         tiny.regularizer.changed(threshold=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epsilons": 0.3}, "epsilons: got 0.3; must be a list such as [0.3]"),
+        ({"epsilons": "[0.1, 0.2]"}, "epsilons: got '[0.1, 0.2]'; must be a list, not a text that looks like one"),
+        ({"epsilons": None}, "epsilons: got None; must be a list"),
+        ({"epsilons": True}, "epsilons: got True; must be a list"),
+        ({"epsilons": []}, "epsilons: got []; must have at least 1 item"),
+        ({"epsilons": [25]}, "epsilons.0: got 25; Input should be less than or equal to 1"),
+    ],
+)
+def test_what_is_no_list_or_holds_what_cannot_be_is_one_true_line(given, message):
+    with pytest.raises(SpecError) as error:
+        build(NoiseEvaluation, {"attack": "gaussian", **given})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("size", [48, "[48, 40]", [48], [48, 40, 3]])
+def test_a_size_is_two_numbers(size):
+    with pytest.raises(SpecError, match=r"^size: got .*; must be \[height, width\], two whole numbers of at least 8$"):
+        build(RegularizationSet, {"images": "photos", "size": size})

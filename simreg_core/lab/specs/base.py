@@ -44,6 +44,12 @@ def _height(value: int) -> int:
     return value
 
 
+def _two_sides(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be [height, width], two whole numbers of at least 8")
+    return value
+
+
 def _set_name(value: str) -> str:
     if not value or PurePath(value).is_absolute() or ".." in PurePath(value).parts:
         raise ValueError("an image set must be the name of a folder in the data folder, not a path out of it")
@@ -53,7 +59,10 @@ def _set_name(value: str) -> str:
 Int = Annotated[int, BeforeValidator(no_truth)]
 Float = Annotated[float, BeforeValidator(_shortest)]
 # upper bounds: a slip of the pen is refused before it fills the memory, or takes a year
-Size = tuple[Annotated[Int, AfterValidator(_height), Field(le=1024)], Annotated[Int, Field(ge=8, le=1024)]]
+Size = Annotated[
+    tuple[Annotated[Int, AfterValidator(_height), Field(le=1024)], Annotated[Int, Field(ge=8, le=1024)]],
+    BeforeValidator(_two_sides),
+]
 Count = Annotated[Int, Field(ge=1, le=10_000_000)]
 Seeds = Annotated[Int, Field(ge=2, le=1000)]
 Width = Annotated[Int, Field(ge=1, le=1024)]
@@ -124,7 +133,11 @@ def build(kind: type[AnySpec], values: Any, where: str = "") -> AnySpec:
 
 def describe(error: ValidationError) -> str:
     """The problems of a pydantic error, in one line; of very many, the first."""
-    return in_one_line(dict.fromkeys(map(_problem, error.errors())))
+    found = error.errors()
+    wrong_inside = {one["loc"][:-1] for one in found}
+    # pydantic counts only the items that are right: a list of wrong ones is not too short
+    kept = [one for one in found if one["type"] != "too_short" or one["loc"] not in wrong_inside]
+    return in_one_line(dict.fromkeys(map(_problem, kept)))
 
 
 def in_one_line(found: Iterable[str]) -> str:
@@ -142,7 +155,20 @@ def _problem(error: ErrorDetails) -> str:
         return f"missing key '{place}'"
     if error["type"] == "value_error" and isinstance(error["input"], dict | Spec):  # of fields, which it names
         return f"{place}: {message}" if place else message
+    if error["type"] == "tuple_type":
+        message = _no_list(error["input"])
+    if error["type"] == "too_short":
+        least = error["ctx"]["min_length"]
+        message = f"must have at least {least} item{'' if least == 1 else 's'}"
     return f"{place or 'specification'}: got {SHORT.repr(error['input'])}; {message}"
+
+
+def _no_list(value: Any) -> str:
+    """What is said of something else where a list is wanted."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "("):
+        return "must be a list, not a text that looks like one"
+    simple = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return f"must be a list{f' such as [{SHORT.repr(value)}]' if simple else ''}"
 
 
 SHORT = reprlib.Repr()  # a value may be megabytes long
