@@ -5,6 +5,7 @@ from string import ascii_lowercase
 
 from simreg_core.lab.claims import GROUPS, NOT_MEASURED, Claim, number
 from simreg_core.lab.figures import FIGURES
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 from simreg_core.lab.verdict_words import effect_in_words, in_full, in_words
 
 MEASURED = (
@@ -91,8 +92,8 @@ def headline_table(rows: list[dict], profile: str, others: Mapping[str, list[dic
         cells = [f"[{row['claim']}](notebooks/{row['notebook']}.ipynb)", _published(row)]
         for name, own in columns.items():
             found = next((one for one in own if one["key"] == row["key"]), None)
-            # of another profile 'not measured' says little, and one seed has no interval
-            unmeasured = found is None or (name != profile and (found["n"] or 0) < 2)
+            # of another profile 'not measured' says little, as do seeds that are too few to decide anything
+            unmeasured = found is None or (name != profile and (found["n"] or 0) < FEWEST_SEEDS)
             cells.append("" if unmeasured else _short_cell(found))
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
