@@ -62,6 +62,11 @@ def test_the_table_of_the_readme_says_verdict_and_effect():
     (gaussian,) = (line for line in lines if "raises accuracy under Gaussian noise]" in line)
     assert gaussian.endswith("| **direction holds** (⚠ 1 record flagged), 0.100 [0.100, 0.100], 4/16 seeds |  |")
     assert gaussian.startswith("| [S^Th raises accuracy under Gaussian noise](notebooks/02_attack_curves.ipynb) | 0.15")
+    for seeds, said in ((2, " |  |"), (3, ", 3/16 seeds |")):  # of another profile: two seeds decide nothing
+        few = [{**row, "n": seeds} if row["key"] == "gaussian" else row for row in rows]
+        lines_of_both = headline_table(rows, "quick", {"recorded": few}).splitlines()
+        (both,) = (line for line in lines_of_both if "raises accuracy under Gaussian noise]" in line)
+        assert both.endswith(said)
     unmeasured = [row for row in rows if row["group"] == "headline" and row["verdict"] == "not measured"]
     assert sum("| not measured |" in line for line in lines) == len(unmeasured) > 0
 
