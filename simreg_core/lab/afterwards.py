@@ -4,37 +4,33 @@ A claim is fixed before its records are computed (`protocol_of_claims`). A quest
 here, from the same records, and is told as such.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from simreg_core.lab.claims import interval_of
+from simreg_core.lab.claims import Statistic, interval_of
+from simreg_core.lab.protocol_of_claims import FEWEST_SEEDS
 
 if TYPE_CHECKING:
     from simreg_core.lab.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Afterwards:
+class Afterwards(Statistic):
     """A number that was asked for later.
 
-    key: its name in the JSON of a figure.  statistic: what `measure` computes of each seed, in words.
     geometric: whether the values are ratios whose geometric mean is taken, with the interval of their logarithms.
     """
 
-    key: str
-    statistic: str
-    measure: Callable[..., pd.Series]
     geometric: bool = False
 
 
 def afterwards(study: "Study", asked: Iterable[Afterwards]) -> dict[str, list[dict]]:
     """The numbers under the protocol that a study shows, for the JSON of its figure.
 
-    What is not measured yet, or at fewer than two seeds, is left out.
+    What is not measured yet, or at fewer than FEWEST_SEEDS seeds, is left out.
     """
     table = study.table()
     own = table[table["protocol"] == study.protocol]
@@ -45,7 +41,7 @@ def afterwards(study: "Study", asked: Iterable[Afterwards]) -> dict[str, list[di
         except LookupError:  # a profile that is measured in part
             continue
         estimate, low, high = interval_of(np.log(values) if one.geometric else values)
-        if not np.isfinite([estimate, low, high]).all():
+        if len(values) < FEWEST_SEEDS or not np.isfinite([estimate, low, high]).all():
             continue
         row = {"estimate": estimate, "low": low, "high": high}
         row = {name: float(np.exp(value)) if one.geometric else value for name, value in row.items()}

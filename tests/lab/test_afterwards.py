@@ -42,7 +42,7 @@ def test_what_is_not_measured_yet_is_left_out(study):
         raise LookupError("no measurement")
 
     absent = Afterwards(key="absent", statistic="none", measure=missing)
-    assert afterwards(study, [absent, asked(RATIOS[:1])]) == {}
+    assert afterwards(study, [absent, asked(RATIOS[:2])]) == {}
     assert afterwards_markdown({"02_attack_curves": {}}) == ""
 
 

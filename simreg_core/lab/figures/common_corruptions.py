@@ -91,9 +91,8 @@ CLAIMS = (
 def _lost_by_none(table: pd.DataFrame, group: str) -> pd.Series:
     own = corrupted(table)
     under = own[own["corruption"].isin(GROUPS[group])]
-    clean, corrupt = (by_seed(one, NONE, metric="accuracy", severity=severity) for one, severity in (
-        (own, 0), (under, BARS_SEVERITY)))  # fmt: skip
-    return clean - corrupt
+    clean = by_seed(own, NONE, metric="accuracy", severity=0)
+    return clean - by_seed(under, NONE, metric="accuracy", severity=BARS_SEVERITY)
 
 
 ASKED = tuple(
